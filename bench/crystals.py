@@ -1,0 +1,253 @@
+"""Crystals: the one data type that crosses folders, a ragged batch of periodic structures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+MAX_ATOMIC_NUMBER = 118
+MIN_VOLUME_A3 = 1e-6  # below it a lattice cannot be inverted to working precision
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+def wrap_frac_coords(frac_coords: ArrayLike) -> FloatArray:
+    """Fractional coordinates moved into [0, 1).
+
+    frac_coords: any shape, finite. `x % 1` alone gives 1.0 for x = -1e-17; that becomes 0 here.
+    """
+    wrapped = np.asarray(frac_coords, dtype=np.float64) % 1.0
+    wrapped[wrapped >= 1.0] = 0.0
+    return wrapped
+
+
+@dataclass(frozen=True, eq=False)
+class Crystals:
+    """A batch of B crystals with N_b atoms each.
+
+    num_atoms: (B,) int, each >= 1. atomic_numbers: (sum N,) int, 1 to 118.
+    frac_coords: (sum N, 3) float64, fraction of the cell; wrapped into [0, 1) here.
+    lattices: (B, 3, 3) float64, Angstrom, rows are the lattice vectors.
+    The arrays are copied and read-only. Raises ValueError naming the first crystal that is wrong and
+    why; `sift` sets such crystals aside instead.
+    """
+
+    num_atoms: IntArray
+    atomic_numbers: IntArray
+    frac_coords: FloatArray
+    lattices: FloatArray
+    offsets: IntArray = field(init=False, repr=False)  # (B + 1,), atoms of crystal b are offsets[b]:offsets[b+1]
+
+    def __post_init__(self) -> None:
+        num_atoms = _as_integers(self.num_atoms, "num_atoms")
+        atomic_numbers = _as_integers(self.atomic_numbers, "atomic_numbers")
+        frac_coords = np.array(self.frac_coords, dtype=np.float64).reshape(-1, 3)
+        lattices = np.array(self.lattices, dtype=np.float64).reshape(-1, 3, 3)
+        if len(lattices) != len(num_atoms):
+            raise ValueError(f"{len(num_atoms)} crystals by num_atoms, but {len(lattices)} lattices")
+        total = int(num_atoms.sum()) if (num_atoms >= 0).all() else -1
+        if not total == len(atomic_numbers) == len(frac_coords):
+            raise ValueError(
+                f"num_atoms {'add up to ' + str(total) if total >= 0 else 'has a negative entry'}, but there are "
+                f"{len(atomic_numbers)} atomic numbers and {len(frac_coords)} coordinates"
+            )
+        for index, reason in _faults(num_atoms, atomic_numbers, frac_coords, lattices).items():
+            raise ValueError(f"crystal {index} (of {len(num_atoms)}): {reason}")
+        offsets = np.concatenate([[0], np.cumsum(num_atoms)]).astype(np.int64)
+        values = {
+            "num_atoms": num_atoms,
+            "atomic_numbers": atomic_numbers,
+            "frac_coords": wrap_frac_coords(frac_coords),
+            "lattices": lattices,
+            "offsets": offsets,
+        }
+        for name, value in values.items():
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """A batch of no crystals."""
+        return cls(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3)), np.zeros((0, 3, 3)))
+
+    @classmethod
+    def from_structures(cls, structures: Iterable[Structure]) -> Self:
+        """From ordered pymatgen Structures. ValueError names the first one that is disordered or wrong."""
+        num_atoms, numbers, coords, lattices = [], [], [], []
+        for index, structure in enumerate(structures):
+            if not structure.is_ordered:
+                raise ValueError(f"crystal {index}: has partial occupancies ({structure.formula}); order it first")
+            num_atoms.append(len(structure))
+            numbers.extend(structure.atomic_numbers)
+            coords.append(structure.frac_coords)
+            lattices.append(structure.lattice.matrix)
+        if not num_atoms:
+            return cls.empty()
+        return cls(np.array(num_atoms), np.array(numbers), np.concatenate(coords), np.array(lattices))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Crystals]) -> Self:
+        """All crystals of the parts, in order."""
+        if not parts:
+            return cls.empty()
+        return cls(
+            np.concatenate([p.num_atoms for p in parts]),
+            np.concatenate([p.atomic_numbers for p in parts]),
+            np.concatenate([p.frac_coords for p in parts]),
+            np.concatenate([p.lattices for p in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.num_atoms)
+
+    def __getitem__(self, key: int | slice | ArrayLike) -> Crystals:
+        """A batch of the crystals chosen by an index, a slice, an index array or a boolean mask."""
+        if isinstance(key, int | np.integer):
+            index = int(key)
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"crystal {index} of {len(self)}")
+            chosen = np.array([index % len(self)])
+        else:
+            chosen = np.arange(len(self))[key if isinstance(key, slice) else np.asarray(key)]
+        if len(chosen) == 0:
+            return Crystals.empty()
+        atoms = np.concatenate([np.arange(self.offsets[b], self.offsets[b + 1]) for b in chosen])
+        return Crystals(
+            self.num_atoms[chosen], self.atomic_numbers[atoms], self.frac_coords[atoms], self.lattices[chosen]
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Crystals):
+            return NotImplemented
+        return all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("num_atoms", "atomic_numbers", "frac_coords", "lattices")
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[Structure]:
+        """The crystals as pymatgen Structures, one by one."""
+        return (self.structure(b) for b in range(len(self)))
+
+    def arrays(self, index: int) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Atomic numbers (N,), fractional coordinates (N, 3) and lattice (3, 3) of one crystal."""
+        atoms = slice(self.offsets[index], self.offsets[index + 1])
+        return self.atomic_numbers[atoms], self.frac_coords[atoms], self.lattices[index]
+
+    def structure(self, index: int) -> Structure:
+        """One crystal as a pymatgen Structure."""
+        from pymatgen.core import Lattice, Structure
+
+        numbers, coords, lattice = self.arrays(index)
+        return Structure(Lattice(lattice), numbers, coords)
+
+    def formula(self, index: int) -> str:
+        """Reduced formula of one crystal, as pymatgen writes it ("SrTiO3")."""
+        from pymatgen.core import Composition, Element
+
+        numbers, counts = np.unique(self.arrays(index)[0], return_counts=True)
+        return str(
+            Composition({Element.from_Z(int(z)): int(n) for z, n in zip(numbers, counts, strict=True)}).reduced_formula
+        )
+
+    @property
+    def volumes(self) -> FloatArray:
+        """(B,) cell volumes in A^3."""
+        return np.abs(np.linalg.det(self.lattices))
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """What became of some crystals that were asked for: those that exist, and a reason for each that does not.
+
+    crystals: the B that exist. indices: (B,) their places among those asked for, ascending.
+    reasons: place -> why there is no crystal. Places are 0 .. requested - 1, each in exactly one of the two.
+    """
+
+    crystals: Crystals
+    indices: IntArray
+    reasons: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if len(self.indices) != len(self.crystals):
+            raise ValueError(f"{len(self.crystals)} crystals, but {len(self.indices)} indices")
+        places = sorted([*map(int, self.indices), *self.reasons])
+        if places != list(range(len(places))):
+            raise ValueError("indices and reasons together must be each of 0 .. requested - 1 once")
+
+    @property
+    def requested(self) -> int:
+        """How many crystals were asked for."""
+        return len(self.crystals) + len(self.reasons)
+
+    @classmethod
+    def complete(cls, crystals: Crystals) -> Self:
+        """Every crystal that was asked for exists."""
+        return cls(crystals, np.arange(len(crystals)))
+
+
+def sift(num_atoms: ArrayLike, atomic_numbers: ArrayLike, frac_coords: ArrayLike, lattices: ArrayLike) -> Sifted:
+    """Crystals from raw arrays, those that are wrong set aside with a reason (not finite, no volume, unknown element).
+
+    Shapes as in `Crystals`. Raises ValueError only where the arrays do not belong together.
+    """
+    counts = _as_integers(num_atoms, "num_atoms")
+    numbers = _as_integers(atomic_numbers, "atomic_numbers")
+    coords = np.array(frac_coords, dtype=np.float64).reshape(-1, 3)
+    cells = np.array(lattices, dtype=np.float64).reshape(-1, 3, 3)
+    if len(cells) != len(counts) or (counts < 0).any() or not counts.sum() == len(numbers) == len(coords):
+        raise ValueError(
+            f"{len(counts)} crystals of {counts.sum()} atoms in all, but {len(cells)} lattices, "
+            f"{len(numbers)} atomic numbers and {len(coords)} coordinates"
+        )
+    reasons = _faults(counts, numbers, coords, cells)
+    good = np.ones(len(counts), dtype=bool)
+    good[list(reasons)] = False
+    atoms = np.repeat(good, counts)
+    crystals = Crystals(counts[good], numbers[atoms], coords[atoms], cells[good])
+    return Sifted(crystals, np.flatnonzero(good), reasons)
+
+
+def _faults(counts: IntArray, numbers: IntArray, coords: FloatArray, cells: FloatArray) -> dict[int, str]:
+    """Crystal -> what is wrong with it, in ascending order. The arrays must belong together."""
+    crystal_of_atom = np.repeat(np.arange(len(counts)), counts)
+    finite = np.isfinite(cells).all(axis=(1, 2))
+    with np.errstate(all="ignore"):
+        volumes = np.abs(np.linalg.det(np.where(finite[:, None, None], cells, 0.0)))
+    faults: dict[int, str] = {}
+
+    def fault(crystals: Any, reason: Any) -> None:
+        for b in crystals:
+            faults.setdefault(int(b), reason(int(b)))
+
+    fault(np.flatnonzero(counts < 1), lambda b: "has no atoms")
+    fault(np.flatnonzero(~finite), lambda b: f"lattice is not finite: {cells[b].round(3).tolist()}")
+    fault(
+        np.flatnonzero(finite & ~((volumes >= MIN_VOLUME_A3) & np.isfinite(volumes))),
+        lambda b: f"lattice has volume {volumes[b]:.3g} A^3",
+    )
+    bad_coords = ~np.isfinite(coords).all(axis=1)
+    fault(crystal_of_atom[bad_coords], lambda b: "a fractional coordinate is not finite")
+    wrong = (numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)
+    first_wrong = {int(b): int(z) for b, z in zip(crystal_of_atom[wrong][::-1], numbers[wrong][::-1], strict=True)}
+    fault(first_wrong, lambda b: f"atomic number {first_wrong[b]} is not in 1..{MAX_ATOMIC_NUMBER}")
+    return dict(sorted(faults.items()))
+
+
+def _as_integers(values: ArrayLike, name: str) -> IntArray:
+    array = np.array(values)
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        with np.errstate(invalid="ignore"):
+            if not (np.isfinite(array).all() and (array == np.round(array)).all()):
+                raise ValueError(f"{name} must be whole numbers")
+    return array.astype(np.int64).reshape(-1)

@@ -1,0 +1,96 @@
+"""The seams of the harness: what a generator, a task and a potential are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.crystals import Crystals, Sifted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from bench.datasets import ReferenceCard
+    from bench.statistics import Metric
+
+
+@dataclass(frozen=True)
+class SampleBatch:
+    """What one call of a generator gave.
+
+    crystals: those that exist. steps: diffusion steps of the sampler, None where the word has no meaning.
+    network_evaluations: (requested,) evaluations spent on each crystal asked for, >= 0.
+    reasons: place among those asked for -> why there is no crystal (a network gave NaN, say); usually empty.
+    """
+
+    crystals: Crystals
+    steps: int | None
+    network_evaluations: NDArray[np.number[Any]]
+    reasons: Mapping[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        evaluations = np.asarray(self.network_evaluations)
+        if self.steps is not None and (not isinstance(self.steps, int | np.integer) or self.steps < 0):
+            raise ValueError(f"steps must be a whole number >= 0 or None, not {self.steps!r}")
+        if evaluations.shape != (self.requested,):
+            raise ValueError(
+                f"network_evaluations has shape {evaluations.shape}, but {self.requested} crystals were asked for"
+            )
+        if not (np.isrealobj(evaluations) and np.isfinite(evaluations).all() and (evaluations >= 0).all()):
+            raise ValueError("network_evaluations must be finite and >= 0")
+        if any(not 0 <= place < self.requested for place in self.reasons):
+            raise ValueError(f"reasons name places outside 0..{self.requested - 1}")
+        object.__setattr__(self, "network_evaluations", evaluations)
+
+    @property
+    def requested(self) -> int:
+        """Crystals asked for in this call."""
+        return len(self.crystals) + len(self.reasons)
+
+    def sifted(self) -> Sifted:
+        """The crystals with their places among those asked for."""
+        places = np.array([p for p in range(self.requested) if p not in self.reasons], dtype=np.int64)
+        return Sifted(self.crystals, places, dict(self.reasons))
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A model that makes crystals. A batch is a function of (seed, num_crystals, weights, preset, threads, device)."""
+
+    name: str
+
+    def load(self, device: str) -> None:
+        """Reads weights and moves them to the device ("cpu", "cuda"). Never timed as sampling."""
+
+    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
+        """That many crystals. Called with keywords; leaves global random state alone."""
+
+
+class Task(Protocol):
+    """Maps crystals to one row each, and a table of rows to summary metrics.
+
+    `score` is pure and sees one chunk of crystals at a time, perhaps in a worker process of one thread, so a task
+    pickles. The runner adds the rows of crystals that do not exist: booleans false, numbers null, with their reason.
+    """
+
+    name: str
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the table: index (int64), formula (string), the task's own, reason (string, null where fine)."""
+
+    def protocol(self) -> dict[str, Any]:
+        """Every setting and version that the task's numbers depend on, as plain JSON."""
+
+    def score(self, crystals: Crystals) -> pa.Table:
+        """One row per crystal in order, all columns of `schema` but index."""
+
+    def finish(self, table: pa.Table) -> pa.Table:
+        """The whole table with what needs all rows at once (duplicates, say); most tasks return it unchanged."""
+
+    def summary(self, table: pa.Table, reference: ReferenceCard, seed: int) -> dict[str, Metric]:
+        """Metrics over all requested crystals, each with a 95 % interval."""

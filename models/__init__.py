@@ -1,0 +1,1 @@
+"""Generative models of crystals and the controls that run beside them."""

@@ -1,0 +1,1 @@
+"""The models CrysLDM is compared with, and controls."""

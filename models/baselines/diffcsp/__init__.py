@@ -1,0 +1,1 @@
+"""DiffCSP, ab initio generation (Jiao et al. 2023)."""

@@ -1,0 +1,1 @@
+"""CrysLDM: latent diffusion for crystals (Khastagir, Das et al.)."""
