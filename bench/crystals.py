@@ -82,7 +82,10 @@ class Crystals:
     @classmethod
     def from_structures(cls, structures: Iterable[Structure]) -> Self:
         """From ordered pymatgen Structures. ValueError names the first one that is disordered or wrong."""
-        num_atoms, numbers, coords, lattices = [], [], [], []
+        num_atoms: list[int] = []
+        numbers: list[int] = []
+        coords: list[FloatArray] = []
+        lattices: list[FloatArray] = []
         for index, structure in enumerate(structures):
             if not structure.is_ordered:
                 raise ValueError(f"crystal {index}: has partial occupancies ({structure.formula}); order it first")
@@ -146,10 +149,10 @@ class Crystals:
 
     def structure(self, index: int) -> Structure:
         """One crystal as a pymatgen Structure."""
-        from pymatgen.core import Lattice, Structure
+        from pymatgen.core import Element, Lattice, Structure
 
         numbers, coords, lattice = self.arrays(index)
-        return Structure(Lattice(lattice), numbers, coords)
+        return Structure(Lattice(lattice), [Element.from_Z(int(z)) for z in numbers], coords)
 
     def formula(self, index: int) -> str:
         """Reduced formula of one crystal, as pymatgen writes it ("SrTiO3")."""
@@ -163,7 +166,7 @@ class Crystals:
     @property
     def volumes(self) -> FloatArray:
         """(B,) cell volumes in A^3."""
-        return np.abs(np.linalg.det(self.lattices))
+        return np.asarray(np.abs(np.linalg.det(self.lattices)), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ def sift(num_atoms: ArrayLike, atomic_numbers: ArrayLike, frac_coords: ArrayLike
 def _faults(counts: IntArray, numbers: IntArray, coords: FloatArray, cells: FloatArray) -> dict[int, str]:
     """Crystal -> what is wrong with it, in ascending order. The arrays must belong together."""
     crystal_of_atom = np.repeat(np.arange(len(counts)), counts)
-    finite = np.isfinite(cells).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(cells).all(axis=(1, 2)))
     with np.errstate(all="ignore"):
         volumes = np.abs(np.linalg.det(np.where(finite[:, None, None], cells, 0.0)))
     faults: dict[int, str] = {}
