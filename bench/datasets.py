@@ -1,0 +1,140 @@
+"""Perov-5 and MP-20: crystals and properties of their published splits."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.crystals import Crystals
+from bench.dataset_files import (
+    DATASETS,
+    SPLITS,
+    DataUnavailable,
+    DatasetSpec,
+    Split,
+    SplitFile,
+    canonical_name,
+    dataset_spec,
+    find_file,
+    require_file,
+)
+from bench.parsing import parse_cached
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "DataUnavailable",
+    "DatasetSpec",
+    "Split",
+    "SplitSummary",
+    "canonical_name",
+    "dataset_spec",
+    "load_properties",
+    "load_split",
+    "prepare",
+    "split_hash",
+]
+
+
+def load_split(dataset: str, split: Split, workers: int = 2) -> Crystals:
+    """The crystals of a split in the order of its file, Niggli-reduced as the published evaluations take them.
+
+    Found below BENCH_DATA_DIR or downloaded; parsed by that many processes the first time and cached by content.
+    DataUnavailable where the file is nowhere; ValueError naming the row that holds no crystal.
+    """
+    spec = dataset_spec(dataset)
+    return _crystals(spec, split, require_file(spec, _known(split)), workers, None)
+
+
+def load_properties(dataset: str, split: Split, columns: Sequence[str]) -> pa.Table:
+    """Columns of a split's file, a row for each crystal of `load_split` (heat_all and formation energies in eV/atom).
+
+    Numbers come as float64, null where the file has none; material_id, cif and formulas as strings.
+    ValueError lists the columns that the file has.
+    """
+    spec = dataset_spec(dataset)
+    return _columns(require_file(spec, _known(split)), columns)
+
+
+def split_hash(dataset: str, split: Split) -> str:
+    """Git blob SHA-1 of the split's unpacked file as it is at hand. DataUnavailable where it is not (no download)."""
+    spec = dataset_spec(dataset)
+    found = find_file(spec, _known(split))
+    if found is None:
+        raise DataUnavailable(f"{spec.title} {split}: not at hand; get it with `bench data {spec.name}`")
+    return found.blob
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What `prepare` found of one split. blob: git blob SHA-1; published: whether that is a published one."""
+
+    split: Split
+    path: str
+    rows: int
+    blob: str
+    published: bool
+
+
+def prepare(
+    dataset: str, workers: int = 2, on_progress: Callable[[str, int, int], None] | None = None
+) -> list[SplitSummary]:
+    """Finds or downloads, verifies and parses all splits of a data set; what stands behind `bench data NAME`.
+
+    on_progress is called with (split, crystals done, crystals in all) while a split is parsed.
+    """
+    spec = dataset_spec(dataset)
+    summaries = []
+    for split in SPLITS:
+        file = require_file(spec, split)
+        report = functools.partial(on_progress, split) if on_progress is not None else None
+        rows = len(_crystals(spec, split, file, workers, report))
+        summaries.append(SplitSummary(split, str(file.path), rows, file.blob, file.published))
+    return summaries
+
+
+def _known(split: str) -> Split:
+    for known in SPLITS:
+        if split == known:
+            return known
+    raise ValueError(f"unknown split {split!r}; known are {', '.join(SPLITS)}")
+
+
+def _crystals(
+    spec: DatasetSpec, split: Split, file: SplitFile, workers: int, on_progress: Callable[[int, int], None] | None
+) -> Crystals:
+    cifs = _columns(file, ["cif"])["cif"].to_pylist()
+    sifted = parse_cached(cifs, workers, on_progress)
+    for row, reason in sifted.reasons.items():
+        raise ValueError(
+            f"{spec.title} {split}: row {row} of {file.path} holds no crystal: {reason}; repair or remove it"
+        )
+    return sifted.crystals
+
+
+TEXT_COLUMNS = ("material_id", "cif", "cif.conv", "formula", "pretty_formula", "elements")
+
+
+def _columns(file: SplitFile, columns: Sequence[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    header = file.content[: file.content.find(b"\n")].decode("utf-8", "replace").strip().split(",")
+    unknown = [name for name in columns if name not in header]
+    if unknown:
+        raise ValueError(f"{file.path}: no column {', '.join(unknown)}; it has {', '.join(filter(None, header))}")
+    types = {name: pa.string() if name in TEXT_COLUMNS else pa.float64() for name in columns}
+    try:
+        return csv.read_csv(
+            pa.py_buffer(file.content),
+            read_options=csv.ReadOptions(use_threads=False, block_size=len(file.content) + 1),
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=csv.ConvertOptions(include_columns=list(columns), column_types=types),
+        )
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{file.path}: {str(error).splitlines()[0]}") from error
