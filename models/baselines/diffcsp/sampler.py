@@ -1,0 +1,113 @@
+"""DiffCSP's predictor-corrector sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.cspnet import CSPNet
+from models.diffusion import CoordSchedule, GaussianSchedule, Noise, time_embedding
+
+
+@dataclass(frozen=True)
+class CrystalState:
+    """A noisy crystal batch in feature space. types: (B, N, 100). frac_coords: (B, N, 3). lattices: (B, 3, 3)."""
+
+    types: Tensor
+    frac_coords: Tensor
+    lattices: Tensor
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """step_lr: corrector step (published: 1e-6 for Perov-5, 5e-6 for MP-20, 1e-5 for Carbon-24).
+
+    clamp: bound on the Frobenius norm of the implied clean lattice (A) and on each implied clean type score, or None as
+    published. An under-trained network needs it: at t = T the last beta is at its clip, and 1 / sqrt(alpha_T)
+    multiplies the error of the predicted noise a hundredfold, so that cells blow up.
+    """
+
+    step_lr: float = 1e-6
+    clamp: tuple[float, float] | None = None
+
+
+def initial_state(noise: Noise, batch: int, num_atoms: int, num_types: int) -> CrystalState:
+    """The prior: normal lattices and types, uniform coordinates, drawn in the published order."""
+    lattices = noise.normal("lattice", (batch, 3, 3))
+    frac_coords = noise.uniform("coord", (batch, num_atoms, 3))
+    return CrystalState(noise.normal("type", (batch, num_atoms, num_types)), frac_coords, lattices)
+
+
+def sample_predictor_corrector(
+    network: CSPNet,
+    state: CrystalState,
+    gaussian: GaussianSchedule,
+    coords: CoordSchedule,
+    times: Tensor,
+    settings: SamplerSettings,
+    noise: Noise,
+    on_step: Callable[[int], None] | None = None,
+) -> CrystalState:
+    """Ancestral steps for lattice and types; Langevin corrector and ancestral predictor for coordinates.
+
+    times: (S,) network times of the S steps, ascending; the schedules hold S + 1 entries (all of 1..T, or strided).
+    Two network evaluations a step, corrector first. Jiao et al. 2023, Algorithm 2; the order of draws, and that the
+    corrector also draws (unused) noise for lattice and types, follow the published code, so that a batch can be
+    replayed from its draws. The last step adds no noise.
+    """
+    types, x, lattices = state.types, state.frac_coords, state.lattices
+    dtype, device = x.dtype, x.device
+    sigma_begin = float(coords.sigmas[1])
+    for step in range(len(times), 0, -1):
+        features = time_embedding(times[step - 1].to(device, dtype).expand(len(x)), network.config.time_dim).to(dtype)
+        last = step == 1
+        sigma, next_sigma = float(coords.sigmas[step]), float(coords.sigmas[step - 1])
+        score_scale = float(coords.score_norms[step]) ** 0.5
+
+        corrector_noise = _draw(noise, lattices, types, x, last)
+        size = settings.step_lr * (sigma / sigma_begin) ** 2
+        out = network(types, x, lattices, features)
+        x = x - size * score_scale * out.coord + (2 * size) ** 0.5 * corrector_noise[2]
+
+        lattice_noise, type_noise, coord_noise = _draw(noise, lattices, types, x, last)
+        out = network(types, x, lattices, features)
+        size = sigma**2 - next_sigma**2
+        spread = next_sigma * size**0.5 / sigma
+        x = (x - size * score_scale * out.coord + spread * coord_noise) % 1.0
+        eps_lattice, eps_types = out.lattice, out.node
+        product = float(gaussian.alphas_cumprod[step])
+        if settings.clamp is not None:
+            eps_lattice = _clamp_norm(lattices, eps_lattice, product, settings.clamp[0])
+            eps_types = _clamp_each(types, eps_types, product, settings.clamp[1])
+        beta, posterior_sigma = float(gaussian.betas[step]), float(gaussian.posterior_sigmas[step])
+        shrink, weight = (1 - beta) ** -0.5, beta / (1 - product) ** 0.5
+        lattices = shrink * (lattices - weight * eps_lattice) + posterior_sigma * lattice_noise
+        types = shrink * (types - weight * eps_types) + posterior_sigma * type_noise
+        if on_step is not None:
+            on_step(step)
+    return CrystalState(types, x, lattices)
+
+
+def _draw(noise: Noise, lattices: Tensor, types: Tensor, x: Tensor, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+    if last:
+        return torch.zeros_like(lattices), torch.zeros_like(types), torch.zeros_like(x)
+    drawn = (("lattice", lattices), ("type", types), ("coord", x))
+    lattice, kind, coord = (noise.normal(name, tuple(like.shape)) for name, like in drawn)
+    return lattice, kind, coord
+
+
+def _clamp_norm(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
+    """The predicted noise changed so that the implied clean lattice has Frobenius norm <= bound; rotation equivariant."""
+    clean = (noisy - (1 - product) ** 0.5 * eps) / product**0.5
+    norm = clean.flatten(1).norm(dim=1)[:, None, None]
+    clean = clean * (bound / norm.clamp_min(bound))
+    return (noisy - product**0.5 * clean) / (1 - product) ** 0.5
+
+
+def _clamp_each(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
+    """The predicted noise changed so that every entry of the implied clean value lies within +-bound."""
+    clean = ((noisy - (1 - product) ** 0.5 * eps) / product**0.5).clamp(-bound, bound)
+    return (noisy - product**0.5 * clean) / (1 - product) ** 0.5

@@ -1,0 +1,183 @@
+"""CSPNet, the periodic E(3)-invariant network of DiffCSP and CrysLDM, in the dense layout.
+
+Every atom of a crystal sees every atom, itself among them, so a layer's messages are one (B, N, N, H) tensor and need
+no edge lists. Two identities make it about twice as cheap as the published edge lists, exactly:
+
+- the first edge layer is linear in (h_i, h_j, cell, Fourier features), so it is applied per atom and per cell and
+  the results are broadcast;
+- the Fourier features of x_j - x_i are odd (sines) or even (cosines) under i <-> j, so half of the pairs are enough:
+  with s and c their images, the pair (i, j) gets c + s and the pair (j, i) gets c - s.
+
+Jiao et al. 2023 (DiffCSP, NeurIPS), eqs. 6-8; the CrysLDM paper, eqs. 13-15. The messages are averaged, as the
+published DiffCSP does (CrysLDM's eq. 14 sums them: with N fixed per crystal the difference is a factor that the next
+linear layer absorbs, and averages keep activations of one scale for all N).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class CSPNetConfig:
+    """Sizes of a CSPNet.
+
+    node_dim: width of the input and output per atom (100 one-hot types for DiffCSP, the latent's width for CrysLDM).
+    layer_norm: LayerNorm before every layer and at the end. equivariant_lattice: the lattice output is a 3x3
+    combination of the input lattice's rows (so that it turns with it); else it is the 3x3 matrix itself.
+    """
+
+    node_dim: int = 100
+    hidden_dim: int = 512
+    num_layers: int = 6
+    num_frequencies: int = 128
+    time_dim: int = 256
+    layer_norm: bool = True
+    equivariant_lattice: bool = True
+
+
+class CSPNetOutput(NamedTuple):
+    """lattice: (B, 3, 3). coord: (B, N, 3). node: (B, N, node_dim)."""
+
+    lattice: Tensor
+    coord: Tensor
+    node: Tensor
+
+
+class PairGeometry(NamedTuple):
+    """What all layers share of the positions: Fourier features of the pairs i < j, and where each edge finds its pair.
+
+    sines, cosines: (B, P, 3 F), P = N (N - 1) / 2. edge_source: (N * N,) row of the stack [c + s, c - s, diagonal]
+    that edge (i, j) takes.
+    """
+
+    sines: Tensor
+    cosines: Tensor
+    edge_source: Tensor
+
+
+def pair_geometry(frac_coords: Tensor, num_frequencies: int) -> PairGeometry:
+    """Fourier features sin, cos (2 pi k (x_j - x_i)), k = 0 .. F - 1, of the pairs i < j.
+
+    frac_coords: (B, N, 3). The features' order is (coordinate, k), as in the published weights.
+    """
+    n = frac_coords.shape[1]
+    i, j = torch.triu_indices(n, n, offset=1, device=frac_coords.device)
+    frequencies = 2 * math.pi * torch.arange(num_frequencies, dtype=frac_coords.dtype, device=frac_coords.device)
+    difference = frac_coords[:, j] - frac_coords[:, i]
+    # Wrapping first keeps the angles small: sin(2 pi 127 x) loses digits in float32 when x is several periods.
+    difference = difference - difference.round()
+    angles = (difference[..., None] * frequencies).flatten(2)  # (B, P, 3 F)
+    pairs = len(i)
+    source = torch.full((n, n), 2 * pairs, device=frac_coords.device)
+    source[i, j] = torch.arange(pairs, device=frac_coords.device)
+    source[j, i] = torch.arange(pairs, 2 * pairs, device=frac_coords.device)
+    return PairGeometry(angles.sin(), angles.cos(), source.flatten())
+
+
+class CSPLayer(nn.Module):
+    """One message-passing layer: messages from all pairs, their mean per atom, a residual update.
+
+    The weight of the first edge layer is kept whole, (H, 2 H + 9 + 6 F) with columns for h_i, h_j, the Gram matrix,
+    sines and cosines, so that its initialisation is the published one.
+    """
+
+    def __init__(self, hidden_dim: int, num_frequencies: int, layer_norm: bool) -> None:
+        super().__init__()
+        self.norm: nn.Module = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
+        self.edge_in = nn.Linear(2 * hidden_dim + 9 + 6 * num_frequencies, hidden_dim)
+        self.edge_out = nn.Linear(hidden_dim, hidden_dim)
+        self.node_in = nn.Linear(2 * hidden_dim, hidden_dim)
+        self.node_out = nn.Linear(hidden_dim, hidden_dim)
+        self.splits = [hidden_dim, hidden_dim, 9, 3 * num_frequencies, 3 * num_frequencies]
+
+    def forward(self, features: Tensor, gram: Tensor, geometry: PairGeometry) -> Tensor:
+        """features: (B, N, H). gram: (B, 9). Returns the updated features (B, N, H)."""
+        batch, n, hidden = features.shape
+        inplace = not torch.is_grad_enabled()
+        h = self.norm(features)
+        w_i, w_j, w_cell, w_sin, w_cos = self.edge_in.weight.split(self.splits, dim=1)
+        receiver = F.linear(h, w_i, self.edge_in.bias) + F.linear(gram, w_cell)[:, None]  # (B, N, H)
+        sender = F.linear(h, w_j)  # (B, N, H)
+        odd, even = F.linear(geometry.sines, w_sin), F.linear(geometry.cosines, w_cos)  # (B, P, H)
+        diagonal = w_cos.sum(1).expand(batch, 1, hidden)  # sin 0 = 0, cos 0 = 1
+        edges = torch.cat([even + odd, even - odd, diagonal], dim=1).index_select(1, geometry.edge_source)
+        edges = edges.view(batch, n, n, hidden)
+        edges = edges.add_(receiver[:, :, None]).add_(sender[:, None, :])
+        messages = F.silu(self.edge_out(F.silu(edges, inplace=inplace)), inplace=inplace).mean(2)  # (B, N, H)
+        w_self, w_message = self.node_in.weight.split([hidden, hidden], dim=1)
+        update = F.silu(F.linear(h, w_self, self.node_in.bias) + F.linear(messages, w_message), inplace=inplace)
+        return features + F.silu(self.node_out(update), inplace=inplace)
+
+
+class CSPTrunk(nn.Module):
+    """The message-passing layers and the final norm, without input and output maps."""
+
+    def __init__(self, hidden_dim: int, num_layers: int, num_frequencies: int, layer_norm: bool = True) -> None:
+        super().__init__()
+        self.num_frequencies = num_frequencies
+        self.layers = nn.ModuleList(CSPLayer(hidden_dim, num_frequencies, layer_norm) for _ in range(num_layers))
+        self.final_norm: nn.Module = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
+
+    def forward(self, features: Tensor, frac_coords: Tensor, lattices: Tensor) -> Tensor:
+        """features: (B, N, H); frac_coords: (B, N, 3); lattices: (B, 3, 3). Returns (B, N, H), invariant."""
+        gram = (lattices @ lattices.transpose(1, 2)).flatten(1)  # (B, 9)
+        geometry = pair_geometry(frac_coords, self.num_frequencies)
+        for layer in self.layers:
+            features = layer(features, gram, geometry)
+        result: Tensor = self.final_norm(features)
+        return result
+
+
+class CSPNet(nn.Module):
+    """Denoising network: noise of lattice and node features, and the coordinates' score, from a noisy crystal.
+
+    Invariant under translation of frac_coords and whole-period shifts; permutation equivariant; with
+    `equivariant_lattice`, the lattice output turns with the lattice (rows are vectors: L -> L Q).
+    """
+
+    def __init__(self, config: CSPNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden = config.hidden_dim
+        self.node_embedding = nn.Linear(config.node_dim, hidden)
+        self.time_mixing = nn.Linear(hidden + config.time_dim, hidden)
+        self.trunk = CSPTrunk(hidden, config.num_layers, config.num_frequencies, config.layer_norm)
+        self.coord_out = nn.Linear(hidden, 3, bias=False)
+        self.lattice_out = nn.Linear(hidden, 9, bias=False)
+        self.node_out = nn.Linear(hidden, config.node_dim)
+
+    def forward(self, nodes: Tensor, frac_coords: Tensor, lattices: Tensor, time_features: Tensor) -> CSPNetOutput:
+        """nodes: (B, N, node_dim); frac_coords: (B, N, 3); lattices: (B, 3, 3); time_features: (B, time_dim)."""
+        w_node, w_time = self.time_mixing.weight.split([self.config.hidden_dim, self.config.time_dim], dim=1)
+        time_part = F.linear(time_features, w_time, self.time_mixing.bias)[:, None]  # (B, 1, H)
+        features = F.linear(self.node_embedding(nodes), w_node) + time_part
+        features = self.trunk(features, frac_coords, lattices)
+        lattice = self.lattice_out(features.mean(1)).unflatten(1, (3, 3))
+        if self.config.equivariant_lattice:
+            lattice = lattice @ lattices
+        return CSPNetOutput(lattice, self.coord_out(features), self.node_out(features))
+
+
+class EvaluationCounter:
+    """Counts forward passes through a network, one for each crystal of the batch, by a hook while active."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.per_crystal = 0
+
+    def __enter__(self) -> EvaluationCounter:
+        self._handle = self.network.register_forward_hook(self._count)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._handle.remove()
+
+    def _count(self, module: nn.Module, inputs: object, output: object) -> None:
+        self.per_crystal += 1

@@ -1,0 +1,157 @@
+"""Weights as files: our own safetensors with a JSON card, and foreign checkpoints read without running their code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+def weights_path(model: str, dataset: str, preset: str) -> Path:
+    """Where the package keeps the weights of a model, whether they exist or not."""
+    return SHIPPED / f"{model}-{dataset}-{preset}.safetensors"
+
+
+def find_weights(model: str, dataset: str, preset: str) -> Path:
+    """Shipped weights of a model. ValueError lists those that exist and says how to train others."""
+    path = weights_path(model, dataset, preset)
+    if not path.exists():
+        known = sorted(p.stem for p in SHIPPED.glob("*.safetensors"))
+        raise ValueError(
+            f"no weights of {model} for {dataset}, preset {preset} (shipped: {', '.join(known) or 'none'}); "
+            f"train them: python -m bench train --model {model} --dataset {dataset} --preset {preset}"
+        )
+    return path
+
+
+def save_weights(path: Path, state_dict: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Writes PATH (safetensors) and PATH with suffix .json (the card, which gets the file's SHA-256)."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.detach().cpu().contiguous() for k, v in state_dict.items()}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps({**card, "sha256": digest}, indent=1) + "\n")
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card beside a weights file. ValueError where it is missing or not JSON."""
+    card_path = path.with_suffix(".json")
+    try:
+        card = json.loads(card_path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: its card {card_path.name} is missing; both files belong together") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{card_path}: not JSON ({error}); get the file again") from None
+    if not isinstance(card, dict):
+        raise ValueError(f"{card_path}: not a card; get the file again")
+    return card
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict and card of a weights file; the checksum in the card must match. ValueError says what is wrong."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    card = read_card(path)
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.get("sha256"):
+        raise ValueError(
+            f"{path}: corrupt weights, SHA-256 {digest[:12]} is not the card's {str(card.get('sha256'))[:12]}; "
+            "reinstall the package or train again"
+        )
+    try:
+        return load(content), card
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error}); reinstall the package or train again") from None
+
+
+def load_into(module: nn.Module, state_dict: Mapping[str, Tensor], path: Path) -> None:
+    """Loads a state dict strictly. ValueError names the file and the first keys that do not fit."""
+    try:
+        module.load_state_dict(dict(state_dict))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: weights do not fit the network of their card: {reason}") from None
+
+
+class _Inert(SimpleNamespace):
+    """Stands for a class named in a foreign pickle; takes any construction and state, runs nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update({k: v for k, v in state.items() if isinstance(k, str)})
+
+
+# What a PyTorch checkpoint's pickle needs to rebuild tensors and plain containers. All else becomes inert.
+_ALLOWED = {
+    ("collections", "OrderedDict"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch._tensor", "_rebuild_from_type_v2"),
+    ("torch", "Size"),
+    ("torch", "device"),
+}
+
+
+class _SafeUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name.endswith("Storage"):
+            return super().find_class(module, name)
+        if (module, name) in _ALLOWED or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
+            return super().find_class(module, name)
+        return type(name, (_Inert,), {})
+
+
+class _SafePickle:
+    """What `torch.load(pickle_module=...)` asks of a pickle module."""
+
+    __name__ = "models.weights._SafePickle"
+    Unpickler = _SafeUnpickler
+
+    @staticmethod
+    def load(file: Any, **kwargs: Any) -> Any:
+        return _SafeUnpickler(file, **kwargs).load()
+
+
+def read_foreign_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint made by other code (Lightning `.ckpt`, a pickled scaler) as plain containers and tensors on the CPU.
+
+    Classes that the pickle names are not imported: objects become inert namespaces with their attributes.
+    ValueError names the file when it cannot be read or is not a mapping with "state_dict".
+    """
+    content = _load_inert(path)
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
+        raise ValueError(f"{path}: not a Lightning checkpoint (no state_dict inside)")
+    return content
+
+
+def read_foreign_scaler(path: Path) -> tuple[Tensor, Tensor]:
+    """(means, stds) of a published `lattice_scaler.pt` or `prop_scaler.pt`, read without running its code."""
+    content = _load_inert(path)
+    means, stds = getattr(content, "means", None), getattr(content, "stds", None)
+    if means is None or stds is None:
+        raise ValueError(f"{path}: not a published scaler (no means and stds inside)")
+    return torch.as_tensor(means), torch.as_tensor(stds)
+
+
+def _load_inert(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", pickle_module=_SafePickle, weights_only=False)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except Exception as error:  # a hostile or broken pickle may raise anything
+        raise ValueError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})") from None
