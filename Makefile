@@ -1,0 +1,39 @@
+# Every target runs in the active Python environment. `make help` lists them.
+PYTHON ?= python
+# One thread: the machine's cores belong to worker processes, and timings compare only at the same count.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint format perf ci nightly
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install:  ## editable install with what the tests need, and the pre-commit hooks
+	$(PYTHON) -m pip install -e '.[test]'
+	pre-commit install
+
+test:  ## the fast tests
+	$(PYTHON) -m pytest -m "not slow and not nightly"
+
+lint:  ## ruff, mypy and the import contracts
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+format:  ## let ruff rewrite what it can
+	ruff check --fix .
+	ruff format .
+
+perf:  ## speed comparisons on a quiet machine, and the ratio of each group
+	@mkdir -p .benchmarks
+	$(PYTHON) -m pytest tests/perf --benchmark-json=.benchmarks/perf.json
+	$(PYTHON) tests/perf/ratios.py .benchmarks/perf.json
+
+ci:  ## what CI runs: a fresh environment, lint, every test but the nightly ones, a small real run
+	.ci/run
+
+nightly:  ## tests too long for CI
+	$(PYTHON) -m pytest -m nightly

@@ -1,0 +1,50 @@
+"""Prints the ratio of each benchmark group, reference median / other median, from pytest-benchmark's JSON.
+
+pytest tests/perf --benchmark-json=FILE && python tests/perf/ratios.py FILE
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def ratios(report: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Group -> (reference median, other median) in seconds.
+
+    Raises ValueError for a group that is not one reference and one other.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for benchmark in report["benchmarks"]:
+        groups.setdefault(benchmark["group"] or "(no group)", []).append(benchmark)
+    medians: dict[str, tuple[float, float]] = {}
+    for group, members in sorted(groups.items()):
+        reference = [m["stats"]["median"] for m in members if _is_reference(group, m["name"])]
+        others = [m["stats"]["median"] for m in members if not _is_reference(group, m["name"])]
+        if len(reference) != 1 or len(others) != 1:
+            names = ", ".join(m["name"] for m in members)
+            raise ValueError(f"group {group}: wants one reference and one other test, has {names}")
+        medians[group] = reference[0], others[0]
+    return medians
+
+
+def _is_reference(group: str, name: str) -> bool:
+    return "reference" in name or (group == "crysldm-vs-diffcsp" and "diffcsp" in name and "crysldm" not in name)
+
+
+def main() -> int:
+    try:
+        medians = ratios(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    except (IndexError, OSError, ValueError) as error:
+        print(f"ratios.py: {error or 'name the JSON file of pytest-benchmark'}", file=sys.stderr)
+        return 2
+    print(f"{'group':24} {'reference':>12} {'ours':>12} {'ratio':>7}")
+    for group, (reference, ours) in medians.items():
+        print(f"{group:24} {reference * 1e3:9.2f} ms {ours * 1e3:9.2f} ms {reference / ours:6.2f}x")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
