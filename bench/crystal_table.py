@@ -17,9 +17,9 @@ COLUMNS = ("index", "num_atoms", "atomic_numbers", "frac_coords", "lattice", "re
 def crystal_schema() -> pa.Schema:
     """One row per crystal asked for.
 
-    index: place of the row. num_atoms: N. atomic_numbers: (N,). frac_coords: (3 N,), the rows of (N, 3) one after another.
-    lattice: (9,) A, its rows one after another. reason: null where the crystal exists; where it does not, num_atoms
-    is 0, the lists are empty and lattice is null.
+    index: place of the row. num_atoms: N. atomic_numbers: (N,). frac_coords: (3 N,), (N, 3) row by row.
+    lattice: (9,) A, row by row. reason: null where the crystal exists; where it does not, num_atoms is 0, the lists
+    are empty and lattice is null.
     """
     import pyarrow as pa
 

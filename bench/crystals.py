@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 MAX_ATOMIC_NUMBER = 118
+AMU_PER_A3_IN_G_PER_CM3 = 1.66053906892  # CODATA 2022, as pymatgen has it
 MIN_VOLUME_A3 = 1e-6  # below it a lattice cannot be inverted to working precision
 
 IntArray = NDArray[np.int64]
@@ -167,6 +169,29 @@ class Crystals:
     def volumes(self) -> FloatArray:
         """(B,) cell volumes in A^3."""
         return np.asarray(np.abs(np.linalg.det(self.lattices)), dtype=np.float64)
+
+    @property
+    def densities(self) -> FloatArray:
+        """(B,) mass densities in g/cm^3, with pymatgen's atomic masses."""
+        if len(self) == 0:
+            return np.zeros(0)
+        masses = np.add.reduceat(_atomic_masses()[self.atomic_numbers], self.offsets[:-1])
+        return np.asarray(masses * AMU_PER_A3_IN_G_PER_CM3 / self.volumes, dtype=np.float64)
+
+    @property
+    def num_elements(self) -> IntArray:
+        """(B,) numbers of different elements."""
+        crystal_of_atom = np.repeat(np.arange(len(self)), self.num_atoms)
+        pairs = np.unique(crystal_of_atom * (MAX_ATOMIC_NUMBER + 1) + self.atomic_numbers)
+        return np.bincount(pairs // (MAX_ATOMIC_NUMBER + 1), minlength=len(self)).astype(np.int64)
+
+
+@functools.cache
+def _atomic_masses() -> FloatArray:
+    """(119,) atomic masses in amu by atomic number; 0 for number 0."""
+    from pymatgen.core import Element
+
+    return np.array([0.0, *(float(Element.from_Z(z).atomic_mass) for z in range(1, MAX_ATOMIC_NUMBER + 1))])
 
 
 @dataclass(frozen=True)

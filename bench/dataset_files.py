@@ -96,7 +96,7 @@ def git_blob_sha1(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class SplitFile:
-    """The unpacked content of one split's file. blob: its git blob SHA-1; published: whether that is a published one."""
+    """One split's file, unpacked. blob: git blob SHA-1 of the content; published: whether that is a published one."""
 
     path: Path
     content: bytes
@@ -154,7 +154,7 @@ def download_path(spec: DatasetSpec, split: Split) -> Path:
 
 
 def _download(spec: DatasetSpec, split: Split, url: str) -> SplitFile:
-    """Fetches one file and keeps it if its bytes are published ones; ValueError if not, OSError without a connection."""
+    """Fetches one file and keeps it if it is a published one; ValueError if not, OSError without a connection."""
     import pooch
 
     final = download_path(spec, split)

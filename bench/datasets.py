@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.crystals import Crystals
 from bench.dataset_files import (
     DATASETS,
     SPLITS,
-    DataUnavailable,
     DatasetSpec,
+    DataUnavailable,
     Split,
     SplitFile,
     canonical_name,
@@ -21,6 +23,7 @@ from bench.dataset_files import (
     require_file,
 )
 from bench.parsing import parse_cached
+from bench.reference_card import ReferenceCard, SplitCard
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +33,7 @@ __all__ = [
     "SPLITS",
     "DataUnavailable",
     "DatasetSpec",
+    "ReferenceCard",
     "Split",
     "SplitSummary",
     "canonical_name",
@@ -37,7 +41,9 @@ __all__ = [
     "load_properties",
     "load_split",
     "prepare",
+    "reference_card",
     "split_hash",
+    "write_reference_card",
 ]
 
 
@@ -96,6 +102,21 @@ def prepare(
         rows = len(_crystals(spec, split, file, workers, report))
         summaries.append(SplitSummary(split, str(file.path), rows, file.blob, file.published))
     return summaries
+
+
+@functools.cache
+def reference_card(dataset: str) -> ReferenceCard:
+    """The card of a data set as it is shipped in the package; needs no data."""
+    return ReferenceCard.read(resources.files("bench") / "reference", canonical_name(dataset))
+
+
+def write_reference_card(dataset: str, folder: Path) -> ReferenceCard:
+    """Computes the card of a data set from its files and writes it into a folder."""
+    spec = dataset_spec(dataset)
+    splits = {s.split: SplitCard(s.rows, s.blob, s.published) for s in prepare(dataset)}
+    card = ReferenceCard.from_crystals(spec, splits, load_split(dataset, "train"), load_split(dataset, "test"))
+    card.write(folder)
+    return card
 
 
 def _known(split: str) -> Split:

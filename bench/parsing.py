@@ -6,7 +6,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,11 +95,18 @@ def parse_cached(cifs: Sequence[str], workers: int = 2, on_progress: Progress | 
 
 
 def _content_key(cifs: Sequence[str]) -> str:
-    digest = hashlib.sha256(f"parser {PARSER_VERSION}, pymatgen-core {version('pymatgen-core')}".encode())
+    digest = hashlib.sha256(f"parser {PARSER_VERSION}, pymatgen-core {_pymatgen_version()}".encode())
     for cif in cifs:
         text = cif.encode()
         digest.update(b"%d\0" % len(text) + text)
     return digest.hexdigest()[:32]
+
+
+def _pymatgen_version() -> str:
+    try:
+        return version("pymatgen-core")
+    except PackageNotFoundError:  # before 2026 pymatgen was one package
+        return version("pymatgen")
 
 
 def _parse_chunk(cifs: Sequence[str]) -> tuple[Crystals, dict[int, str]]:
