@@ -5,8 +5,8 @@ pytest tests/perf --benchmark-json=FILE && python tests/perf/ratios.py FILE
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,14 @@ def _is_reference(group: str, name: str) -> bool:
     return "reference" in name or (group == "crysldm-vs-diffcsp" and "diffcsp" in name and "crysldm" not in name)
 
 
-def main() -> int:
-    try:
-        medians = ratios(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    except (IndexError, OSError, ValueError) as error:
-        print(f"ratios.py: {error or 'name the JSON file of pytest-benchmark'}", file=sys.stderr)
-        return 2
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Ratio of each benchmark group: reference median / other median.")
+    parser.add_argument("report", type=Path, help="what pytest --benchmark-json=FILE wrote")
+    medians = ratios(json.loads(parser.parse_args().report.read_text(encoding="utf-8")))
     print(f"{'group':24} {'reference':>12} {'ours':>12} {'ratio':>7}")
     for group, (reference, ours) in medians.items():
         print(f"{group:24} {reference * 1e3:9.2f} ms {ours * 1e3:9.2f} ms {reference / ours:6.2f}x")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
