@@ -1,0 +1,142 @@
+"""The run folder: where everything of a run lies, and how reports read it.
+
+DIR/manifest.json                    what ran (`bench.manifest`)
+DIR/<model>/batches.jsonl, samples/, batches.parquet    `bench.shards`
+DIR/<model>/state.json               load_seconds, warmup_seconds, sampled (bool), scoring_seconds by task
+DIR/<model>/parts/<task>/            rows scored so far; gone when <task>.parquet is there
+DIR/<model>/<task>.parquet           one row per requested crystal
+DIR/<model>/repeat-1/ ...            the same of each further repeat
+DIR/summary.json, DIR/report/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.atomic import read_json, write_json
+from bench.shards import SampleFolder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SUMMARY = "summary.json"
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that has a manifest. Reading needs no lock: every file is there whole or not at all."""
+
+    root: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, root: Path) -> Run:
+        """The run in a folder. ValueError where there is none or another version of this package wrote it."""
+        if not (root / MANIFEST).is_file():
+            raise ValueError(f"{root}: no run there (no {MANIFEST})")
+        manifest = read_json(root / MANIFEST)
+        if manifest.get("format") != FORMAT:
+            raise ValueError(f"{root}: its format is {manifest.get('format')!r}, this version reads {FORMAT}")
+        return cls(root, manifest)
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models in the order in which they were asked for."""
+        return list(self.manifest["models"])
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks, without cost."""
+        return list(self.manifest["protocol"]["tasks"])
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name."""
+        return str(self.manifest["dataset"])
+
+    def folders(self, model: str) -> list[SampleFolder]:
+        """The sample folder of each repeat of a model. ValueError lists the run's models where it is none of them."""
+        if model not in self.manifest["models"]:
+            raise ValueError(f"{self.root}: no model {model!r} in it; it has {', '.join(self.models)}")
+        base, batch_size = self.root / model, self.manifest["models"][model]["batch_size"]
+        return [
+            SampleFolder(base / f"repeat-{repeat}" if repeat else base, batch_size)
+            for repeat in range(self.manifest["repeats"])
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """summary.json. ValueError where the run has not come to its end."""
+        if not (self.root / SUMMARY).is_file():
+            raise ValueError(f"{self.root}: the run is not finished; go on with `bench run --resume {self.root}`")
+        return read_json(self.root / SUMMARY)
+
+    def batches(self, model: str) -> pa.Table:
+        """Batches of all repeats (`SampleFolder.batch_table`) with a column `repeat`."""
+        import pyarrow as pa
+
+        parts = []
+        for repeat, folder in enumerate(self.folders(model)):
+            table = folder.batch_table()
+            parts.append(table.append_column("repeat", pa.array([repeat] * table.num_rows, pa.int64())))
+        return pa.concat_tables(parts)
+
+    def scan(self, model: str, task: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of a task over all repeats, piece by piece, so that a run of any size can be read."""
+        import pyarrow.parquet as pq
+
+        for folder in self.folders(model):
+            with pq.ParquetFile(self._table_path(folder, task)) as file:
+                yield from file.iter_batches(columns=None if columns is None else list(columns))
+
+    def task_table(self, model: str, task: str, repeat: int = 0, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a task of one repeat. ValueError where the task was not scored."""
+        import pyarrow.parquet as pq
+
+        path = self._table_path(self.folders(model)[repeat], task)
+        return pq.read_table(path, columns=None if columns is None else list(columns))
+
+    def has_table(self, model: str, task: str) -> bool:
+        """Whether a task was scored for every repeat of a model."""
+        return all((folder.path / f"{task}.parquet").is_file() for folder in self.folders(model))
+
+    def _table_path(self, folder: SampleFolder, task: str) -> Path:
+        path = folder.path / f"{task}.parquet"
+        if not path.is_file():
+            raise ValueError(f"{path}: not scored; `bench rescore {self.root} --tasks {task}` does it")
+        return path
+
+
+def newest_run(folder: Path) -> Path:
+    """The run below a folder whose manifest was written last. ValueError where there is none."""
+    manifests = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
+    if not manifests:
+        raise ValueError(f"no run below {folder}/; name a run folder, or make one with `bench run`")
+    return manifests[-1].parent
+
+
+def create_folder(root: Path) -> None:
+    """Makes a new run folder. ValueError where it holds a run already, or other files."""
+    if (root / MANIFEST).exists():
+        raise ValueError(f"{root} holds a run already; go on with `bench run --resume {root}` or choose another --out")
+    if root.is_dir() and any(root.iterdir()):
+        raise ValueError(f"{root} is not empty and holds no run; choose another --out")
+    root.mkdir(parents=True, exist_ok=True)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """state.json of a model's folder; what a model starts with where there is none."""
+    if not (folder / STATE).is_file():
+        return {"load_seconds": 0.0, "warmup_seconds": 0.0, "sampled": False, "scoring_seconds": {}}
+    return read_json(folder / STATE)
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Writes state.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / STATE, state)
