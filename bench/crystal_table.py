@@ -64,24 +64,31 @@ def crystals_to_table(crystals: Crystals | Sifted, offset: int = 0) -> pa.Table:
 def table_to_sifted(table: pa.Table) -> Sifted:
     """The crystals of a table of `crystal_schema` and the reasons of its other rows, by row whatever `index` says.
 
-    Rows that hold an impossible crystal are set aside with a reason too. ValueError where a column is missing or where
-    the lists of a row do not belong together.
+    Rows whose lists do not fit together, or that hold an impossible crystal, are set aside with a reason too.
+    ValueError where a column is missing or is not what the schema says.
     """
+    import pyarrow as pa
+
+    schema = crystal_schema()
     absent = [name for name in COLUMNS if name not in table.column_names and name != "index"]
     if absent:
         raise ValueError(
             f"not a table of crystals: no column {', '.join(absent)} among {', '.join(table.column_names)}"
         )
-    requested = table.num_rows
+    columns = [name for name in COLUMNS if name != "index"]
+    try:
+        table = table.select(columns).cast(pa.schema([schema.field(name).with_nullable(True) for name in columns]))
+    except pa.ArrowException as error:
+        raise ValueError(f"not a table of crystals: {error}") from error
     reasons = {row: text for row, text in enumerate(table["reason"].to_pylist()) if text is not None}
-    exists = np.ones(requested, dtype=bool)
+    for row, text in _misfits(table).items():
+        reasons.setdefault(row, text)
+    exists = np.ones(table.num_rows, dtype=bool)
     exists[list(reasons)] = False
-    table = table.filter(exists)
     places = np.flatnonzero(exists)
-    counts = table["num_atoms"].to_numpy()
-    _check_lists(table, counts, places)
+    table = table.filter(exists)
     found = sift(
-        counts,
+        table["num_atoms"].to_numpy(),
         _flat(table["atomic_numbers"]),
         _flat(table["frac_coords"]).reshape(-1, 3),
         _flat(table["lattice"]).reshape(-1, 3, 3),
@@ -90,26 +97,25 @@ def table_to_sifted(table: pa.Table) -> Sifted:
     return Sifted(found.crystals, places[found.indices], dict(sorted(reasons.items())))
 
 
-def _check_lists(table: pa.Table, counts: np.ndarray, places: np.ndarray) -> None:
-    """ValueError naming the first row whose lists are not as long as its num_atoms says."""
+def _misfits(table: pa.Table) -> dict[int, str]:
+    """Row -> what is missing in it or not as long as its num_atoms says."""
     import pyarrow.compute as pc
 
-    for name, per_row in (
-        ("atomic_numbers", counts),
-        ("frac_coords", 3 * counts),
-        ("lattice", np.full_like(counts, 9)),
-    ):
-        lengths = np.array(pc.fill_null(pc.list_value_length(table[name]), -1).to_numpy())
-        wrong = np.flatnonzero(lengths != per_row)
-        if len(wrong):
-            row = wrong[0]
-            has = "null" if lengths[row] < 0 else f"{lengths[row]} values"
-            raise ValueError(
-                f"row {places[row]}: num_atoms is {counts[row]}, but {name} has {has} instead of {per_row[row]}"
-            )
+    counts = np.asarray(pc.fill_null(table["num_atoms"], -1).to_numpy(), dtype=np.int64)
+    misfits = {int(row): "num_atoms is missing or negative" for row in np.flatnonzero(counts < 0)}
+    expected = {"atomic_numbers": counts, "frac_coords": 3 * counts, "lattice": np.full_like(counts, 9)}
+    for name, lengths in expected.items():
+        found = np.asarray(pc.fill_null(pc.list_value_length(table[name]), -1).to_numpy())
+        for row in np.flatnonzero((counts >= 0) & (found != lengths)):
+            has = "no" if found[row] < 0 else f"{found[row]} values of"
+            misfits.setdefault(int(row), f"num_atoms is {counts[row]}, but there are {has} {name}")
+    return misfits
 
 
 def _flat(column: pa.ChunkedArray) -> np.ndarray:
+    """The values of all lists one after another; a null among them becomes NaN or 0, which no crystal may hold."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return np.asarray(pc.list_flatten(column).to_numpy())
+    values = pc.list_flatten(column)
+    return np.asarray(values.fill_null(0 if pa.types.is_integer(values.type) else float("nan")).to_numpy())

@@ -22,7 +22,7 @@ from bench.dataset_files import (
     find_file,
     require_file,
 )
-from bench.parsing import parse_cached
+from bench.parsing import parse_published
 from bench.reference_card import ReferenceCard, SplitCard
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _crystals(
     spec: DatasetSpec, split: Split, file: SplitFile, workers: int, on_progress: Callable[[int, int], None] | None
 ) -> Crystals:
     cifs = _columns(file, ["cif"])["cif"].to_pylist()
-    sifted = parse_cached(cifs, workers, on_progress)
+    sifted = parse_published(cifs, workers, on_progress)
     for row, reason in sifted.reasons.items():
         raise ValueError(
             f"{spec.title} {split}: row {row} of {file.path} holds no crystal: {reason}; repair or remove it"

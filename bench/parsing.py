@@ -1,4 +1,4 @@
-"""From CIF texts to crystals in the published convention: Niggli-reduced cells, in parallel, kept in a cache."""
+"""From CIF texts to crystals: in parallel, a reason for each text that holds none, the data sets' kept in a cache."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.crystal_table import crystals_to_table, table_to_sifted
 from bench.crystals import Crystals, Sifted
 
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
 PARSER_VERSION = 1  # raise it whenever the parsed crystals of the same text change
-CHUNK = 256  # texts a worker gets at a time: about half a second of work
+CHUNK = 256  # texts a worker gets at a time: about half a second of work; below two chunks no worker is started
 
 Progress = Callable[[int, int], None]
 
@@ -34,8 +30,8 @@ def cache_dir() -> Path:
     return Path(pooch.os_cache("crysldm-bench"))
 
 
-def published_structure(cif: str) -> Structure:
-    """The crystal of a CIF text as CDVAE and DiffCSP take it.
+def published_crystal(cif: str) -> Crystals:
+    """The one crystal of a CIF text as CDVAE and DiffCSP take it.
 
     pymatgen's structure (its order of atoms), Niggli-reduced, the lattice rebuilt from its lengths and angles with the
     fractional coordinates kept. Raises whatever pymatgen raises for a text that it cannot read.
@@ -43,22 +39,42 @@ def published_structure(cif: str) -> Structure:
     from pymatgen.core import Lattice, Structure
 
     reduced = Structure.from_str(cif, fmt="cif").get_reduced_structure()
-    return Structure(Lattice.from_parameters(*reduced.lattice.parameters), reduced.species, reduced.frac_coords)
+    lattice = Lattice.from_parameters(*reduced.lattice.parameters)
+    return Crystals.from_structures([Structure(lattice, reduced.species, reduced.frac_coords)])
 
 
-def parse_cifs(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> Sifted:
-    """Each CIF text as `published_structure`; one that cannot be read is a reason.
+def plain_crystal(cif: str) -> Crystals:
+    """The one crystal of a CIF text in the cell that it gives, every atom site of the text present.
+
+    ValueError where pymatgen would merge sites (closer than 1e-4 of the cell) or pass over one that it cannot name:
+    it would give a smaller crystal without a word, and a generated crystal with two atoms on one site would be valid.
+    """
+    from pymatgen.io.cif import CifParser
+
+    parser = CifParser.from_str(cif, check_cif=False)
+    structure = parser.parse_structures(primitive=False, on_error="raise")[0]
+    if not structure.is_ordered:
+        raise ValueError(f"has partial occupancies ({structure.formula}); order it first")
+    listed = max(len(block.get("_atom_site_fract_x", ())) for block in parser.as_dict().values())
+    if len(structure) < listed:
+        raise ValueError(f"{listed} atom sites are listed, {len(structure)} differ and have a known element")
+    return Crystals.from_structures([structure])
+
+
+def parse_cifs(
+    cifs: Sequence[str], read: Callable[[str], Crystals], workers: int = 2, on_progress: Progress | None = None
+) -> Sifted:
+    """Each CIF text through `published_crystal` or `plain_crystal`; one that cannot be read is a reason.
 
     workers: processes, of one thread each. on_progress is called with (done, total) texts.
     """
     from joblib import Parallel, delayed, parallel_config
 
     chunks = [cifs[start : start + CHUNK] for start in range(0, len(cifs), CHUNK)]
+    workers = min(workers, len(chunks)) if len(chunks) > 2 else 1
     # loky starts workers by itself: no fork of a process with threads, and no guard needed in the caller's main module.
     with parallel_config(backend="loky", inner_max_num_threads=1):
-        jobs = Parallel(n_jobs=min(workers, len(chunks)) or 1, return_as="generator")(
-            delayed(_parse_chunk)(chunk) for chunk in chunks
-        )
+        jobs = Parallel(n_jobs=workers, return_as="generator")(delayed(_parse_chunk)(chunk, read) for chunk in chunks)
         parts, reasons, done = [], {}, 0
         for chunk, (crystals, faults) in zip(chunks, jobs, strict=True):
             reasons.update({done + place: text for place, text in faults.items()})
@@ -70,8 +86,8 @@ def parse_cifs(cifs: Sequence[str], workers: int = 2, on_progress: Progress | No
     return Sifted(Crystals.concatenate(parts), np.array(places, dtype=np.int64), reasons)
 
 
-def parse_cached(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> Sifted:
-    """`parse_cifs`, read from the cache when the same texts were parsed before with the same parser and pymatgen."""
+def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> Sifted:
+    """Each CIF text as `published_crystal`, from the cache where the same parser and pymatgen parsed them before."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -82,7 +98,7 @@ def parse_cached(cifs: Sequence[str], workers: int = 2, on_progress: Progress | 
         pass
     except (pa.ArrowException, ValueError, OSError) as error:
         warnings.warn(f"{path}: damaged cache file, parsed afresh ({error})", stacklevel=2)
-    sifted = parse_cifs(cifs, workers, on_progress)
+    sifted = parse_cifs(cifs, published_crystal, workers, on_progress)
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +108,12 @@ def parse_cached(cifs: Sequence[str], workers: int = 2, on_progress: Progress | 
         partial.unlink(missing_ok=True)
         warnings.warn(f"{path.parent}: the parsed crystals cannot be kept ({error}); set BENCH_CACHE_DIR", stacklevel=2)
     return sifted
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line of at most 300 characters."""
+    text = " ".join(str(error).split()) or "no message"
+    return f"{'' if isinstance(error, ValueError) else type(error).__name__ + ': '}{text}"[:300]
 
 
 def _content_key(cifs: Sequence[str]) -> str:
@@ -109,13 +131,13 @@ def _pymatgen_version() -> str:
         return version("pymatgen")
 
 
-def _parse_chunk(cifs: Sequence[str]) -> tuple[Crystals, dict[int, str]]:
+def _parse_chunk(cifs: Sequence[str], read: Callable[[str], Crystals]) -> tuple[Crystals, dict[int, str]]:
     parts, reasons = [], {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns of every rounded coordinate
         for place, cif in enumerate(cifs):
             try:
-                parts.append(Crystals.from_structures([published_structure(cif)]))
+                parts.append(read(cif))
             except Exception as error:  # a parser fed foreign text raises anything; it becomes the reason
-                reasons[place] = f"{type(error).__name__}: {error}".splitlines()[0]
+                reasons[place] = one_line(error)
     return Crystals.concatenate(parts), reasons
