@@ -81,6 +81,11 @@ def pair_geometry(frac_coords: Tensor, num_frequencies: int) -> PairGeometry:
     return PairGeometry(angles.sin(), angles.cos(), source.flatten())
 
 
+def combine_rows(coefficients: Tensor, rows: Tensor) -> Tensor:
+    """(B, 3, 3) matrix products written elementwise: a matmul would run in bfloat16 under autocast, and cells need more digits."""
+    return (coefficients[..., :, :, None] * rows[..., None, :, :]).sum(-2)
+
+
 class CSPLayer(nn.Module):
     """One message-passing layer: messages from all pairs, their mean per atom, a residual update.
 
@@ -127,7 +132,7 @@ class CSPTrunk(nn.Module):
 
     def forward(self, features: Tensor, frac_coords: Tensor, lattices: Tensor) -> Tensor:
         """features: (B, N, H); frac_coords: (B, N, 3); lattices: (B, 3, 3). Returns (B, N, H), invariant."""
-        gram = (lattices @ lattices.transpose(1, 2)).flatten(1)  # (B, 9)
+        gram = combine_rows(lattices, lattices.transpose(1, 2)).flatten(1)  # (B, 9)
         geometry = pair_geometry(frac_coords, self.num_frequencies)
         for layer in self.layers:
             features = layer(features, gram, geometry)
@@ -161,7 +166,7 @@ class CSPNet(nn.Module):
         features = self.trunk(features, frac_coords, lattices)
         lattice = self.lattice_out(features.mean(1)).unflatten(1, (3, 3))
         if self.config.equivariant_lattice:
-            lattice = lattice @ lattices
+            lattice = combine_rows(lattice, lattices)
         return CSPNetOutput(lattice, self.coord_out(features), self.node_out(features))
 
 

@@ -36,6 +36,11 @@ class DenseBatch:
         """The crystals at `indices` (K,)."""
         return DenseBatch(self.atomic_numbers[indices], self.frac_coords[indices], self.lattices[indices])
 
+    def slice(self, start: int, stop: int) -> DenseBatch:
+        """Crystals start .. stop - 1."""
+        part = slice(start, stop)
+        return DenseBatch(self.atomic_numbers[part], self.frac_coords[part], self.lattices[part])
+
     def to(self, device: str | torch.device) -> DenseBatch:
         """The same batch on another device."""
         return DenseBatch(self.atomic_numbers.to(device), self.frac_coords.to(device), self.lattices.to(device))

@@ -108,7 +108,7 @@ def test_replayed_draws_end_at_the_published_sample():
     fixture = load("diffcsp_sampler.pt")
     network, gaussian, coords = from_official(fixture["state_dict"])
     steps, num_types = fixture["config"]["timesteps"], network.config.node_dim
-    settings = SamplerSettings(step_lr=fixture["config"]["step_lr"])
+    settings = SamplerSettings(step_lr=fixture["config"]["step_lr"], sigma_begin=fixture["config"]["sigma_begin"])
     final = fixture["final"]
     for n, crystals, atoms in by_size(fixture["num_atoms"]):
         noise = Replay(fixture["draws"], crystals, atoms)

@@ -23,14 +23,18 @@ class CrystalState:
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """step_lr: corrector step (published: 1e-6 for Perov-5, 5e-6 for MP-20, 1e-5 for Carbon-24).
+    """How the sampler steps.
 
+    step_lr: corrector step (published: 1e-6 for Perov-5, 5e-6 for MP-20, 1e-5 for Carbon-24).
+    sigma_begin: the smallest coordinate sigma as configured, not as the schedule holds it: published schedules are
+    rounded to float32, and the first step multiplies the difference to 1e-5.
     clamp: bound on the Frobenius norm of the implied clean lattice (A) and on each implied clean type score, or None as
     published. An under-trained network needs it: at t = T the last beta is at its clip, and 1 / sqrt(alpha_T)
     multiplies the error of the predicted noise a hundredfold, so that cells blow up.
     """
 
     step_lr: float = 1e-6
+    sigma_begin: float = 0.005
     clamp: tuple[float, float] | None = None
 
 
@@ -60,7 +64,6 @@ def sample_predictor_corrector(
     """
     types, x, lattices = state.types, state.frac_coords, state.lattices
     dtype, device = x.dtype, x.device
-    sigma_begin = float(coords.sigmas[1])
     for step in range(len(times), 0, -1):
         features = time_embedding(times[step - 1].to(device, dtype).expand(len(x)), network.config.time_dim).to(dtype)
         last = step == 1
@@ -68,7 +71,7 @@ def sample_predictor_corrector(
         score_scale = float(coords.score_norms[step]) ** 0.5
 
         corrector_noise = _draw(noise, lattices, types, x, last)
-        size = settings.step_lr * (sigma / sigma_begin) ** 2
+        size = settings.step_lr * (sigma / settings.sigma_begin) ** 2
         out = network(types, x, lattices, features)
         x = x - size * score_scale * out.coord + (2 * size) ** 0.5 * corrector_noise[2]
 

@@ -1,0 +1,33 @@
+"""DiffCSP as a generator of the harness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
+from models.baselines.diffcsp.sampler import SamplerSettings
+from models.cspnet import CSPNetConfig
+from models.generation import DiffusionGenerator
+
+
+def config_from_card(values: dict[str, Any]) -> DiffCSPConfig:
+    """The configuration written in a weights card."""
+    sampler = dict(values["sampler"])
+    clamp = sampler.pop("clamp")
+    return DiffCSPConfig(
+        network=CSPNetConfig(**values["network"]),
+        num_steps=values["num_steps"],
+        sigma_range=tuple(values["sigma_range"]),
+        loss_weights=tuple(values["loss_weights"]),
+        sampler=SamplerSettings(**sampler, clamp=None if clamp is None else tuple(clamp)),
+    )
+
+
+def diffcsp(
+    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+) -> DiffusionGenerator:
+    """DiffCSP with the weights trained for a data set. T = 1000 predictor-corrector steps, or `steps` strided ones."""
+    return DiffusionGenerator(
+        "diffcsp", lambda values: DiffCSP(config_from_card(values)), dataset, preset, steps, weights
+    )

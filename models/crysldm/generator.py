@@ -1,0 +1,35 @@
+"""CrysLDM as a generator of the harness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from models.crysldm.autoencoder import AutoencoderConfig
+from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
+from models.crysldm.sampler import SamplerSettings
+from models.cspnet import CSPNetConfig
+from models.generation import DiffusionGenerator
+
+
+def config_from_card(values: dict[str, Any]) -> CrysLDMConfig:
+    """The configuration written in a weights card."""
+    sampler = dict(values["sampler"])
+    clamp = sampler.pop("clamp")
+    return CrysLDMConfig(
+        autoencoder=AutoencoderConfig(**values["autoencoder"]),
+        network=CSPNetConfig(**values["network"]),
+        num_steps=values["num_steps"],
+        sigma_range=tuple(values["sigma_range"]),
+        loss_weights=tuple(values["loss_weights"]),
+        sampler=SamplerSettings(**sampler, clamp=None if clamp is None else tuple(clamp)),
+    )
+
+
+def crysldm(
+    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+) -> DiffusionGenerator:
+    """CrysLDM with the weights trained for a data set. Algorithm 2 with T = 100, or `steps` strided DDIM steps."""
+    return DiffusionGenerator(
+        "crysldm", lambda values: CrysLDM(config_from_card(values)), dataset, preset, steps, weights
+    )

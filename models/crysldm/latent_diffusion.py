@@ -1,0 +1,126 @@
+"""CrysLDM's latent diffusion: the denoising network on (z_h, X, z_L), its losses, and the whole model.
+
+Section 4.2 and Appendices C and D of the paper. Chosen where the paper is silent:
+
+- The denoising network is CSPNet with z_h in place of one-hot types and z_L in place of L. eq. 15's noise of z_L is
+  z_L times an invariant matrix, so it turns with the lattice.
+- Latents are standardised once, after stage 1, from the training split: z_h to zero mean and unit variance per entry;
+  z_L by one factor to unit root mean square (a shift of z_L would break equivariance).
+- t is drawn from 1..T (Algorithm 1 says U(0, T), the losses U(1, T)); the score target carries the gradient of the
+  logarithm that eq. 12 lacks and is divided by its root mean square, as in DiffCSP.
+- Stage 2 trains on latents drawn from the posterior. All loss weights are 1; each loss is a mean over its entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig
+from models.crysldm.sampler import SamplerSettings, initial_state, sample_latent
+from models.cspnet import CSPNet, CSPNetConfig
+from models.dense import DenseBatch
+from models.diffusion import Noise, coord_schedule, cosine_schedule, strided_times, time_embedding, wrapped_normal_score
+
+
+@dataclass(frozen=True)
+class CrysLDMConfig:
+    """Everything a CrysLDM is made from but its weights. loss_weights: of z_L, X and z_h."""
+
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    network: CSPNetConfig = field(default_factory=lambda: CSPNetConfig(node_dim=8))
+    num_steps: int = 100
+    sigma_range: tuple[float, float] = (0.005, 0.5)
+    loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+
+
+class CrysLDM(nn.Module):
+    """VAE and latent diffusion: losses of both training stages (Algorithm 1) and samples (Algorithm 2)."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
+    lattice_std: Tensor
+
+    def __init__(self, config: CrysLDMConfig) -> None:
+        super().__init__()
+        if config.network.node_dim != config.autoencoder.latent_dim:
+            raise ValueError(
+                f"the denoising network takes {config.network.node_dim} entries per atom, "
+                f"but the latent has {config.autoencoder.latent_dim}"
+            )
+        self.config = config
+        self.autoencoder = Autoencoder(config.autoencoder)
+        self.network = CSPNet(config.network)
+        self.gaussian = cosine_schedule(config.num_steps)
+        self.coords = coord_schedule(config.num_steps, *config.sigma_range)
+        self.register_buffer("latent_mean", torch.zeros(config.autoencoder.latent_dim))
+        self.register_buffer("latent_std", torch.ones(config.autoencoder.latent_dim))
+        self.register_buffer("lattice_std", torch.ones(()))
+
+    @torch.no_grad()
+    def standardise_latents(self, batches: Sequence[DenseBatch], noise: Noise) -> None:
+        """Sets the latents' mean and scale from crystals (the training split), once between the two stages."""
+        latents, lattices = [], []
+        for batch in batches:
+            for part in range(0, len(batch), 1024):
+                z_h, z_lattice = self.autoencoder.encode(batch.slice(part, part + 1024)).sample(noise)
+                latents.append(z_h.flatten(0, 1))
+                lattices.append(z_lattice)
+        all_h, all_lattice = torch.cat(latents), torch.cat(lattices)
+        self.latent_mean.copy_(all_h.mean(0))
+        self.latent_std.copy_(all_h.std(0))
+        self.lattice_std.copy_(all_lattice.square().mean().sqrt())
+
+    @torch.no_grad()
+    def encode(self, batch: DenseBatch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Standardised latents z_h (B, N, D) and z_L (B, 3, 3), drawn from the posterior."""
+        z_h, z_lattice = self.autoencoder.encode(batch).sample(noise)
+        return (z_h - self.latent_mean) / self.latent_std, z_lattice / self.lattice_std
+
+    def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
+        """Stage 2, eqs. 10 and 12: errors of the predicted noise of z_L and z_h and of the score; weighted sum "loss".
+
+        times: (B,) in 1..T; drawn uniformly when not given.
+        """
+        size, n = batch.atomic_numbers.shape
+        device, dtype = batch.frac_coords.device, batch.frac_coords.dtype
+        z_h, z_lattice = self.encode(batch, noise)
+        if times is None:
+            times = (noise.uniform("times", (size,)) * self.config.num_steps).long() + 1
+        lookup = times.cpu()
+        product = self.gaussian.alphas_cumprod[lookup].to(device, dtype)[:, None, None]
+        sigma = self.coords.sigmas[lookup].to(device, dtype)[:, None, None]
+        norm = self.coords.score_norms[lookup].to(device, dtype)[:, None, None]
+        eps_h = noise.normal("latent", tuple(z_h.shape))
+        eps_lattice = noise.normal("latent lattice", tuple(z_lattice.shape))
+        shift = sigma * noise.normal("coord", (size, n, 3))
+        out = self.network(
+            product.sqrt() * z_h + (1 - product).sqrt() * eps_h,
+            batch.frac_coords + shift,
+            product.sqrt() * z_lattice + (1 - product).sqrt() * eps_lattice,
+            time_embedding(times.to(dtype), self.config.network.time_dim),
+        )
+        # As in DiffCSP the network predicts the score with its sign turned, divided by the root of its mean square.
+        target = -wrapped_normal_score(shift, sigma) / norm.sqrt()
+        lattice, coord = F.mse_loss(out.lattice, eps_lattice), F.mse_loss(out.coord, target)
+        latent = F.mse_loss(out.node, eps_h)
+        weights = self.config.loss_weights
+        total = weights[0] * lattice + weights[1] * coord + weights[2] * latent
+        return {"loss": total, "lattice": lattice, "coord": coord, "type": latent}
+
+    @torch.no_grad()
+    def sample(
+        self, batch: int, num_atoms: int, noise: Noise, steps: int, on_step: Callable[[int], None] | None = None
+    ) -> DenseBatch:
+        """(B) crystals of N atoms in `steps` steps: all of 1..T, or evenly strided with the same marginals."""
+        times = strided_times(self.config.num_steps, steps)
+        state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
+        schedules = self.gaussian.take(times), self.coords.take(times)
+        end = sample_latent(self.network, state, *schedules, times, self.config.sampler, noise, on_step)
+        z_h = end.z_h * self.latent_std + self.latent_mean
+        return self.autoencoder.decode(z_h, end.frac_coords, end.z_lattice * self.lattice_std)

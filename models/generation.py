@@ -1,0 +1,113 @@
+"""Crystals from a trained diffusion model: the generator that CrysLDM and DiffCSP share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench.datasets import canonical_name, reference_card
+from bench.interfaces import SampleBatch
+from models.cspnet import CSPNet, EvaluationCounter
+from models.dense import DenseBatch, buckets, unpack
+from models.diffusion import Noise, SeededNoise
+from models.weights import find_weights, load_into, read_weights
+
+
+class DiffusionModel(Protocol):
+    """What the generator needs of a model."""
+
+    network: CSPNet
+
+    def sample(self, batch: int, num_atoms: int, noise: Noise, steps: int) -> DenseBatch:
+        """(B) crystals of N atoms."""
+
+
+def sample_crystals(
+    model: DiffusionModel, num_atoms_probabilities: Any, num_crystals: int, seed: int, steps: int, device: str
+) -> SampleBatch:
+    """Crystals with N ~ p(N), one bucket of equal N after another. What a network makes not finite gets a reason.
+
+    num_atoms_probabilities: (N_max + 1,), entry n is p(N = n).
+    """
+    size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+    rng = np.random.default_rng(int(size_seed))
+    num_atoms = rng.choice(len(num_atoms_probabilities), size=num_crystals, p=num_atoms_probabilities)
+    noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
+    evaluations = np.zeros(num_crystals, dtype=np.int64)
+    batches, places = [], []
+    for n, indices in buckets(num_atoms):
+        with EvaluationCounter(model.network) as counter:
+            batches.append(model.sample(len(indices), n, noise, steps))
+        evaluations[indices] = counter.per_crystal
+        places.append(indices)
+    sifted = unpack(batches, places)
+    return SampleBatch(sifted.crystals, steps, evaluations, dict(sifted.reasons))
+
+
+class DiffusionGenerator:
+    """A trained model as a `bench.interfaces.Generator`.
+
+    build: configuration in the weights' card -> module. steps: of the sampler, the model's T when None; fewer are
+    strided evenly over 1..T. weights: a file, or None for the shipped weights of (name, dataset, preset).
+    """
+
+    # Crystals a batch on a CPU: enough to keep the matrix products busy, few enough for a fine-grained budget.
+    batch_size = 50
+
+    def __init__(
+        self,
+        name: str,
+        build: Callable[[dict[str, Any]], nn.Module],
+        dataset: str,
+        preset: str = "cpu",
+        steps: int | None = None,
+        weights: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.dataset = canonical_name(dataset)
+        self.preset = preset
+        self.weights = weights or find_weights(name, self.dataset, preset)
+        self._build = build
+        self._requested_steps = steps
+        self._model: Any = None
+        self._device = "cpu"
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The weights' card."""
+        return read_weights(self.weights)[1]
+
+    def load(self, device: str = "cpu") -> None:
+        """Reads the weights, checks them against their card and moves them to the device."""
+        state_dict, card = read_weights(self.weights)
+        model = self._build(card["config"])
+        load_into(model, state_dict, self.weights)
+        model.requires_grad_(False).eval().to(device)
+        total = model.config.num_steps
+        steps = total if self._requested_steps is None else self._requested_steps
+        if not 1 <= steps <= total:
+            raise ValueError(f"{self.name}@{steps}: steps must be 1 to {total}")
+        if self._requested_steps not in (None, total):
+            model.config = strided_config(model.config)
+        self.steps = steps
+        self._model, self._device = model, device
+        self._probabilities = reference_card(self.dataset).num_atoms_probabilities
+
+    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
+        """That many crystals; a function of (seed, num_crystals, weights, steps, threads, device)."""
+        if self._model is None:
+            self.load("cpu")
+        return sample_crystals(self._model, self._probabilities, num_crystals, seed, self.steps, self._device)
+
+
+def strided_config(config: Any) -> Any:
+    """The configuration for fewer steps than T: latents (where there are any) step by DDIM."""
+    if hasattr(config.sampler, "latent_step"):
+        return replace(config, sampler=replace(config.sampler, latent_step="ddim"))
+    return config

@@ -1,0 +1,95 @@
+"""Named sizes and training settings: what `--preset cpu` and `--preset paper` mean for each model and data set.
+
+`paper`: the published sizes and optimiser (DiffCSP's for both; the CrysLDM paper gives none). `cpu`: one small network,
+shared by both models, that two cores train in about an hour on Perov-5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from models.baselines.diffcsp.diffusion import DiffCSPConfig
+from models.baselines.diffcsp.sampler import SamplerSettings as DiffCSPSampler
+from models.crysldm.autoencoder import AutoencoderConfig
+from models.crysldm.latent_diffusion import CrysLDMConfig
+from models.crysldm.sampler import SamplerSettings as CrysLDMSampler
+from models.cspnet import CSPNetConfig
+
+PresetName = Literal["cpu", "paper"]
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """How one training stage runs.
+
+    batch_size: crystals, all of one N; fewer where B N^2 would pass max_pairs. schedule: "cosine" decays the learning
+    rate to 1 % over all epochs, "plateau" is DiffCSP's ReduceLROnPlateau (factor 0.6, patience 30, floor 1e-4) on the
+    validation loss. ema_decay: of the averaged weights that are sampled from. clip: gradient clipping by norm (cpu) or
+    by value 0.5 (published). precision: Lightning's name. validate_every, sample_every: epochs.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int = 128
+    max_pairs: int = 20_000
+    learning_rate: float = 1e-3
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    ema_decay: float = 0.999
+    clip_algorithm: Literal["norm", "value"] = "norm"
+    clip: float = 1.0
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    validate_every: int = 10
+    sample_every: int = 100
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model's configuration and its training stages in order."""
+
+    config: CrysLDMConfig | DiffCSPConfig
+    stages: tuple[StageConfig, ...]
+
+
+# Corrector steps published with DiffCSP's ab initio configurations.
+_DIFFCSP_STEP_LR = {"perov5": 1e-6, "mp20": 5e-6}
+_CPU_NETWORK = CSPNetConfig(hidden_dim=128, num_layers=4, num_frequencies=32, time_dim=64)
+_CPU_EPOCHS = {"perov5": 600, "mp20": 300}
+# DiffCSP: batch 1024 and 3000 epochs (Perov-5), 256 and 1000 (MP-20).
+_PAPER_EPOCHS = {"perov5": 3000, "mp20": 1000}
+_PAPER_BATCH = {"perov5": 1024, "mp20": 256}
+
+
+def preset(model: str, dataset: str, name: str) -> Preset:
+    """The preset of a model for a data set ("perov5", "mp20"). ValueError lists the known ones."""
+    if model not in ("crysldm", "diffcsp"):
+        raise ValueError(f"no preset for model {model!r}; known: crysldm, diffcsp")
+    if dataset not in _DIFFCSP_STEP_LR:
+        raise ValueError(f"no preset for data set {dataset!r}; known: {', '.join(_DIFFCSP_STEP_LR)}")
+    if name not in ("cpu", "paper"):
+        raise ValueError(f"no preset {name!r}; known: cpu, paper")
+    small = name == "cpu"
+    diffusion = StageConfig("diffusion", epochs=_CPU_EPOCHS[dataset]) if small else _published_stage(dataset)
+    if model == "diffcsp":
+        sampler = DiffCSPSampler(step_lr=_DIFFCSP_STEP_LR[dataset])
+        network = _CPU_NETWORK if small else CSPNetConfig()
+        return Preset(DiffCSPConfig(network=network, sampler=sampler), (diffusion,))
+    autoencoder = AutoencoderConfig() if small else AutoencoderConfig(hidden_dim=256, num_frequencies=128)
+    network = replace(_CPU_NETWORK if small else CSPNetConfig(), node_dim=autoencoder.latent_dim)
+    # The remedies that a small network needs at T = 100 (models/crysldm/sampler.py says why).
+    sampler = CrysLDMSampler(corrector="variance", step_size=0.1, clamp=(3.5, 4.0)) if small else CrysLDMSampler()
+    vae = StageConfig("vae", epochs=40 if dataset == "perov5" else 20, sample_every=10**9)
+    return Preset(CrysLDMConfig(autoencoder=autoencoder, network=network, sampler=sampler), (vae, diffusion))
+
+
+def _published_stage(dataset: str) -> StageConfig:
+    return StageConfig(
+        "diffusion",
+        epochs=_PAPER_EPOCHS[dataset],
+        batch_size=_PAPER_BATCH[dataset],
+        max_pairs=_PAPER_BATCH[dataset] * 400,
+        schedule="plateau",
+        clip_algorithm="value",
+        clip=0.5,
+        precision="32-true",
+    )

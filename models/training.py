@@ -1,0 +1,313 @@
+"""`bench train`: Algorithm 1 and DiffCSP's training, by Lightning, with checkpoints that resume exactly.
+
+Every random number of a step is a function of (seed, stage, step), every order of crystals of (seed, stage, epoch), so
+a run that stopped at a checkpoint and went on ends with the same weights as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+
+from bench.crystals import Crystals
+from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
+from models.crysldm.autoencoder import Autoencoder
+from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
+from models.dense import DenseBatch, pack
+from models.diffusion import SeededNoise
+from models.presets import StageConfig, preset
+from models.weights import save_weights
+
+ScoreSamples = Callable[[Crystals], dict[str, float]]
+
+
+def build(config: CrysLDMConfig | DiffCSPConfig) -> CrysLDM | DiffCSP:
+    """The model of a configuration, with fresh weights."""
+    return CrysLDM(config) if isinstance(config, CrysLDMConfig) else DiffCSP(config)
+
+
+class EpochBatches(Dataset[DenseBatch]):
+    """The batches of one epoch, crystals of one N in each, in an order that (seed, epoch) fixes."""
+
+    def __init__(self, buckets: list[DenseBatch], stage: StageConfig, seed: int | None, epoch: int) -> None:
+        self.buckets = buckets
+        self.plan: list[tuple[int, Tensor]] = []
+        rng = np.random.default_rng(None if seed is None else [seed, epoch])
+        for k, bucket in enumerate(buckets):
+            size = max(1, min(stage.batch_size, stage.max_pairs // bucket.num_atoms**2))
+            order = np.arange(len(bucket)) if seed is None else rng.permutation(len(bucket))
+            # Equal parts: a last batch of 3 crystals would weigh as much as one of 128.
+            parts = np.array_split(order, max(1, round(len(bucket) / size)))
+            self.plan.extend((k, torch.from_numpy(part)) for part in parts)
+        if seed is not None:
+            self.plan = [self.plan[i] for i in rng.permutation(len(self.plan))]
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int) -> DenseBatch:
+        bucket, crystals = self.plan[index]
+        return self.buckets[bucket].take(crystals)
+
+
+class Stage(L.LightningModule):
+    """One stage of training as Lightning sees it: the loss of a part of the model, its optimiser and its data."""
+
+    def __init__(
+        self,
+        model: CrysLDM | DiffCSP,
+        config: StageConfig,
+        train: list[DenseBatch],
+        val: list[DenseBatch],
+        seed: int,
+        score: Callable[[nn.Module], dict[str, float]] | None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.train_buckets, self.val_buckets = train, val
+        self.seed = seed
+        self.score = score
+        vae = config.name == "vae"
+        self.trained: nn.Module = model.autoencoder if isinstance(model, CrysLDM) and vae else model.network
+        self.steps_per_epoch = len(EpochBatches(train, config, seed, 0))
+        model.requires_grad_(False)
+        self.trained.requires_grad_(True)
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """The modules worth compiling in this stage."""
+        if isinstance(self.trained, Autoencoder):
+            return [self.trained.encoder, self.trained.decoder]
+        return [self.trained]
+
+    def losses(self, batch: DenseBatch, noise_seed: list[int]) -> dict[str, Tensor]:
+        """The stage's losses with noise that the seed fixes."""
+        state = int(np.random.SeedSequence(noise_seed).generate_state(1, np.uint64)[0] >> 1)
+        noise = SeededNoise.from_seed(state, self.device)
+        source = self.trained if self.config.name == "vae" else self.model
+        return source.losses(batch, noise)  # type: ignore[no-any-return, operator]
+
+    def train_dataloader(self) -> DataLoader[DenseBatch]:
+        """This epoch's batches; the trainer asks anew each epoch."""
+        return DataLoader(
+            EpochBatches(self.train_buckets, self.config, self.seed, self.trainer.current_epoch), batch_size=None
+        )
+
+    def val_dataloader(self) -> DataLoader[DenseBatch]:
+        """The validation split, always in one order."""
+        return DataLoader(EpochBatches(self.val_buckets, self.config, None, 0), batch_size=None)
+
+    def training_step(self, batch: DenseBatch, index: int) -> Tensor:
+        """One batch; logs its losses by epoch."""
+        losses = self.losses(batch, [self.seed, 1, self.global_step])
+        self.log_dict({f"train_{k}": v for k, v in losses.items()}, on_epoch=True, on_step=False, batch_size=len(batch))
+        return losses["loss"]
+
+    def validation_step(self, batch: DenseBatch, index: int) -> None:
+        """Validation losses with the averaged weights and the same noise every time."""
+        losses = self.losses(batch, [self.seed, 2, index])
+        self.log_dict({f"val_{k}": v for k, v in losses.items()}, batch_size=len(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Metrics of real samples, every `sample_every` epochs."""
+        if self.score is not None and (self.current_epoch + 1) % self.config.sample_every == 0:
+            self.log_dict({f"sample_{k}": v for k, v in self.score(self.model).items()})
+
+    def configure_optimizers(self) -> Any:
+        """Adam, with the stage's schedule."""
+        optimizer = torch.optim.Adam(self.trained.parameters(), lr=self.config.learning_rate)
+        if self.config.schedule == "plateau":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.6, patience=30, min_lr=1e-4)
+            frequency = self.config.validate_every
+            return [optimizer], [{"scheduler": plateau, "monitor": "val_loss", "frequency": frequency}]
+        total = self.steps_per_epoch * self.config.epochs
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total, eta_min=self.config.learning_rate / 100)
+        return [optimizer], [{"scheduler": cosine, "interval": "step"}]
+
+
+class Checkpoints(L.Callback):
+    """Saves at the end of an epoch: every `interval_s`, at the last epoch, and when the time is up (then it stops).
+
+    Only whole epochs are saved, since the data order is a function of the epoch.
+    """
+
+    def __init__(self, path: Path, deadline: float | None, interval_s: float = 60.0) -> None:
+        self.path, self.deadline, self.interval_s = path, deadline, interval_s
+        self.seconds_before = 0.0
+        self.started = self.saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Training seconds of this stage, earlier calls included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves when due."""
+        now = time.monotonic()
+        over = self.deadline is not None and now >= self.deadline
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if over or last or now - self.saved >= self.interval_s:
+            partial = self.path.with_suffix(".tmp")
+            trainer.save_checkpoint(partial)
+            partial.replace(self.path)
+            self.saved = now
+        trainer.should_stop = trainer.should_stop or over
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds spent so far."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting."""
+        self.seconds_before = state_dict["seconds"]
+
+
+def fit(module: Stage, out: Path, deadline: float | None, device: str, compile_network: bool) -> tuple[bool, float]:
+    """Trains one stage from its checkpoint, if there is one; leaves the averaged weights in the module.
+
+    Returns whether all epochs are done, and the seconds spent on the stage in all calls.
+    """
+    stage = module.config
+    checkpoint = out / f"{stage.name}.ckpt"
+    checkpoints = Checkpoints(checkpoint, deadline)
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+        if saved["epoch"] + 1 >= stage.epochs:
+            module.load_state_dict(saved["state_dict"])
+            return True, float(saved["callbacks"]["Checkpoints"]["seconds"])
+    if compile_network:
+        for part in module.compiled_parts():
+            part.compile(dynamic=len(module.train_buckets) > 2)
+    trainer = L.Trainer(
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
+        devices=1,
+        max_epochs=stage.epochs,
+        precision=stage.precision,
+        gradient_clip_val=stage.clip,
+        gradient_clip_algorithm=stage.clip_algorithm,
+        callbacks=[
+            WeightAveraging(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(stage.ema_decay)),
+            checkpoints,
+        ],
+        logger=CSVLogger(out, name="log", version=stage.name, flush_logs_every_n_steps=200),
+        check_val_every_n_epoch=min(stage.validate_every, stage.epochs),
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        log_every_n_steps=module.steps_per_epoch,
+    )
+    with warnings.catch_warnings():
+        # Data is in memory already: workers would only copy it.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return trainer.current_epoch >= stage.epochs, checkpoints.seconds
+
+
+def train(
+    model: str,
+    dataset: str,
+    preset_name: str,
+    *,
+    out: Path,
+    crystals: Callable[[str], Crystals],
+    data_hashes: dict[str, str],
+    score: Callable[[Any], dict[str, float]] | None = None,
+    max_time: timedelta | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 1,
+    compile_network: bool = False,
+    epochs: int | None = None,
+) -> Path:
+    """Trains all stages; returns the weights file. Fails with ValueError if `out` holds a run and `resume` is not set.
+
+    crystals: split name -> its crystals. score: metrics of a model's samples. max_time: for this call; the run goes on
+    with `resume`. epochs: of the last stage, instead of the preset's.
+    """
+    chosen = preset(model, dataset, preset_name)
+    if out.exists() and any(out.glob("*.ckpt")) and not resume:
+        raise ValueError(f"{out}: holds a training run; go on with --resume or choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    network = build(chosen.config)
+    train_buckets, val_buckets = pack(crystals("train")), pack(crystals("val"))
+    deadline = None if max_time is None else time.monotonic() + max_time.total_seconds()
+    seconds, finished = 0.0, True
+    for number, stage in enumerate(chosen.stages):
+        if epochs is not None and number == len(chosen.stages) - 1:
+            stage = dataclasses.replace(stage, epochs=epochs)
+        module = Stage(network, stage, train_buckets, val_buckets, seed * 10 + number, score)
+        finished, stage_seconds = fit(module, out, deadline, device, compile_network)
+        seconds += stage_seconds
+        if not finished:
+            break
+        if stage.name == "vae":
+            # Only now do the latents mean anything; a resumed run gets the same statistics again.
+            network.standardise_latents(train_buckets, SeededNoise.from_seed(seed, "cpu"))
+    card = {
+        "model": model,
+        "dataset": dataset,
+        "preset": preset_name,
+        "config": dataclasses.asdict(chosen.config),
+        "stages": [dataclasses.asdict(s) for s in chosen.stages],
+        "finished": finished,
+        "data": data_hashes,
+        "train_crystals": sum(map(len, train_buckets)),
+        "seed": seed,
+        "threads": threads,
+        "device": device,
+        "training_seconds": round(seconds),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "torch": torch.__version__,
+    }
+    path = out / "weights.safetensors"
+    save_weights(path, network.state_dict(), card)
+    plot_losses(out)
+    return path
+
+
+def plot_losses(out: Path) -> Path | None:
+    """Draws the losses in OUT/log as OUT/losses.png, one panel a stage; None where nothing was logged."""
+    import matplotlib
+    import pandas as pd
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    logs = {p.parent.name: pd.read_csv(p) for p in sorted((out / "log").glob("*/metrics.csv"), reverse=True)}
+    logs = {name: log for name, log in logs.items() if "train_loss" in log}
+    if not logs:
+        return None
+    figure, axes = plt.subplots(1, len(logs), figsize=(5 * len(logs), 3.6), squeeze=False, layout="constrained")
+    for axis, (name, log) in zip(axes[0], logs.items(), strict=True):
+        for column, style in (("train_loss", "-"), ("val_loss", "o-")):
+            if column in log:
+                rows = log[["epoch", column]].dropna()
+                axis.plot(rows["epoch"], rows[column], style, ms=3, lw=1, label=column.replace("_loss", ""))
+        axis.set(title=f"stage: {name}", xlabel="epoch", ylabel="loss", yscale="log")
+        axis.legend(frameon=False)
+    path = out / "losses.png"
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path
