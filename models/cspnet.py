@@ -82,7 +82,10 @@ def pair_geometry(frac_coords: Tensor, num_frequencies: int) -> PairGeometry:
 
 
 def combine_rows(coefficients: Tensor, rows: Tensor) -> Tensor:
-    """(B, 3, 3) matrix products written elementwise: a matmul would run in bfloat16 under autocast, and cells need more digits."""
+    """(B, 3, 3) matrix products, written elementwise.
+
+    Under autocast a matmul would run in bfloat16, and cells need more digits.
+    """
     return (coefficients[..., :, :, None] * rows[..., None, :, :]).sum(-2)
 
 

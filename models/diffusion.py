@@ -42,8 +42,13 @@ class GaussianSchedule:
         return GaussianSchedule.from_alphas_cumprod(products)
 
 
-def cosine_schedule(num_steps: int, offset: float = 0.008, beta_range: tuple[float, float] = (1e-4, 0.9999)) -> GaussianSchedule:
-    """alphas_cumprod ~ cos^2, betas clipped to `beta_range`. Nichol and Dhariwal 2021, eq. 17; the clip is DiffCSP's."""
+def cosine_schedule(
+    num_steps: int, offset: float = 0.008, beta_range: tuple[float, float] = (1e-4, 0.9999)
+) -> GaussianSchedule:
+    """Products of alphas ~ cos^2, betas clipped to `beta_range`.
+
+    Nichol and Dhariwal 2021 (Improved DDPM), eq. 17; the clip is DiffCSP's.
+    """
     t = torch.linspace(0, num_steps, num_steps + 1, dtype=torch.float64)
     f = torch.cos((t / num_steps + offset) / (1 + offset) * math.pi / 2) ** 2
     betas = (1 - f[1:] / f[:-1]).clamp(*beta_range)
@@ -118,7 +123,10 @@ def wrapped_normal_score_norm(sigmas: Tensor, points: int = 4096) -> Tensor:
 
 
 def time_embedding(times: Tensor, dim: int) -> Tensor:
-    """(B, dim) sinusoidal embedding of times (B,) of a floating type: sines, then cosines. Vaswani et al. 2017, as DiffCSP spaces it."""
+    """(B, dim) sinusoidal embedding of times (B,), of their floating type: sines, then cosines.
+
+    Vaswani et al. 2017, with the spacing of frequencies that DiffCSP has.
+    """
     half = dim // 2
     ramp = torch.arange(half, device=times.device, dtype=times.dtype)
     frequencies = torch.exp(ramp * (-math.log(10000) / (half - 1)))

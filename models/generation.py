@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import nn
 
 from bench.datasets import canonical_name, reference_card
 from bench.interfaces import SampleBatch
@@ -23,6 +21,7 @@ class DiffusionModel(Protocol):
     """What the generator needs of a model."""
 
     network: CSPNet
+    config: Any
 
     def sample(self, batch: int, num_atoms: int, noise: Noise, steps: int) -> DenseBatch:
         """(B) crystals of N atoms."""
@@ -63,7 +62,7 @@ class DiffusionGenerator:
     def __init__(
         self,
         name: str,
-        build: Callable[[dict[str, Any]], nn.Module],
+        build: Callable[[dict[str, Any]], Any],
         dataset: str,
         preset: str = "cpu",
         steps: int | None = None,

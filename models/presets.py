@@ -71,9 +71,9 @@ def preset(model: str, dataset: str, name: str) -> Preset:
     small = name == "cpu"
     diffusion = StageConfig("diffusion", epochs=_CPU_EPOCHS[dataset]) if small else _published_stage(dataset)
     if model == "diffcsp":
-        sampler = DiffCSPSampler(step_lr=_DIFFCSP_STEP_LR[dataset])
         network = _CPU_NETWORK if small else CSPNetConfig()
-        return Preset(DiffCSPConfig(network=network, sampler=sampler), (diffusion,))
+        published = DiffCSPSampler(step_lr=_DIFFCSP_STEP_LR[dataset])
+        return Preset(DiffCSPConfig(network=network, sampler=published), (diffusion,))
     autoencoder = AutoencoderConfig() if small else AutoencoderConfig(hidden_dim=256, num_frequencies=128)
     network = replace(_CPU_NETWORK if small else CSPNetConfig(), node_dim=autoencoder.latent_dim)
     # The remedies that a small network needs at T = 100 (models/crysldm/sampler.py says why).

@@ -7,38 +7,66 @@ a run that stopped at a checkpoint and went on ends with the same weights as one
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from bench.crystals import Crystals
+from bench.datasets import canonical_name, load_split, reference_card, split_hash
 from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
 from models.crysldm.autoencoder import Autoencoder
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.dense import DenseBatch, pack
 from models.diffusion import SeededNoise
-from models.presets import StageConfig, preset
+from models.generation import sample_crystals
+from models.presets import StageConfig
+from models.presets import preset as find_preset
 from models.weights import save_weights
 
 ScoreSamples = Callable[[Crystals], dict[str, float]]
 
 
-def build(config: CrysLDMConfig | DiffCSPConfig) -> CrysLDM | DiffCSP:
-    """The model of a configuration, with fresh weights."""
-    return CrysLDM(config) if isinstance(config, CrysLDMConfig) else DiffCSP(config)
+def build(config: CrysLDMConfig | DiffCSPConfig, seed: int) -> CrysLDM | DiffCSP:
+    """The model of a configuration, with fresh weights that the seed fixes; global random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CrysLDM(config) if isinstance(config, CrysLDMConfig) else DiffCSP(config)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledMetrics:
+    """Metrics of crystals that a half-trained model samples.
+
+    steps: at most, so that DiffCSP's 1000 do not take over the training time.
+    """
+
+    score: ScoreSamples
+    num_atoms_probabilities: NDArray[np.float64]
+    seed: int
+    num_crystals: int = 100
+    steps: int = 100
+
+    def __call__(self, model: CrysLDM | DiffCSP) -> dict[str, float]:
+        """Samples with the current weights and scores."""
+        steps = min(self.steps, model.config.num_steps)
+        device = str(next(model.parameters()).device)
+        batch = sample_crystals(model, self.num_atoms_probabilities, self.num_crystals, self.seed, steps, device)
+        return {"generated": len(batch.crystals) / batch.requested, **self.score(batch.crystals)}
 
 
 class EpochBatches(Dataset[DenseBatch]):
@@ -75,7 +103,7 @@ class Stage(L.LightningModule):
         train: list[DenseBatch],
         val: list[DenseBatch],
         seed: int,
-        score: Callable[[nn.Module], dict[str, float]] | None,
+        score: SampledMetrics | None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -100,7 +128,7 @@ class Stage(L.LightningModule):
         state = int(np.random.SeedSequence(noise_seed).generate_state(1, np.uint64)[0] >> 1)
         noise = SeededNoise.from_seed(state, self.device)
         source = self.trained if self.config.name == "vae" else self.model
-        return source.losses(batch, noise)  # type: ignore[no-any-return, operator]
+        return source.losses(batch, noise)  # type: ignore[operator]
 
     def train_dataloader(self) -> DataLoader[DenseBatch]:
         """This epoch's batches; the trainer asks anew each epoch."""
@@ -223,56 +251,63 @@ def fit(module: Stage, out: Path, deadline: float | None, device: str, compile_n
 
 
 def train(
+    *,
     model: str,
     dataset: str,
-    preset_name: str,
-    *,
-    out: Path,
-    crystals: Callable[[str], Crystals],
-    data_hashes: dict[str, str],
-    score: Callable[[Any], dict[str, float]] | None = None,
+    preset: str,
+    out: Path | None = None,
     max_time: timedelta | None = None,
     resume: bool = False,
     seed: int = 0,
-    device: str = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int = 1,
-    compile_network: bool = False,
+    compile_network: bool | None = None,
     epochs: int | None = None,
+    score: ScoreSamples | None = None,
 ) -> Path:
-    """Trains all stages; returns the weights file. Fails with ValueError if `out` holds a run and `resume` is not set.
+    """Trains all stages of a model on a data set; returns the weights file, OUT/weights.safetensors.
 
-    crystals: split name -> its crystals. score: metrics of a model's samples. max_time: for this call; the run goes on
-    with `resume`. epochs: of the last stage, instead of the preset's.
+    out: folder of checkpoints, logs and weights, by default checkpoints/MODEL-DATASET-PRESET. max_time: for this call;
+    a stopped run goes on with `resume`. threads: one is best beside other work. compile_network: by torch.compile; None
+    means where a C++ compiler or a GPU is at hand. epochs: of the last stage, instead of the preset's. score: metrics
+    of sampled crystals, logged every so often. ValueError says what to change when the folder holds a run, names
+    are unknown or data is missing.
     """
-    chosen = preset(model, dataset, preset_name)
-    if out.exists() and any(out.glob("*.ckpt")) and not resume:
+    dataset = canonical_name(dataset)
+    chosen = find_preset(model, dataset, preset)
+    out = out or Path("checkpoints") / f"{model}-{dataset}-{preset}"
+    if any(out.glob("*.ckpt")) and not resume:
         raise ValueError(f"{out}: holds a training run; go on with --resume or choose another --out")
+    train_buckets, val_buckets = pack(load_split(dataset, "train")), pack(load_split(dataset, "val"))
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    network = build(chosen.config)
-    train_buckets, val_buckets = pack(crystals("train")), pack(crystals("val"))
+    if compile_network is None:
+        compile_network = torch.cuda.is_available() or shutil.which("g++") is not None
+    network = build(chosen.config, seed)
+    probabilities = reference_card(dataset).num_atoms_probabilities
     deadline = None if max_time is None else time.monotonic() + max_time.total_seconds()
     seconds, finished = 0.0, True
     for number, stage in enumerate(chosen.stages):
         if epochs is not None and number == len(chosen.stages) - 1:
             stage = dataclasses.replace(stage, epochs=epochs)
-        module = Stage(network, stage, train_buckets, val_buckets, seed * 10 + number, score)
+        sampled = None if score is None else SampledMetrics(score, probabilities, seed)
+        module = Stage(network, stage, train_buckets, val_buckets, seed * 10 + number, sampled)
         finished, stage_seconds = fit(module, out, deadline, device, compile_network)
+        network.cpu()
         seconds += stage_seconds
         if not finished:
             break
-        if stage.name == "vae":
+        if isinstance(network, CrysLDM) and stage.name == "vae":
             # Only now do the latents mean anything; a resumed run gets the same statistics again.
             network.standardise_latents(train_buckets, SeededNoise.from_seed(seed, "cpu"))
     card = {
         "model": model,
         "dataset": dataset,
-        "preset": preset_name,
+        "preset": preset,
         "config": dataclasses.asdict(chosen.config),
         "stages": [dataclasses.asdict(s) for s in chosen.stages],
         "finished": finished,
-        "data": data_hashes,
+        "data": {split: split_hash(dataset, split) for split in ("train", "val")},
         "train_crystals": sum(map(len, train_buckets)),
         "seed": seed,
         "threads": threads,

@@ -127,7 +127,7 @@ class Autoencoder(nn.Module):
         return posterior
 
     def losses(self, batch: DenseBatch, noise: Noise) -> dict[str, Tensor]:
-        """Eq. 5: "types" (cross entropy), "lattice" (squared error over s^2), "kl", their sum "loss"; and "accuracy"."""
+        """Eq. 5: "types" (cross entropy), "lattice" (squared error / s^2), "kl", their sum "loss"; and "accuracy"."""
         posterior = self.encode(batch)
         z_h, z_lattice = posterior.sample(noise)
         logits, lattices = self.decoder(z_h, batch.frac_coords, z_lattice)

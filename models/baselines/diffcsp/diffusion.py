@@ -79,7 +79,5 @@ class DiffCSP(nn.Module):
         times = strided_times(self.config.num_steps, steps)
         state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
         schedules = self.gaussian.take(times), self.coords.take(times)
-        end = sample_predictor_corrector(
-            self.network, state, *schedules, times, self.config.sampler, noise, on_step
-        )
+        end = sample_predictor_corrector(self.network, state, *schedules, times, self.config.sampler, noise, on_step)
         return DenseBatch(end.types.argmax(-1) + 1, end.frac_coords, end.lattices)

@@ -54,7 +54,9 @@ def cspnet_from_official(state_dict: Mapping[str, Tensor], equivariant_lattice: 
     """
     if any(key.startswith("decoder.") for key in state_dict):
         state_dict = {k.removeprefix("decoder."): v for k, v in state_dict.items() if k.startswith("decoder.")}
-    missing = [k for k in ("node_embedding.weight", "type_out.weight", "csp_layer_0.edge_mlp.0.weight") if k not in state_dict]
+    missing = [
+        k for k in ("node_embedding.weight", "type_out.weight", "csp_layer_0.edge_mlp.0.weight") if k not in state_dict
+    ]
     if missing:
         raise ValueError(f"not a published ab initio DiffCSP network: it has no {', '.join(missing)}")
     hidden, node_dim = state_dict["node_embedding.weight"].shape

@@ -103,7 +103,7 @@ def _draw(noise: Noise, lattices: Tensor, types: Tensor, x: Tensor, last: bool) 
 
 
 def _clamp_norm(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
-    """The predicted noise changed so that the implied clean lattice has Frobenius norm <= bound; rotation equivariant."""
+    """Predicted noise, changed so that the implied clean lattice has Frobenius norm <= bound; equivariant."""
     clean = (noisy - (1 - product) ** 0.5 * eps) / product**0.5
     norm = clean.flatten(1).norm(dim=1)[:, None, None]
     clean = clean * (bound / norm.clamp_min(bound))
@@ -111,6 +111,6 @@ def _clamp_norm(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Ten
 
 
 def _clamp_each(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
-    """The predicted noise changed so that every entry of the implied clean value lies within +-bound."""
+    """Predicted noise, changed so that every entry of the implied clean value lies within +-bound."""
     clean = ((noisy - (1 - product) ** 0.5 * eps) / product**0.5).clamp(-bound, bound)
     return (noisy - product**0.5 * clean) / (1 - product) ** 0.5
