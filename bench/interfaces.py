@@ -92,5 +92,9 @@ class Task(Protocol):
     def finish(self, table: pa.Table) -> pa.Table:
         """The whole table with what needs all rows at once (duplicates, say); most tasks return it unchanged."""
 
-    def summary(self, table: pa.Table, reference: ReferenceCard, seed: int) -> dict[str, Metric]:
-        """Metrics over all requested crystals, each with a 95 % interval."""
+    def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
+        """Metrics over all requested crystals, each with a 95 % interval.
+
+        tables: the finished tables of all tasks of the model by task name, this one's among them, rows in the same
+        order: what counts over valid crystals only finds them there.
+        """

@@ -1,15 +1,297 @@
-"""Metrics with intervals."""
+"""Metrics with intervals, and tests of differences between models.
+
+All intervals are at 95 %. Randomness comes from a seed; nothing touches global random state.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+LOW_QUANTILE, HIGH_QUANTILE = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+RESAMPLES = 1000
+CHUNK_CELLS = 1_000_000  # numbers held at once while resampling, 8 MB
+
+# Where two distribution functions differ by less than this many standard errors they are taken to be equal (`emd`).
+# In a simulation on densities and numbers of elements of Perov-5, 50 and 1000 crystals, at the floor and off it, 3
+# covers in 94 to 99 % of cases; 1.5 in 92 to 99 %, the basic bootstrap in 76 to 93 %, subsampling in 47 to 91 %.
+EQUAL_WITHIN_ERRORS = 3.0
+MAX_SUPPORT = 5000  # different values kept in the resampling of larger samples
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure with its 95 % interval. `value` None is undefined; at zero hits `low` alone is the one-sided bound."""
+    """A figure with its 95 % interval. `value` None is undefined; at zero hits `low` alone is the one-sided bound.
+
+    n: how many crystals, or batches, it comes from. Raises ValueError for NaN and infinity: undefined is None.
+    """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     n: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):
+            number = getattr(self, name)
+            if number is None:
+                continue
+            if not math.isfinite(number):
+                raise ValueError(f"{name} of a metric is {number}; what is undefined is None")
+            object.__setattr__(self, name, float(number))
+        object.__setattr__(self, "n", int(self.n))
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """Its four fields, ready for `json.dumps`."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The metric that `to_json` wrote. ValueError where the keys are others."""
+        if set(data) != {"value", "low", "high", "n"}:
+            raise ValueError(f"a metric has the keys value, low, high and n, not {', '.join(sorted(data)) or 'none'}")
+        return cls(**data)
+
+
+def wilson(hits: int, n: int) -> Metric:
+    """The rate hits / n with Wilson's score interval; undefined for n = 0. ValueError unless 0 <= hits <= n."""
+    from scipy.stats import binomtest
+
+    hits, n = int(hits), int(n)
+    if not 0 <= hits <= n:
+        raise ValueError(f"{hits} hits among {n}: must be between 0 and {n}")
+    if n == 0:
+        return Metric(None)
+    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
+    return Metric(hits / n, interval.low, interval.high, n)
+
+
+def cost_per_hit(total_cost: float, hits: int, n: int) -> Metric:
+    """total_cost / hits, where each of n crystals is a hit or not; the interval is that of the rate (`wilson`).
+
+    At zero hits undefined, with the one-sided 95 % bound as `low`: total_cost over the most hits that n crystals
+    can be expected to give (Clopper and Pearson; for large n total_cost / 3).
+    """
+    from scipy.stats import binomtest
+
+    rate = wilson(hits, n)
+    if rate.low is None or rate.high is None:
+        return Metric(None)
+    if hits == 0:
+        most = binomtest(0, n, alternative="less").proportion_ci(CONFIDENCE, method="exact").high
+        return Metric(None, total_cost / (n * most), None, n)
+    return Metric(total_cost / hits, total_cost / (n * rate.high), total_cost / (n * rate.low), n)
+
+
+def ratio_of_sums(numerators: ArrayLike, denominators: ArrayLike, seed: int) -> Metric:
+    """sum(numerators) / sum(denominators), say seconds per crystal, with a bootstrap interval over the pairs (batches).
+
+    Undefined where the denominators add up to 0; without an interval for fewer than two pairs. n: number of pairs.
+    """
+    from scipy.stats import bootstrap
+
+    tops, bottoms = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    n = len(tops)
+    if n == 0 or bottoms.sum() == 0:
+        return Metric(None, n=n)
+    value = tops.sum() / bottoms.sum()
+    if n == 1:
+        return Metric(value, n=n)
+    interval = bootstrap(
+        (tops, bottoms),
+        lambda top, bottom, axis: top.sum(axis=axis) / bottom.sum(axis=axis),
+        n_resamples=RESAMPLES,
+        batch=max(1, CHUNK_CELLS // n),
+        paired=True,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Metric(value, min(interval.low, value), max(interval.high, value), n)
+
+
+def median(sample: ArrayLike) -> Metric:
+    """The median with the interval between two order statistics (binomial, free of assumptions)."""
+    from scipy.stats import binom
+
+    values = np.sort(np.asarray(sample, dtype=np.float64))
+    n = len(values)
+    if n == 0:
+        return Metric(None)
+    rank = int(binom.ppf(LOW_QUANTILE, n, 0.5))  # values[rank - 1] and its mirror image enclose the median
+    interval = (values[rank - 1], values[n - rank]) if rank >= 1 else (None, None)
+    return Metric(float(np.median(values)), *interval, n)
+
+
+def emd(sample: ArrayLike, reference: ArrayLike, seed: int) -> Metric:
+    """Earth mover's distance (`scipy.stats.wasserstein_distance`) of a sample's distribution to a fixed reference.
+
+    sample: (n,), reference: (m,), finite. Undefined where one is empty; no interval for n = 1.
+
+    The distance W = int |F - G| has no derivative where F = G: near its floor the bootstrap of it is biased upward,
+    and the percentile interval lies above the true value. So the bootstrap resamples the process F* - F instead, and
+    its directional derivatives give the bounds (Fang and Santos 2019, doi:10.1093/restud/rdy049): W(F_n) exceeds
+    W(F) by at most int |F* - F| where F and G cannot be told apart, by int sign(F - G)(F* - F) elsewhere; W being
+    convex, the latter everywhere bounds how far it falls short. The interval encloses the value; off the floor it is
+    the percentile bootstrap's.
+    """
+    from scipy.stats import wasserstein_distance
+
+    values, fixed = _finite(sample, "the sample"), _finite(reference, "the reference")
+    n = len(values)
+    if n == 0 or len(fixed) == 0:
+        return Metric(None)
+    value = float(wasserstein_distance(values, fixed))
+    if n == 1:
+        return Metric(value, n=n)
+    above, below = _emd_errors(values, fixed, np.random.default_rng(seed), RESAMPLES)
+    excess, shortfall = np.quantile(above, HIGH_QUANTILE), np.quantile(below, HIGH_QUANTILE)
+    return Metric(value, max(0.0, value - max(0.0, excess)), value + max(0.0, shortfall), n)
+
+
+def emd_floor(train: ArrayLike, test: ArrayLike, n: int, seed: int) -> Metric:
+    """What `emd` gives for n training crystals against the test split: median and 95 % range over random draws.
+
+    The draws are independent (with replacement), as those of a generator that had learnt the training split by heart
+    would be. Undefined for n = 0.
+    """
+    support, weights = np.unique(_finite(train, "the training split"), return_counts=True)
+    fixed = _finite(test, "the test split")
+    if n == 0 or len(support) == 0 or len(fixed) == 0:
+        return Metric(None)
+    grid = np.unique(np.concatenate([support, fixed]))
+    widths = np.diff(grid)
+    reference_cdf = _cdf(np.sort(fixed), grid[:-1])
+    place = np.searchsorted(support, grid[:-1], side="right")
+    rng = np.random.default_rng(seed)
+    distances = np.concatenate(
+        [
+            np.abs(np.pad(cdfs, ((0, 0), (1, 0)))[:, place] - reference_cdf) @ widths
+            for cdfs in _resampled_cdfs(weights, n, rng, RESAMPLES, len(grid))
+        ]
+    )
+    low, middle, high = np.quantile(distances, [LOW_QUANTILE, 0.5, HIGH_QUANTILE])
+    return Metric(middle, low, high, n)
+
+
+def emd_difference_p_value(a: ArrayLike, b: ArrayLike, reference: ArrayLike, seed: int) -> float:
+    """Two-sided p-value of "samples a and b are equally far from the reference", by the bounds of `emd`.
+
+    Of different sizes they may be, although the smaller has the higher floor. Never below 2 / (resamples + 1).
+    """
+    from scipy.stats import wasserstein_distance
+
+    samples = [_finite(a, "the first sample"), _finite(b, "the second sample")]
+    fixed = _finite(reference, "the reference")
+    if min(*map(len, samples), len(fixed)) < 2:
+        return 1.0
+    distances = [wasserstein_distance(values, fixed) for values in samples]
+    nearer, farther = np.argsort(distances)
+    errors = [
+        _emd_errors(values, fixed, np.random.default_rng(child), RESAMPLES)
+        for values, child in zip(samples, np.random.SeedSequence(seed).spawn(2), strict=True)
+    ]
+    chance = errors[farther][0] + errors[nearer][1]  # farther came out too far, nearer too near
+    exceeding = int((chance >= distances[farther] - distances[nearer]).sum())
+    return min(1.0, 2 * (exceeding + 1) / (RESAMPLES + 1))
+
+
+def rate_difference_p_value(hits_a: int, n_a: int, hits_b: int, n_b: int) -> float:
+    """Two-sided p-value of "the two rates are equal" (Fisher's exact test); 1 where one of them is undefined."""
+    from scipy.stats import fisher_exact
+
+    for hits, n in ((hits_a, n_a), (hits_b, n_b)):
+        if not 0 <= hits <= n:
+            raise ValueError(f"{hits} hits among {n}: must be between 0 and {n}")
+    return float(fisher_exact([[hits_a, n_a - hits_a], [hits_b, n_b - hits_b]]).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for having been tested together (Holm 1979), in the order given: the step-down maxima."""
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for tested, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - tested) * p_values[place]))
+        corrected[place] = largest
+    return corrected
+
+
+def _emd_errors(
+    values: FloatArray, reference: FloatArray, rng: np.random.Generator, resamples: int
+) -> tuple[FloatArray, FloatArray]:
+    """(resamples,) each: by how much the distance of a sample may come out above the true one, and below it."""
+    n = len(values)
+    support, weights = _support(values)
+    grid = np.unique(np.concatenate([support, reference]))
+    grid = grid[(grid >= support[0]) & (grid <= support[-1])]  # outside, every resample has the same F
+    widths = np.diff(grid)
+    cdf = np.cumsum(weights) / n
+    interval = np.searchsorted(support, grid[:-1], side="right") - 1  # F* is constant between values of the sample
+    sample_cdf = cdf[interval]
+    difference = sample_cdf - _cdf(np.sort(reference), grid[:-1])
+    equal = np.abs(difference) <= EQUAL_WITHIN_ERRORS * np.sqrt(sample_cdf * (1 - sample_cdf) / n)
+
+    def per_interval(length: FloatArray) -> FloatArray:
+        return np.bincount(interval, length, minlength=len(support))
+
+    slopes = per_interval(np.sign(difference) * widths)
+    slopes_where_different = per_interval(np.sign(difference) * widths * ~equal)
+    lengths_where_equal = per_interval(widths * equal)
+    above, below = [], []
+    for cdfs in _resampled_cdfs(weights, n, rng, resamples, len(support)):
+        change = cdfs - cdf
+        above.append(np.abs(change) @ lengths_where_equal + change @ slopes_where_different)
+        below.append(change @ slopes)
+    return np.concatenate(above), np.concatenate(below)
+
+
+def _support(values: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Different values in ascending order and how often each occurs; neighbours are merged above MAX_SUPPORT."""
+    support, weights = np.unique(values, return_counts=True)
+    if len(support) > MAX_SUPPORT:
+        starts = np.linspace(0, len(support), MAX_SUPPORT, endpoint=False).astype(np.int64)
+        totals = np.add.reduceat(weights, starts)
+        support, weights = np.add.reduceat(support * weights, starts) / totals, totals
+    return support, weights
+
+
+def _resampled_cdfs(
+    weights: NDArray[np.int64], n: int, rng: np.random.Generator, resamples: int, width: int
+) -> Iterator[FloatArray]:
+    """(some, values) distribution functions of samples of n drawn in proportion to the weights, `resamples` in all.
+
+    width: numbers that the caller holds for each resample, which bounds how many come at once.
+    """
+    num_values, total = len(weights), int(weights.sum())
+    # Drawing n places is faster than num_values binomial counts, as long as n is small.
+    value_of_place = np.repeat(np.arange(num_values), weights) if n < 5 * num_values else None
+    chunk = max(1, CHUNK_CELLS // max(width, num_values, n if value_of_place is not None else 1))
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        if value_of_place is None:
+            counts = rng.multinomial(n, weights / total, size=rows)
+        else:
+            drawn = value_of_place[rng.integers(total, size=(rows, n))] + num_values * np.arange(rows)[:, None]
+            counts = np.bincount(drawn.ravel(), minlength=rows * num_values).reshape(rows, num_values)
+        yield np.cumsum(counts, axis=1) / n
+
+
+def _cdf(ordered: FloatArray, points: FloatArray) -> FloatArray:
+    """Share of the ordered values at or below each point."""
+    return np.searchsorted(ordered, points, side="right") / len(ordered)
+
+
+def _finite(values: ArrayLike, name: str) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64).reshape(-1)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} of an earth mover's distance has {(~np.isfinite(array)).sum()} values not finite")
+    return array
