@@ -128,8 +128,8 @@ def median(sample: ArrayLike) -> Metric:
     if n == 0:
         return Metric(None)
     rank = int(binom.ppf(LOW_QUANTILE, n, 0.5))  # values[rank - 1] and its mirror image enclose the median
-    interval = (values[rank - 1], values[n - rank]) if rank >= 1 else (None, None)
-    return Metric(float(np.median(values)), *interval, n)
+    low, high = (values[rank - 1], values[n - rank]) if rank >= 1 else (None, None)
+    return Metric(float(np.median(values)), low, high, n)
 
 
 def emd(sample: ArrayLike, reference: ArrayLike, seed: int) -> Metric:
@@ -212,7 +212,7 @@ def rate_difference_p_value(hits_a: int, n_a: int, hits_b: int, n_b: int) -> flo
     for hits, n in ((hits_a, n_a), (hits_b, n_b)):
         if not 0 <= hits <= n:
             raise ValueError(f"{hits} hits among {n}: must be between 0 and {n}")
-    return float(fisher_exact([[hits_a, n_a - hits_a], [hits_b, n_b - hits_b]]).pvalue)
+    return float(fisher_exact(np.array([[hits_a, n_a - hits_a], [hits_b, n_b - hits_b]])).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -241,7 +241,7 @@ def _emd_errors(
     equal = np.abs(difference) <= EQUAL_WITHIN_ERRORS * np.sqrt(sample_cdf * (1 - sample_cdf) / n)
 
     def per_interval(length: FloatArray) -> FloatArray:
-        return np.bincount(interval, length, minlength=len(support))
+        return np.bincount(interval, length, minlength=len(support)).astype(np.float64)
 
     slopes = per_interval(np.sign(difference) * widths)
     slopes_where_different = per_interval(np.sign(difference) * widths * ~equal)

@@ -1,0 +1,128 @@
+"""What crystals cost: device seconds, network evaluations and steps, per crystal and per stable crystal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from bench.statistics import Metric, cost_per_hit, ratio_of_sums
+
+FloatArray = NDArray[np.float64]
+
+PAPER_SAMPLES = 1000  # the paper's steps / stable is the steps of one crystal over the stable ones among this many
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What K batches took. All (K,), NaN where unknown: crystals from a file have no seconds.
+
+    seconds: on the device clock. evaluations: of the network, all crystals of a batch together. steps: of the
+    sampler. crystals: asked for. counted: ended within the budget.
+    """
+
+    seconds: FloatArray
+    evaluations: FloatArray
+    steps: FloatArray
+    crystals: FloatArray
+    counted: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, batches: pa.Table) -> Spent:
+        """From the columns start_s, end_s, network_evaluations, steps, num_crystals, counted."""
+
+        def numbers(name: str) -> FloatArray:
+            return np.array([np.nan if v is None else v for v in batches[name].to_pylist()], dtype=np.float64)
+
+        counted = np.array(batches["counted"].to_pylist(), dtype=bool)
+        return cls(
+            numbers("end_s") - numbers("start_s"),
+            numbers("network_evaluations"),
+            numbers("steps"),
+            numbers("num_crystals"),
+            counted,
+        )
+
+    @property
+    def mean_steps(self) -> float | None:
+        """Steps of a counted crystal, None where unknown."""
+        crystals = self.crystals[self.counted]
+        return _known((self.steps[self.counted] * crystals).sum() / crystals.sum()) if crystals.sum() else None
+
+
+def cost_metrics(
+    batches: pa.Table,
+    requested: int,
+    stable: ArrayLike | None = None,
+    scoring_seconds: float | None = None,
+    seed: int = 0,
+) -> dict[str, Metric]:
+    """The cost metrics of one model, all its repeats together.
+
+    batches: as `Spent.of` reads them. requested: crystals asked for in counted batches. stable, scoring_seconds: see
+    `costs_per_stable`. What is unknown or undefined has the value None; sums have no interval.
+    ValueError where batches, requested and stable do not belong together.
+    """
+    spent = Spent.of(batches)
+    in_batches = int(spent.crystals[spent.counted].sum())
+    if in_batches != requested:
+        raise ValueError(f"{requested} crystals requested, but the counted batches have {in_batches}")
+    if stable is not None and np.size(stable) != requested:
+        raise ValueError(f"{requested} crystals requested, but stability is known of {np.size(stable)}")
+    counted_seconds = spent.seconds[spent.counted]
+    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
+    return {
+        "steps": Metric(spent.mean_steps, n=requested),
+        "network_evaluations": _per_crystal(spent, spent.evaluations, seeds[0]),
+        "seconds_per_crystal": _per_crystal(spent, spent.seconds, seeds[1]),
+        "sampling_seconds": Metric(_total(spent.seconds), n=len(spent.seconds)),
+        "counted_seconds": Metric(_total(counted_seconds), n=len(counted_seconds)),
+        **costs_per_stable(batches, stable, scoring_seconds),
+    }
+
+
+def costs_per_stable(
+    batches: pa.Table, stable: ArrayLike | None, scoring_seconds: float | None = None, potential: str | None = None
+) -> dict[str, Metric]:
+    """What a stable crystal costs: everything spent, batches that do not count included, over the stable crystals.
+
+    steps_per_stable is the paper's: steps of one crystal over the stable ones among 1000, at any number of crystals.
+    scoring_seconds: of relaxing and all other scoring, for the cost end to end. stable: (requested,) bool, or None.
+    potential: the names get [potential], for a second one. Intervals are those of the stable rate.
+    """
+    spent = Spent.of(batches)
+    is_hit = None if stable is None else np.asarray(stable, dtype=bool)
+    n = 0 if is_hit is None else len(is_hit)
+    steps, seconds = spent.mean_steps, _total(spent.seconds)
+    costs = {
+        "steps_per_stable": None if steps is None else steps * n / PAPER_SAMPLES,
+        "evaluations_per_stable": _total(spent.evaluations),
+        "seconds_per_stable": seconds,
+        "seconds_per_stable_end_to_end": (
+            None if seconds is None or scoring_seconds is None else seconds + scoring_seconds
+        ),
+    }
+    suffix = "" if potential is None else f"[{potential}]"
+    return {
+        name + suffix: Metric(None, n=n) if is_hit is None or cost is None else cost_per_hit(cost, int(is_hit.sum()), n)
+        for name, cost in costs.items()
+    }
+
+
+def _per_crystal(spent: Spent, amounts: FloatArray, seed: int) -> Metric:
+    """Over counted batches, with an interval by bootstrap over them; n: their number."""
+    amounts = amounts[spent.counted]
+    if not np.isfinite(amounts).all():
+        return Metric(None, n=len(amounts))
+    return ratio_of_sums(amounts, spent.crystals[spent.counted], seed)
+
+
+def _total(amounts: FloatArray) -> float | None:
+    """The sum, None where part of it is unknown."""
+    return _known(amounts.sum())
+
+
+def _known(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None

@@ -1,0 +1,137 @@
+"""Validity of crystals: composition by SMACT, structure by smallest distance and volume.
+
+The published rules (CDVAE, Xie et al. 2022, and after it DiffCSP): different atoms, over periodic images, are more
+than 0.5 A apart and the cell has at least 0.1 A^3; one atom alone is valid. An atom's own images do not count there:
+a cell that has collapsed onto them stays valid, with a note as its reason and its own rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from bench.crystals import Crystals
+from bench.statistics import Metric, wilson
+from tasks.closest_pair import closest_pairs, shortest_translations
+from tasks.composition import OxidationStates, composition_fault
+
+if TYPE_CHECKING:
+    from bench.datasets import ReferenceCard
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+
+MIN_DISTANCE_ANGSTROM = 0.5
+MIN_VOLUME_ANGSTROM3 = 0.1
+RATES = ("valid_composition", "valid_composition_icsd24", "valid_structure", "valid")
+COLLAPSED = "valid, but an atom is near its own image"  # begins the note of a cell that has collapsed
+
+
+def composition_faults(crystals: Crystals, oxidation_states_set: OxidationStates) -> list[str | None]:
+    """What makes each of B compositions invalid by SMACT's rule, None where it is valid."""
+    faults = []
+    for b in range(len(crystals)):
+        numbers, counts = np.unique(crystals.arrays(b)[0], return_counts=True)
+        divisor = math.gcd(*counts.tolist())
+        reduced = tuple(zip(numbers.tolist(), (counts // divisor).tolist(), strict=True))
+        faults.append(composition_fault(oxidation_states_set, reduced))
+    return faults
+
+
+def valid_structures(min_distances: FloatArray, volumes: FloatArray, num_atoms: NDArray[np.int64]) -> BoolArray:
+    """(B,) whether a structure is valid. min_distances: (B,) A, NaN where there is none; volumes: (B,) A^3."""
+    apart = (num_atoms == 1) | (min_distances > MIN_DISTANCE_ANGSTROM)
+    return np.asarray(apart & (volumes >= MIN_VOLUME_ANGSTROM3))
+
+
+@dataclass(frozen=True)
+class Validity:
+    """The task. reason: what makes a crystal invalid, or the note that its cell has collapsed."""
+
+    name: str = "validity"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """min_distance in A, null for one atom; volume in A^3."""
+        return pa.schema(
+            [
+                ("index", pa.int64()),
+                ("formula", pa.string()),
+                *((rate, pa.bool_()) for rate in RATES),
+                ("min_distance", pa.float64()),
+                ("volume", pa.float64()),
+                ("reason", pa.string()),
+            ]
+        )
+
+    def protocol(self) -> dict[str, Any]:
+        """SMACT's version and settings, and the limits of the structure."""
+        from smact.screening import ICSD24FilterConfig
+
+        return {
+            "smact": version("smact"),
+            "composition": {"oxidation_states_set": "smact14", "pauling_test": True, "alloys": True},
+            "composition_icsd24": {**asdict(ICSD24FilterConfig()), "pauling_test": True, "alloys": True},
+            "min_distance_angstrom": MIN_DISTANCE_ANGSTROM,
+            "own_images_count": False,
+            "min_volume_angstrom3": MIN_VOLUME_ANGSTROM3,
+        }
+
+    def score(self, crystals: Crystals) -> pa.Table:
+        """One row per crystal."""
+        faults = composition_faults(crystals, "smact14")
+        faults_icsd24 = composition_faults(crystals, "icsd24")
+        distances, volumes = closest_pairs(crystals), crystals.volumes
+        structure = valid_structures(distances, volumes, crystals.num_atoms)
+        translations = shortest_translations(crystals.lattices)
+        composition = np.array([fault is None for fault in faults], dtype=bool)
+        columns = {
+            "formula": [crystals.formula(b) for b in range(len(crystals))],
+            "valid_composition": composition,
+            "valid_composition_icsd24": np.array([fault is None for fault in faults_icsd24], dtype=bool),
+            "valid_structure": structure,
+            "valid": composition & structure,
+            "min_distance": pa.array(distances, mask=np.isnan(distances)),
+            "volume": volumes,
+            "reason": [
+                _reason(*crystal)
+                for crystal in zip(faults, crystals.num_atoms, distances, volumes, translations, strict=True)
+            ],
+        }
+        return pa.table([pa.array(columns[f.name], f.type) for f in self._scored], schema=pa.schema(self._scored))
+
+    @property
+    def _scored(self) -> list[pa.Field]:
+        return [field for field in self.schema if field.name != "index"]
+
+    def finish(self, table: pa.Table) -> pa.Table:
+        """The table as it is."""
+        return table
+
+    def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
+        """The four rates over all requested crystals, and that of cells collapsed onto an atom's own images."""
+        table = tables[self.name]
+        metrics = {rate: wilson(pc.sum(table[rate], min_count=0).as_py(), table.num_rows) for rate in RATES}
+        collapsed = pc.sum(pc.starts_with(table["reason"], COLLAPSED), min_count=0).as_py()
+        return {**metrics, "collapsed_rate": wilson(collapsed, table.num_rows)}
+
+
+def _reason(composition: str | None, num_atoms: int, distance: float, volume: float, translation: float) -> str | None:
+    """The faults of one crystal, or the note of a collapse; None where nothing is to be said."""
+    faults = [f"composition: {composition}"] if composition else []
+    if num_atoms > 1 and not distance > MIN_DISTANCE_ANGSTROM:
+        measured = "too skewed to measure distances" if math.isnan(distance) else f"atoms {distance:.3f} A apart"
+        faults.append(f"structure: {measured}")
+    if not volume >= MIN_VOLUME_ANGSTROM3:
+        faults.append(f"structure: volume {volume:.3g} A^3")
+    if not faults and translation <= MIN_DISTANCE_ANGSTROM:
+        return f"{COLLAPSED}: {translation:.3f} A"
+    return "; ".join(faults) or None
