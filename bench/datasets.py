@@ -47,14 +47,15 @@ __all__ = [
 ]
 
 
-def load_split(dataset: str, split: Split, workers: int = 2) -> Crystals:
+def load_split(dataset: str, split: Split, workers: int = 2, download: bool = True) -> Crystals:
     """The crystals of a split in the order of its file, Niggli-reduced as the published evaluations take them.
 
     Found below BENCH_DATA_DIR or downloaded; parsed by that many processes the first time and cached by content.
-    DataUnavailable where the file is nowhere; ValueError naming the row that holds no crystal.
+    DataUnavailable where the file is nowhere (download False: not at hand); ValueError naming a row without a crystal.
     """
     spec = dataset_spec(dataset)
-    return _crystals(spec, split, require_file(spec, _known(split)), workers, None)
+    file = require_file(spec, _known(split)) if download else _file_at_hand(spec, _known(split))
+    return _crystals(spec, split, file, workers, None)
 
 
 def load_properties(dataset: str, split: Split, columns: Sequence[str]) -> pa.Table:
@@ -69,11 +70,7 @@ def load_properties(dataset: str, split: Split, columns: Sequence[str]) -> pa.Ta
 
 def split_hash(dataset: str, split: Split) -> str:
     """Git blob SHA-1 of the split's unpacked file as it is at hand. DataUnavailable where it is not (no download)."""
-    spec = dataset_spec(dataset)
-    found = find_file(spec, _known(split))
-    if found is None:
-        raise DataUnavailable(f"{spec.title} {split}: not at hand; get it with `bench data {spec.name}`")
-    return found.blob
+    return _file_at_hand(dataset_spec(dataset), _known(split)).blob
 
 
 @dataclass(frozen=True)
@@ -124,6 +121,15 @@ def _known(split: str) -> Split:
         if split == known:
             return known
     raise ValueError(f"unknown split {split!r}; known are {', '.join(SPLITS)}")
+
+
+def _file_at_hand(spec: DatasetSpec, split: Split) -> SplitFile:
+    found = find_file(spec, split)
+    if found is None:
+        raise DataUnavailable(
+            f"{spec.title} {split}: the crystals are not at hand; get them with `python -m bench data {spec.name}`"
+        )
+    return found
 
 
 def _crystals(
