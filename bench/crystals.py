@@ -28,8 +28,7 @@ def wrap_frac_coords(frac_coords: ArrayLike) -> FloatArray:
     frac_coords: any shape, finite. `x % 1` alone gives 1.0 for x = -1e-17; that becomes 0 here.
     """
     wrapped = np.asarray(frac_coords, dtype=np.float64) % 1.0
-    wrapped[wrapped >= 1.0] = 0.0
-    return wrapped
+    return np.where(wrapped >= 1.0, 0.0, wrapped)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +121,10 @@ class Crystals:
                 raise IndexError(f"crystal {index} of {len(self)}")
             chosen = np.array([index % len(self)])
         else:
-            chosen = np.arange(len(self))[key if isinstance(key, slice) else np.asarray(key)]
+            places = key if isinstance(key, slice) else np.asarray(key)
+            # An empty list becomes an array of floats, which NumPy takes for no index.
+            empty = not isinstance(places, slice) and places.size == 0
+            chosen = np.arange(0) if empty else np.arange(len(self))[places]
         if len(chosen) == 0:
             return Crystals.empty()
         atoms = np.concatenate([np.arange(self.offsets[b], self.offsets[b + 1]) for b in chosen])
@@ -194,7 +196,7 @@ def _atomic_masses() -> FloatArray:
     return np.array([0.0, *(float(Element.from_Z(z).atomic_mass) for z in range(1, MAX_ATOMIC_NUMBER + 1))])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sifted:
     """What became of some crystals that were asked for: those that exist, and a reason for each that does not.
 
@@ -209,9 +211,19 @@ class Sifted:
     def __post_init__(self) -> None:
         if len(self.indices) != len(self.crystals):
             raise ValueError(f"{len(self.crystals)} crystals, but {len(self.indices)} indices")
+        if (np.diff(self.indices) <= 0).any():
+            raise ValueError("indices must ascend: crystals stand in the order in which they were asked for")
         places = sorted([*map(int, self.indices), *self.reasons])
         if places != list(range(len(places))):
             raise ValueError("indices and reasons together must be each of 0 .. requested - 1 once")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sifted):
+            return NotImplemented
+        same_places = np.array_equal(self.indices, other.indices) and dict(self.reasons) == dict(other.reasons)
+        return same_places and self.crystals == other.crystals
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def requested(self) -> int:
@@ -222,6 +234,22 @@ class Sifted:
     def complete(cls, crystals: Crystals) -> Self:
         """Every crystal that was asked for exists."""
         return cls(crystals, np.arange(len(crystals)))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Sifted]) -> Self:
+        """What became of everything asked for in the parts, in order."""
+        starts = np.cumsum([0, *(part.requested for part in parts)]).tolist()
+        return cls(
+            Crystals.concatenate([part.crystals for part in parts]),
+            np.concatenate([part.indices + start for part, start in zip(parts, starts, strict=False)]),
+            {p + start: text for part, start in zip(parts, starts, strict=False) for p, text in part.reasons.items()},
+        )
+
+    def rows(self, start: int, stop: int) -> Sifted:
+        """What became of places start .. stop - 1, which are 0 .. stop - start - 1 there."""
+        chosen = (self.indices >= start) & (self.indices < stop)
+        reasons = {place - start: text for place, text in self.reasons.items() if start <= place < stop}
+        return Sifted(self.crystals[chosen], self.indices[chosen] - start, reasons)
 
 
 def sift(num_atoms: ArrayLike, atomic_numbers: ArrayLike, frac_coords: ArrayLike, lattices: ArrayLike) -> Sifted:
