@@ -86,6 +86,12 @@ class Budget:
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise ValueError(f"--budget {self.seconds} s: must be more than nothing")
 
+    def plain(self) -> dict[str, float]:
+        """The one that is set, by its name; `Budget(**plain)` is the same again."""
+        if self.num_samples is not None:
+            return {"num_samples": self.num_samples}
+        return {"seconds": self.seconds or 0.0}
+
     def __str__(self) -> str:
         return f"{self.num_samples} crystals" if self.seconds is None else f"{self.seconds:g} device seconds"
 

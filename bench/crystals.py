@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -163,9 +164,10 @@ class Crystals:
         from pymatgen.core import Composition, Element
 
         numbers, counts = np.unique(self.arrays(index)[0], return_counts=True)
-        return str(
-            Composition({Element.from_Z(int(z)): int(n) for z, n in zip(numbers, counts, strict=True)}).reduced_formula
-        )
+        amounts = {Element.from_Z(int(z)): int(n) for z, n in zip(numbers, counts, strict=True)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that noble gases have no electronegativity to sort them by
+            return str(Composition(amounts).reduced_formula)
 
     @property
     def volumes(self) -> FloatArray:

@@ -14,16 +14,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.atomic import append_line, flush_folder, mend_lines, read_lines, write_bytes
 from bench.crystal_io import crystals_to_table, table_to_sifted
-from bench.crystals import Crystals, Sifted
+from bench.crystals import Sifted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,20 +88,6 @@ def shard_bytes(sifted: Sifted, first_row: int) -> bytes:
     return bytes(sink.getvalue())
 
 
-def concatenate(parts: Sequence[Sifted]) -> Sifted:
-    """What was asked for in all parts, in order."""
-    starts = np.cumsum([0, *(part.requested for part in parts)])
-    return Sifted(
-        Crystals.concatenate([part.crystals for part in parts]),
-        np.concatenate([part.indices + start for part, start in zip(parts, starts[:-1], strict=True)]),
-        {
-            place + int(start): reason
-            for part, start in zip(parts, starts[:-1], strict=True)
-            for place, reason in part.reasons.items()
-        },
-    )
-
-
 class SampleFolder:
     """Writes and reads the crystals of one model. Only the holder of the run's lock may write."""
 
@@ -113,9 +97,10 @@ class SampleFolder:
         self.batches_per_shard = max(1, SHARD_CRYSTALS // batch_size)
 
     @cached_property
-    def _journal(self) -> tuple[dict[int, Batch], dict[int, str]]:
-        """Batches by number, and SHA-256 of merged shards by their first batch; the last line about a thing holds."""
-        batches, merged = {}, {}
+    def _journal(self) -> tuple[list[Batch], dict[int, str]]:
+        """The batches, and SHA-256 of merged shards by their first batch; the last line about a thing holds."""
+        batches: dict[int, Batch] = {}
+        merged: dict[int, str] = {}
         for line in read_lines(self.path / JOURNAL):
             if "merged" in line:
                 merged[line["merged"]] = line["sha256"]
@@ -125,17 +110,22 @@ class SampleFolder:
             raise ValueError(
                 f"{self.path / JOURNAL}: batches are missing in it; the file was changed by something else"
             )
-        return batches, merged
+        return [batches[number] for number in range(len(batches))], merged
 
     @cached_property
-    def _first_rows(self) -> list[int]:
+    def first_rows(self) -> list[int]:
         """Place of each batch's first crystal, and of the first one still to come."""
         return [0, *itertools.accumulate(batch.num_crystals for batch in self.batches)]
 
     @property
     def batches(self) -> list[Batch]:
-        """What was sampled so far, in order."""
-        return [self._journal[0][number] for number in range(len(self._journal[0]))]
+        """What was sampled so far, in order. Not to be changed."""
+        return self._journal[0]
+
+    @property
+    def counted(self) -> int:
+        """Crystals asked for in the batches that count; their places come first."""
+        return sum(batch.num_crystals for batch in self.batches if batch.counted)
 
     def recover(self) -> list[int]:
         """Puts the folder in order after a kill and gives the batches whose crystals are missing or damaged.
@@ -146,7 +136,7 @@ class SampleFolder:
         for left in [*self.path.glob("*.tmp"), *self.samples.glob("*.tmp")]:
             left.unlink()
         mend_lines(self.path / JOURNAL)
-        for cached in ("_journal", "_first_rows"):
+        for cached in ("_journal", "first_rows"):
             self.__dict__.pop(cached, None)
         batches, merged = self._journal
         missing: list[int] = []
@@ -161,33 +151,33 @@ class SampleFolder:
             missing += damaged
             if not damaged:
                 self._merge(group)
-        known = {self._file(number) for number in batches}
+        known = {self._file(number) for number in range(len(batches))}
         for stray in set(self.samples.glob("*.parquet")) - known:
             stray.unlink()
         return missing
 
-    def append(self, sifted: Sifted, cost: dict[str, Any]) -> Batch:
+    def append(self, sifted: Sifted, **cost: Any) -> Batch:
         """Records the next batch: its line first, then its crystals. cost: the other fields of `Batch`."""
-        number = len(self._journal[0])
-        content = shard_bytes(sifted, self._first_rows[number])
+        number = len(self.batches)
+        content = shard_bytes(sifted, self.first_rows[number])
         batch = Batch(batch=number, num_crystals=sifted.requested, sha256=hashlib.sha256(content).hexdigest(), **cost)
         append_line(self.path / JOURNAL, asdict(batch))
-        self._journal[0][number] = batch
-        self._first_rows.append(self._first_rows[number] + batch.num_crystals)
+        self.batches.append(batch)
+        self.first_rows.append(self.first_rows[number] + batch.num_crystals)
         write_bytes(self._file(number), content)
         self._merge_complete(number)
         return batch
 
     def restore(self, number: int, sifted: Sifted) -> bool:
         """Writes the crystals of a batch that `recover` found missing. False where they are not the ones it had."""
-        old = self._journal[0][number]
+        old = self.batches[number]
         if sifted.requested != old.num_crystals:
             raise ValueError(f"batch {number} had {old.num_crystals} crystals, not {sifted.requested}")
-        content = shard_bytes(sifted, self._first_rows[number])
+        content = shard_bytes(sifted, self.first_rows[number])
         digest = hashlib.sha256(content).hexdigest()
         if digest != old.sha256:
-            self._journal[0][number] = Batch(**{**asdict(old), "sha256": digest})
-            append_line(self.path / JOURNAL, asdict(self._journal[0][number]))
+            self.batches[number] = replace(old, sha256=digest)
+            append_line(self.path / JOURNAL, asdict(self.batches[number]))
         write_bytes(self._file(number), content)
         self._merge_complete(number)
         return digest == old.sha256
@@ -254,7 +244,7 @@ class SampleFolder:
     def _group(self, number: int) -> list[int]:
         """The batches so far that end up in one file with this one."""
         start = number - number % self.batches_per_shard
-        return list(range(start, min(start + self.batches_per_shard, len(self._journal[0]))))
+        return list(range(start, min(start + self.batches_per_shard, len(self.batches))))
 
     def _merge_complete(self, number: int) -> None:
         """Merges the shard that a batch belongs to, once all its batches have files."""
@@ -267,7 +257,7 @@ class SampleFolder:
         if len(group) < self.batches_per_shard or len(group) == 1:
             return
         parts = [read_shard(self._file(number)) for number in group]
-        content = shard_bytes(concatenate(parts), self._first_rows[group[0]])
+        content = shard_bytes(Sifted.concatenate(parts), self.first_rows[group[0]])
         digest = hashlib.sha256(content).hexdigest()
         append_line(self.path / JOURNAL, {"merged": group[0], "sha256": digest})
         self._journal[1][group[0]] = digest

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.atomic import read_json, write_json
+from bench.atomic import LOCK_NAME, read_json, write_json
 from bench.shards import SampleFolder
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ class Run:
         return list(self.manifest["models"])
 
     @property
+    def skipped(self) -> list[str]:
+        """Those of the models that could not run here; the manifest and the summary say why."""
+        return [name for name, entry in self.manifest["models"].items() if "skipped" in entry]
+
+    @property
     def tasks(self) -> list[str]:
         """Names of the tasks, without cost."""
         return list(self.manifest["protocol"]["tasks"])
@@ -64,10 +69,10 @@ class Run:
         """The sample folder of each repeat of a model. ValueError lists the run's models where it is none of them."""
         if model not in self.manifest["models"]:
             raise ValueError(f"{self.root}: no model {model!r} in it; it has {', '.join(self.models)}")
-        base, batch_size = self.root / model, self.manifest["models"][model]["batch_size"]
+        base, entry = self.root / model, self.manifest["models"][model]
         return [
-            SampleFolder(base / f"repeat-{repeat}" if repeat else base, batch_size)
-            for repeat in range(self.manifest["repeats"])
+            SampleFolder(base / f"repeat-{repeat}" if repeat else base, entry["batch_size"])
+            for repeat in range(entry["repeats"])
         ]
 
     def summary(self) -> dict[str, Any]:
@@ -101,6 +106,12 @@ class Run:
         path = self._table_path(self.folders(model)[repeat], task)
         return pq.read_table(path, columns=None if columns is None else list(columns))
 
+    def task_columns(self, model: str, task: str) -> list[str]:
+        """Names of the columns of a task."""
+        import pyarrow.parquet as pq
+
+        return list(pq.read_schema(self._table_path(self.folders(model)[0], task)).names)
+
     def has_table(self, model: str, task: str) -> bool:
         """Whether a task was scored for every repeat of a model."""
         return all((folder.path / f"{task}.parquet").is_file() for folder in self.folders(model))
@@ -124,7 +135,7 @@ def create_folder(root: Path) -> None:
     """Makes a new run folder. ValueError where it holds a run already, or other files."""
     if (root / MANIFEST).exists():
         raise ValueError(f"{root} holds a run already; go on with `bench run --resume {root}` or choose another --out")
-    if root.is_dir() and any(root.iterdir()):
+    if root.is_dir() and any(path.name != LOCK_NAME for path in root.iterdir()):
         raise ValueError(f"{root} is not empty and holds no run; choose another --out")
     root.mkdir(parents=True, exist_ok=True)
 

@@ -1,0 +1,327 @@
+"""The command line: parsing only. Everything else is imported when a command needs it, so that --help is quick.
+
+Exit codes: 0 done, 1 a gate failed, 2 bad input (one line on stderr), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="bench",
+    help="How many good crystals does a generative model give for the device time you pay?",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Device(StrEnum):
+    """Values of --device."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Format(StrEnum):
+    """Values of --format."""
+
+    text = "text"
+    markdown = "markdown"
+    csv = "csv"
+    latex = "latex"
+
+
+Dataset = Annotated[str, typer.Option(help="perov5 or mp20")]
+Preset = Annotated[str, typer.Option(help="size of our models: cpu (small, weights in the package) or paper")]
+DeviceOption = Annotated[Device, typer.Option(help="where to compute")]
+Threads = Annotated[int | None, typer.Option(help="threads of sampling; default OMP_NUM_THREADS or the cores")]
+Seed = Annotated[int, typer.Option(help="of every random number")]
+Workers = Annotated[int, typer.Option(help="processes that score, of one thread each; never while sampling is timed")]
+Tasks = Annotated[str | None, typer.Option(help="such as validity,properties; default: all that exist")]
+Potential = Annotated[str | None, typer.Option(help="for stability, such as chgnet,m3gnet; the first fills the table")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show the trace of an error; also behind the command")] = False,
+) -> None:
+    """Taken out of the arguments by `main`, so that it may stand anywhere; here for the help."""
+
+
+@app.command("run")
+def run_command(
+    models: Annotated[
+        str | None, typer.Option(help="such as crysldm,diffcsp@100,mine=samples.zip,module:Class; `bench models` lists")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="perov5 or mp20")] = None,
+    num_samples: Annotated[
+        int | None, typer.Option(help="crystals of each model; the paper's protocol is 1000")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="device time of each model instead, such as 90s, 10m or 1h")
+    ] = None,
+    tasks: Tasks = None,
+    preset: Annotated[str | None, typer.Option(help="size of our models: cpu (default) or paper")] = None,
+    device: Annotated[Device | None, typer.Option(help="where to sample; default auto")] = None,
+    potential: Potential = None,
+    seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
+    repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
+    threads: Threads = None,
+    workers: Workers = 2,
+    out: Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<models>")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="go on with this run; its manifest says all else")
+    ] = None,
+) -> None:
+    """Sample models, score their crystals and write Table 1."""
+    from bench import runner
+    from bench.budget import Budget, parse_duration
+    from bench.dataset_files import canonical_name
+    from bench.registry import parse_models
+
+    limit = None
+    if num_samples is not None or budget is not None:
+        limit = Budget(num_samples, None if budget is None else parse_duration(budget))
+    if resume is not None:
+        given = {
+            "models": models,
+            "dataset": dataset and canonical_name(dataset),
+            "budget": limit and limit.plain(),
+            "tasks": _names(tasks),
+            "preset": preset,
+            "device": None if device in (None, Device.auto) else device,
+            "potentials": _names(potential),
+            "seed": seed,
+            "repeats": repeats,
+            "threads": threads,
+            "out": None if out is None else str(out),
+        }
+        _show(runner.resume(resume, workers, given).text)
+        return
+    if models is None or dataset is None:
+        raise ValueError("bench run needs --models and --dataset, or --resume RUN; `bench models` lists what is known")
+    plan = runner.Plan(
+        models=parse_models(models),
+        dataset=dataset,
+        budget=limit,
+        tasks=_names(tasks),
+        preset=preset or "cpu",
+        device=device or "auto",
+        potentials=_names(potential) or (),
+        seed=seed or 0,
+        repeats=1 if repeats is None else repeats,
+        workers=workers,
+        threads=threads,
+    )
+    _show(runner.run(plan, out).text)
+
+
+@app.command()
+def score(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE|FOLDER", help="CIF, extxyz, JSON, CSV, Parquet, zip, eval_gen.pt")
+    ],
+    dataset: Dataset,
+    name: Annotated[str | None, typer.Option(help="name in the table; default: that of the file")] = None,
+    tasks: Tasks = None,
+    potential: Potential = None,
+    workers: Workers = 2,
+    seed: Seed = 0,
+    meta: Annotated[
+        Path | None, typer.Option(help='JSON: {"steps", "network_evaluations" (per crystal), "sampling_seconds"}')
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<name>")] = None,
+) -> None:
+    """Score crystals that were made elsewhere. Needs no data set, only the reference card in the package."""
+    from bench import runner
+    from bench.registry import file_model
+
+    plan = runner.Plan(
+        models=[file_model(file, name, meta)],
+        dataset=dataset,
+        tasks=_names(tasks),
+        potentials=_names(potential) or (),
+        device="cpu",
+        seed=seed,
+        workers=workers,
+    )
+    _show(runner.run(plan, out).text)
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN]...", help="default: the newest below runs/")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="of the table")] = Format.text,
+    paper: Annotated[bool, typer.Option("--paper", help="put the paper's printed rows beside ours")] = False,
+) -> None:
+    """Table 1 of one or more runs."""
+    from bench.registry import plugin
+    from bench.store import newest_run
+
+    _show(plugin("table", "table1")(runs or [newest_run(Path("runs"))], format.value, paper))
+
+
+@app.command()
+def rescore(run: RunFolder, tasks: Tasks = None, potential: Potential = None, workers: Workers = 2) -> None:
+    """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
+    from bench import runner
+
+    _show(runner.rescore(run, _names(tasks), _names(potential), workers).text)
+
+
+@app.command()
+def baseline(
+    run: RunFolder, out: Annotated[Path, typer.Option(help="JSON file of metrics, intervals and protocol")]
+) -> None:
+    """Write the metrics of a run as a baseline for `bench check`."""
+    from bench.regression import write_baseline
+
+    write_baseline(run, out)
+
+
+@app.command()
+def check(
+    run: RunFolder,
+    against: Annotated[Path, typer.Option(help="a file that `bench baseline` wrote")],
+    rtol: Annotated[
+        float | None, typer.Option(help="fail by this relative change for the worse, in place of noise")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="fail by any change beyond --rtol (1e-9), better or worse")
+    ] = False,
+    times: Annotated[bool, typer.Option("--times", help="let device and wall times fail too")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="show what did not move as well")] = False,
+) -> None:
+    """Compare the metrics of a run with a baseline: exit 1 for a regression, 2 where they cannot be compared."""
+    from bench.regression import check as compare
+    from bench.regression import verdict_lines
+
+    found = compare(run, against, rtol, exact, times)
+    _show("\n".join(verdict_lines(found, verbose)))
+    if any(comparison.failed for comparison in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Option(help="crysldm or diffcsp")],
+    dataset: Dataset,
+    preset: Preset = "cpu",
+    max_time: Annotated[str | None, typer.Option(metavar="HH:MM:SS", help="of this call; go on with --resume")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint in --out")] = False,
+    seed: Seed = 0,
+    device: DeviceOption = Device.auto,
+    threads: Annotated[int, typer.Option(help="threads of training")] = 1,
+    out: Annotated[Path | None, typer.Option(help="folder of checkpoints, logs and weights")] = None,
+) -> None:
+    """Train a model on a data set's training split."""
+    from bench.training import train as train_model
+
+    written = train_model(model, dataset, preset, max_time, resume, seed, device.value, threads, out)
+    _show(f"weights: {written}")
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Option(help="as in `bench run --models`, one of them")],
+    dataset: Dataset,
+    num_samples: Annotated[int, typer.Option(help="crystals to make")],
+    out: Annotated[Path, typer.Option(help="NAME.zip (of CIFs), .extxyz, .parquet, .json or .csv")],
+    preset: Preset = "cpu",
+    device: DeviceOption = Device.auto,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Write the crystals of a model to a file: those that `bench run` samples with the same seed."""
+    from bench.sample_file import sample_file
+
+    _show(sample_file(model, dataset, num_samples, out, preset, device.value, seed, threads))
+
+
+@app.command()
+def models() -> None:
+    """List the models, what they are and which weights are in the package."""
+    from bench.listing import list_models
+
+    _show(list_models())
+
+
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="perov5 or mp20")],
+    workers: Annotated[int, typer.Option(help="processes that parse")] = 2,
+) -> None:
+    """Find or download a data set, verify its hashes and parse it into the cache."""
+    from bench.listing import prepare_dataset
+
+    _show(prepare_dataset(name, workers))
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine can do: devices, packages, data and weights at hand."""
+    from bench.listing import examine
+
+    _show(examine())
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs a command and exits; errors become one line, with their trace under --debug."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = app(arguments, prog_name="bench", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except Exception as error:
+        if debug:
+            raise
+        code = _explain(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        code = 130
+    sys.exit(code)
+
+
+def _explain(error: Exception) -> int:
+    """One line about an error on stderr; the exit code."""
+    from bench.runner import Interrupted
+
+    if isinstance(error, BrokenPipeError):  # `bench report | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, Interrupted):
+        sys.stderr.write(f"{error}\n")
+        return 130
+    usage = getattr(error, "format_message", None)  # of the parser: unknown option, missing argument
+    if usage is not None:
+        text = f"{usage()} (--help shows the options)"
+    elif isinstance(error, OSError):
+        text = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    elif isinstance(error, ValueError):
+        text = str(error)
+    else:
+        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+    return 2
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """The names in "a,b"; None where the option was not given."""
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")

@@ -1,0 +1,92 @@
+"""What ran: everything that a run's figures depend on, and whether two of them are the same protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.interfaces import Task
+
+PACKAGES = ("numpy", "torch", "pymatgen", "smact", "scipy", "pyarrow")
+
+
+def protocol(dataset: str, reference_sha256: str, tasks: Sequence[Task]) -> dict[str, Any]:
+    """What the figures of two runs must share to stand in one table."""
+    return {
+        "dataset": dataset,
+        "reference": reference_sha256,
+        "tasks": {task.name: plain(task.protocol()) for task in tasks},
+    }
+
+
+def protocol_hash(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a protocol, first 16 digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plain(content: Any) -> Any:
+    """The content as JSON gives it back (tuples as lists, keys as strings). ValueError where it is not JSON."""
+    try:
+        return json.loads(json.dumps(content, allow_nan=False))
+    except TypeError as error:
+        raise ValueError(f"not plain JSON: {error}") from None
+
+
+def software() -> dict[str, str]:
+    """Versions of Python, this package and the libraries that figures may depend on."""
+    found = {"python": platform.python_version(), "crysldm-bench": bench.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def session(workers: int) -> dict[str, Any]:
+    """One start of a process on a run."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "workers": workers,
+    }
+
+
+def differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
+    """Each leaf in which two JSON contents differ, as "place: old -> new"."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+    elif old != new:
+        yield f"{place}: {json.dumps(old)} -> {json.dumps(new)}"
+
+
+def require_same(old: Any, new: Any, what: str, remedy: str) -> None:
+    """ValueError that shows the differences between what a run was made with and what stands now."""
+    found = list(differences(old, new))
+    if found:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise ValueError(f"{what} is not the same ({'; '.join(found[:5])}{more}); {remedy}")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of the files below a folder."""
+    digest = hashlib.sha256()
+    for member in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if member.is_file():
+            if path.is_dir():
+                digest.update(f"{member.relative_to(path)}\0".encode())
+            with open(member, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,95 @@
+"""Progress on stderr: bars with rate and time left on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+PLAIN_INTERVAL_S = 15.0  # between two lines of one stage where stderr is a file
+
+Advance = Callable[[float], None]
+
+
+def say(line: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def progress(label: str, total: float, unit: str, done: float = 0.0) -> Iterator[Advance]:
+    """A bar for one stage; call what it gives with each piece of work done.
+
+    total, done: in `unit` ("crystals", "s of device time"). Rates leave out what was done before.
+    """
+    if sys.stderr.isatty():
+        yield from _bar(label, total, unit, done)
+    else:
+        yield from _lines(label, total, unit, done, sys.stderr)
+
+
+def _bar(label: str, total: float, unit: str, done: float) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    # Twice a second: drawing must not take time from the sampling that is measured meanwhile.
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as bar:
+        task = bar.add_task(label, total=total, completed=int(done), rate="")
+        started, here = time.monotonic(), 0.0
+
+        def advance(amount: float) -> None:
+            nonlocal here
+            here += amount
+            bar.update(task, advance=amount, rate=_rate(here, time.monotonic() - started, unit))
+
+        yield advance
+
+
+def _lines(label: str, total: float, unit: str, done: float, stream: TextIO) -> Iterator[Advance]:
+    started = shown = time.monotonic()
+    here = 0.0
+
+    def advance(amount: float) -> None:
+        nonlocal here, shown
+        here += amount
+        now = time.monotonic()
+        if now - shown >= PLAIN_INTERVAL_S and done + here < total:
+            shown = now
+            left = (total - done - here) * (now - started) / here if here else 0.0
+            rate = _rate(here, now - started, unit)
+            stream.write(f"{label}: {done + here:,.0f}/{total:,.0f} {unit}, {rate}, {format_seconds(left)} left\n")
+            stream.flush()
+
+    yield advance
+    elapsed = time.monotonic() - started
+    stream.write(f"{label}: {done + here:,.0f} {unit} in {format_seconds(elapsed)}, {_rate(here, elapsed, unit)}\n")
+    stream.flush()
+
+
+def _rate(amount: float, seconds: float, unit: str) -> str:
+    if amount <= 0 or seconds <= 0 or unit != "crystals":
+        return ""
+    per_second = amount / seconds
+    return f"{per_second:,.1f}/s" if per_second >= 1 else f"{1 / per_second:.1f} s each"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration to read: "12 s", "3 min 20 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,264 @@
+"""Plug-ins by name: the one table that says which generator, task, cost function, report and trainer lies where.
+
+`bench` imports nothing of `models`, `tasks` and `reports`; it loads what the strings here name when it is asked for.
+Generators of other packages join by entry point, by module:Class or as a file of crystals.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import bench
+from bench.interfaces import Generator, Task
+
+Kind = Literal["generator", "task", "cost", "report", "table", "trainer"]
+
+PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
+    {
+        "generator": {
+            "crysldm": "models.crysldm.generator:CrysLDM",
+            "diffcsp": "models.baselines.diffcsp.generator:DiffCSP",
+            "train-copy": "models.baselines.controls:TrainCopy",
+            "independent-elements": "models.baselines.controls:IndependentElements",
+            "shuffled-sites": "models.baselines.controls:ShuffledSites",
+            "ion-exchange": "models.baselines.controls:IonExchange",
+        },
+        "task": {
+            "validity": "tasks.validity:Validity",
+            "properties": "tasks.properties:Properties",
+            "stability": "tasks.stability.task:Stability",
+            "novelty": "tasks.novelty:Novelty",
+        },
+        "cost": {"cost": "tasks.cost:cost_metrics"},
+        # (run folders) -> text to show; writes into the report/ of each.
+        "report": {"table1": "reports.table1:write_reports", "figure2": "reports.figure2:write_reports"},
+        # (run folders, format, paper) -> text.
+        "table": {"table1": "reports.table1:render"},
+        "trainer": {"train": "models.training:train"},
+    }
+)
+ENTRY_POINTS = "crysldm_bench.generators"
+PACKAGES = ("models", "tasks", "reports")
+SHIPPED_WEIGHTS = ("models", "shipped")  # package and folder of the weights' cards
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
+RESERVED_NAMES = ("report", "manifest.json", "summary.json")  # what else lies in a run folder
+
+
+def check_packages() -> None:
+    """ValueError where another package named models, tasks or reports would be imported instead of ours.
+
+    Looks only where they lie; imports none of them.
+    """
+    ours = Path(bench.__file__).resolve().parent.parent
+    for name in PACKAGES:
+        found = find_spec(name)
+        if found is None:
+            raise ValueError(
+                f"the package {name!r} of crysldm-bench is missing beside {ours / 'bench'}; install it again"
+            )
+        places = [Path(p) for p in found.submodule_search_locations or [found.origin or ""]]
+        if (ours / name) not in [place.resolve() for place in places]:
+            raise ValueError(
+                f"another package named {name!r} ({places[0]}) hides the one of crysldm-bench ({ours / name}); "
+                "start with `crysldm-bench ...` or `python -P -m bench ...`, or from another folder"
+            )
+
+
+def load(target: str) -> Any:
+    """What "module:attribute" names. ValueError where there is no such module or attribute, or one of its needs."""
+    module_name, _, attribute = target.partition(":")
+    if module_name.partition(".")[0] in PACKAGES:
+        check_packages()
+    try:
+        found = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(f"{target}: there is no module {error.name!r} on Python's path") from None
+        raise ValueError(f"{target} needs the package {error.name!r}, which is not installed") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{target}: the module {module_name} has no {attribute!r}")
+        found = getattr(found, part)
+    return found
+
+
+def exists(target: str) -> bool:
+    """Whether the module of "module:attribute" is there, without importing it."""
+    check_packages()
+    try:
+        return find_spec(target.partition(":")[0]) is not None
+    except ModuleNotFoundError:  # a package above it is missing
+        return False
+
+
+def known(kind: Kind) -> dict[str, str]:
+    """Name -> target of the plug-ins of a kind whose modules exist, in the table's order."""
+    return {name: target for name, target in PLUGINS[kind].items() if exists(target)}
+
+
+def plugin(kind: Kind, name: str) -> Any:
+    """The plug-in of that name. ValueError lists the known ones."""
+    targets = known(kind)
+    if name not in targets:
+        raise ValueError(f"unknown {kind} {name!r}; known are {', '.join(targets) or 'none'}")
+    return load(targets[name])
+
+
+def plugin_generators() -> dict[str, EntryPoint]:
+    """Generators of other installed packages. ValueError where two, or one of ours, have the same name."""
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        other = found[entry.name].value if entry.name in found else PLUGINS["generator"].get(entry.name)
+        if other not in (None, entry.value):
+            raise ValueError(
+                f"two generators are named {entry.name!r}: {other} and {entry.value}; uninstall one of them"
+            )
+        found[entry.name] = entry
+    return found
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One entry of --models. text: as typed. target: "module:attribute", or the path of a file of crystals.
+
+    meta: JSON file with what a file's crystals cost. builtin: takes dataset, preset and steps.
+    steps: after the @, None for the generator's own.
+    name: folder and key in the summary; None for module:Class, whose generator says it.
+    """
+
+    text: str
+    name: str | None
+    target: str
+    is_file: bool = False
+    builtin: bool = False
+    steps: int | None = None
+    meta: str | None = None
+
+
+def parse_models(text: str) -> list[ModelSpec]:
+    """The entries of "a,b@STEPS,name=FILE,module:Class". ValueError says which is wrong and what is known."""
+    entries = [entry.strip() for entry in text.split(",")]
+    if not any(entries):
+        raise ValueError(f"--models names no model; known are {', '.join(_generator_names())}")
+    specs = [_parse_model(entry) for entry in entries if entry]
+    require_distinct([spec.name for spec in specs if spec.name is not None])
+    return specs
+
+
+def file_model(path: Path, name: str | None = None, meta: Path | None = None) -> ModelSpec:
+    """The entry of a file or folder of crystals, by default with the file's own name without its endings."""
+    if not path.exists():
+        raise ValueError(f"there is no file or folder {path}")
+    if name is None:
+        stem = path.resolve().name.split(".")[0]
+        name = re.sub(r"[^A-Za-z0-9._+@-]+", "-", stem).strip("-._+@") or "crystals"
+    require_distinct([name])
+    return ModelSpec(f"{name}={path}", name, str(path), is_file=True, meta=None if meta is None else str(meta))
+
+
+def require_distinct(names: Sequence[str]) -> None:
+    """ValueError where two models of a run have the same name, or one that cannot be a folder's."""
+    for name in names:
+        if not MODEL_NAME.fullmatch(name) or name in RESERVED_NAMES:
+            raise ValueError(f"model name {name!r}: use letters, digits and . _ + @ - for the name of its folder")
+        if names.count(name) > 1:
+            raise ValueError(
+                f"two models are named {name!r}; give one of them another name (name=FILE, another @STEPS)"
+            )
+
+
+def _parse_model(entry: str) -> ModelSpec:
+    name, equals, path = entry.partition("=")
+    if equals:
+        if not name or not path:
+            raise ValueError(f"--models {entry!r}: write name=FILE")
+        return file_model(Path(path), name)
+    if ":" in entry:
+        return ModelSpec(entry, None, entry)
+    name, at, count = entry.partition("@")
+    steps = None
+    if at:
+        if not count.isdecimal() or int(count) == 0:
+            raise ValueError(f"--models {entry!r}: after @ comes a number of steps, such as {name}@100")
+        steps = int(count)
+    if name in PLUGINS["generator"] and exists(PLUGINS["generator"][name]):
+        return ModelSpec(entry, entry, PLUGINS["generator"][name], builtin=True, steps=steps)
+    plugins = plugin_generators()
+    if name in plugins:
+        return ModelSpec(entry, entry, plugins[name].value, steps=steps)
+    raise ValueError(
+        f"unknown model {name!r}; known are {', '.join(_generator_names())}, or name=FILE, or module:Class"
+    )
+
+
+def _generator_names() -> list[str]:
+    return [*known("generator"), *plugin_generators()]
+
+
+def build_generator(spec: ModelSpec, dataset: str, preset: str) -> Generator:
+    """The generator of an entry, not yet loaded. ValueError where it cannot be built so or is no generator.
+
+    Ours are built with dataset, preset and steps (None for the preset's own). Those of others with the ones of these
+    that their signature names; steps must be among them where @STEPS was typed.
+    """
+    if spec.name is None and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where the user's own module lies; at the end, where it hides nothing
+    factory = load(spec.target)
+    if not callable(factory):
+        raise ValueError(f"{spec.target} is no class or factory")
+    options = {"dataset": dataset, "preset": preset, "steps": spec.steps}
+    if not spec.builtin:
+        accepted = inspect.signature(factory).parameters
+        if spec.steps is not None and "steps" not in accepted:
+            raise ValueError(f"--models {spec.text!r}: {spec.target} takes no number of steps")
+        options = {name: value for name, value in options.items() if name in accepted and value is not None}
+    try:
+        generator = factory(**options)
+    except TypeError as error:
+        raise ValueError(
+            f"{spec.target} cannot be built with {', '.join(options) or 'no arguments'}: {error}"
+        ) from error
+    if not isinstance(generator, Generator):
+        raise ValueError(f"{spec.target} gave {type(generator).__name__}, which has no name, load and sample")
+    return generator
+
+
+def build_tasks(names: Sequence[str] | None, potentials: Sequence[str] = ()) -> list[Task]:
+    """The tasks of these names, all that exist for None, in the table's order. ValueError lists the known ones.
+
+    A task that takes `potential` is built once for each potential asked for: the first has the plain name, the others
+    "stability-<potential>".
+    """
+    targets = known("task")
+    for name in names or ():
+        if name not in targets:
+            raise ValueError(f"unknown task {name!r}; known are {', '.join(targets) or 'none'}")
+    tasks: list[Task] = []
+    takes_potential = False
+    for name in targets:
+        if names is not None and name not in names:
+            continue
+        factory = load(targets[name])
+        if potentials and "potential" in inspect.signature(factory).parameters:
+            takes_potential = True
+            tasks += [
+                factory(potential=potential, name=f"{name}-{potential}" if number else name)
+                for number, potential in enumerate(potentials)
+            ]
+        else:
+            tasks.append(factory())
+    if potentials and not takes_potential:
+        raise ValueError(f"--potential {','.join(potentials)}: none of the tasks asked for takes a potential")
+    return tasks

@@ -1,0 +1,269 @@
+"""A run from plan to report: plan -> sample -> score -> store. Each step goes on from what the run folder holds."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import manifest as manifests
+from bench import registry
+from bench.atomic import folder_lock, write_json
+from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock, device_clock
+from bench.datasets import DataUnavailable, canonical_name, reference_card
+from bench.device import default_threads, describe_device, resolve_device
+from bench.entries import Model, build_model, describe_model, stored_model
+from bench.interfaces import Task
+from bench.progress import say
+from bench.registry import ModelSpec
+from bench.sampling import Sampling, sample
+from bench.scoring import score, scoring_pool
+from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, read_state, write_state
+from bench.summary import summarise
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `bench run` is asked for. None: all tasks that exist, the default of the device or of the machine."""
+
+    models: Sequence[ModelSpec]
+    dataset: str
+    budget: Budget | None = None
+    tasks: Sequence[str] | None = None
+    preset: str = "cpu"
+    device: str = "auto"
+    potentials: Sequence[str] = ()
+    seed: int = 0
+    repeats: int = 1
+    workers: int = 2
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("repeats", "workers", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} {value}: must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"--seed {self.seed}: must be 0 or more")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to. text: its tables, to be shown."""
+
+    root: Path
+    text: str
+
+
+class Interrupted(Exception):
+    """Ctrl-C during a run; the message says how to go on."""
+
+
+def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -> Outcome:
+    """Samples, scores and reports as planned, in the folder `out` or runs/<time>-<models>.
+
+    ValueError and OSError say in one line what was wrong; what is complete by then stays and can be resumed.
+    """
+    dataset = canonical_name(plan.dataset)
+    tasks = registry.build_tasks(plan.tasks, plan.potentials)
+    device = resolve_device(plan.device)
+    models = [build_model(spec, dataset, plan.preset, plan.workers) for spec in plan.models]
+    registry.require_distinct([model.name for model in models])
+    budget = plan.budget or Budget(num_samples=DEFAULT_NUM_SAMPLES[device])
+    protocol = manifests.protocol(dataset, reference_card(dataset).sha256, tasks)
+    manifest = {
+        "format": FORMAT,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "dataset": dataset,
+        "protocol": protocol,
+        "protocol_hash": manifests.protocol_hash(protocol),
+        "tasks": [name for name in registry.known("task") if plan.tasks is None or name in plan.tasks],
+        "potentials": list(plan.potentials),
+        "budget": budget.plain(),
+        "default_budget": plan.budget is None,
+        "preset": plan.preset,
+        "device": describe_device(device),
+        "threads": plan.threads or default_threads(),
+        "seed": plan.seed,
+        "repeats": plan.repeats,
+        "models": {model.name: describe_model(model, device, plan.repeats) for model in models},
+        "software": manifests.software(),
+        "sessions": [],
+    }
+    root = out or default_folder([model.name for model in models])
+    create_folder(root)
+    with folder_lock(root):
+        say(f"run folder: {root}")
+        if plan.budget is None and not all(model.spec.is_file for model in models):
+            say(f"{budget} of each model, the default on {device}; the paper's is --num-samples {PAPER_NUM_SAMPLES}")
+        new = Run(root, manifest)
+        try:
+            return carry_out(new, models, tasks, plan.workers, clock or device_clock(device))
+        except (ValueError, OSError):
+            if not has_crystals(new):
+                shutil.rmtree(root)  # nothing to go on from; the folder was empty or not there before
+            raise
+
+
+def resume(
+    root: Path, workers: int = 2, given: Mapping[str, Any] | None = None, clock: DeviceClock | None = None
+) -> Outcome:
+    """Goes on with a run where it stands; a complete one costs its check only.
+
+    given: options that were named beside --resume, None where they were not; they must be the run's own.
+    ValueError shows the difference where they are not, and where the data set's card, a task's protocol, a model's
+    weights or its file are not those it began with.
+    """
+    with folder_lock(Run.open(root).root):
+        stored = Run.open(root)
+        manifest = stored.manifest
+        asked = {name: value for name, value in (given or {}).items() if value is not None}
+        own = {**manifest, "device": manifest["device"]["kind"], "out": str(root)}
+        own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
+        manifests.require_same(
+            {name: own[name] for name in asked},
+            manifests.plain(asked),
+            f"{root}: what is asked for",
+            "leave it out, or start a new run",
+        )
+        device = resolve_device(manifest["device"]["kind"])
+        tasks = registry.build_tasks(manifest["tasks"], manifest["potentials"])
+        manifests.require_same(
+            manifest["protocol"],
+            manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks),
+            f"{root}: the protocol",
+            "score its crystals anew with `bench rescore`, or start a new run",
+        )
+        then = {"software": manifest["software"], "device": manifest["device"]}
+        now = {"software": manifests.software(), "device": describe_device(device)}
+        for difference in manifests.differences(then, now):
+            say(f"{root}: not as when the run began: {difference}")
+        models = [stored_model(name, stored, workers) for name in stored.models]
+        return carry_out(stored, models, tasks, workers, clock or device_clock(device))
+
+
+def rescore(
+    root: Path, names: Sequence[str] | None = None, potentials: Sequence[str] | None = None, workers: int = 2
+) -> Outcome:
+    """Computes tasks anew on the stored crystals, by today's protocol; all that the run has for None.
+
+    ValueError where the run is not sampled to its end, or where a task that was not named changed as well.
+    """
+    with folder_lock(Run.open(root).root):
+        stored = Run.open(root)
+        before = stored.manifest
+        chosen = list(before["tasks"] if names is None else names)
+        all_names = [name for name in registry.PLUGINS["task"] if name in {*before["tasks"], *chosen}]
+        kinds = before["potentials"] if potentials is None else list(potentials)
+        tasks = registry.build_tasks(all_names, kinds)
+        anew = {task.name for task in registry.build_tasks(chosen, kinds)}
+        protocol = manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks)
+        for name, old in before["protocol"]["tasks"].items():
+            if name in protocol["tasks"] and name not in anew:
+                new = protocol["tasks"][name]
+                manifests.require_same(old, new, f"{root}: the protocol of {name}", f"add {name} to --tasks")
+        folders = [folder for model in stored.models if model not in stored.skipped for folder in stored.folders(model)]
+        for folder in folders:
+            state = read_state(folder.path)
+            if not state["sampled"]:
+                raise ValueError(
+                    f"{folder.path} is not sampled to its end; go on with `bench run --resume {root}` first"
+                )
+        # Tables go before the manifest changes: a kill in between leaves tasks to score, never old rows as new ones.
+        (root / SUMMARY).unlink(missing_ok=True)
+        for folder in folders:
+            for name in anew:
+                (folder.path / f"{name}.parquet").unlink(missing_ok=True)
+                shutil.rmtree(folder.path / "parts" / name, ignore_errors=True)
+            state = read_state(folder.path)
+            state["scoring_seconds"] = {k: s for k, s in state["scoring_seconds"].items() if k not in anew}
+            write_state(folder.path, state)
+        manifest = {
+            **before,
+            "protocol": protocol,
+            "protocol_hash": manifests.protocol_hash(protocol),
+            "tasks": all_names,
+            "potentials": kinds,
+        }
+        with going_on(Run(root, manifest)) as changed:
+            record(changed, workers)
+            return finish(changed, tasks, workers)
+
+
+def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], workers: int, clock: DeviceClock) -> Outcome:
+    """Samples every model, one after the other, then scores and reports. The lock must be held."""
+    manifest = run.manifest
+    budget = Budget(**manifest["budget"])
+    with going_on(run):
+        record(run, workers)
+        while models:
+            model = models.pop(0)  # so that its weights leave the device before the next one's come
+            entry = manifest["models"][model.name]
+            how = Sampling(model.name, budget, entry["batch_size"], clock, manifest["default_budget"])
+            entry.pop("skipped", None)
+            try:
+                sample(how, run.folders(model.name), functools.partial(model.open_source, run, clock))
+            except DataUnavailable as error:
+                entry["skipped"] = str(error)
+                say(f"{model.name}: skipped: {error}")
+            write_json(run.root / MANIFEST, manifest)
+        if len(run.skipped) == len(run.models):
+            raise ValueError(f"no model could run; {manifest['models'][run.skipped[0]]['skipped']}")
+        return finish(run, tasks, workers)
+
+
+def finish(run: Run, tasks: Sequence[Task], workers: int) -> Outcome:
+    """Scores what is not scored yet and writes summary and reports."""
+    with scoring_pool(tasks, workers) as pool:
+        for model in run.models:
+            if model not in run.skipped:
+                for folder in run.folders(model):
+                    score(tasks, model, folder, pool)
+    write_json(run.root / SUMMARY, summarise(run, tasks, reference_card(run.dataset)))
+    return Outcome(run.root, write_reports(run.root))
+
+
+def write_reports(root: Path) -> str:
+    """Writes every report that exists into the run's folder; gives the text of those that have one."""
+    texts = [registry.plugin("report", name)([root]) for name in registry.known("report")]
+    return "\n\n".join(filter(None, texts))
+
+
+def record(run: Run, workers: int) -> None:
+    """Writes the manifest with one session more."""
+    run.manifest["sessions"].append(manifests.session(workers))
+    write_json(run.root / MANIFEST, run.manifest)
+
+
+@contextmanager
+def going_on(run: Run) -> Iterator[Run]:
+    """Adds to what stops a run how to go on with it."""
+    remedy = f"go on with `bench run --resume {run.root}`"
+    try:
+        yield run
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {remedy}") from None
+    except (ValueError, OSError) as error:
+        if has_crystals(run):
+            raise ValueError(f"{error}; what is complete is kept: {remedy}") from error
+        raise
+
+
+def has_crystals(run: Run) -> bool:
+    """Whether a batch of any model was recorded."""
+    return any(folder.batches for model in run.models for folder in run.folders(model))
+
+
+def default_folder(names: Sequence[str]) -> Path:
+    """runs/<time>-<models>, with a number where that exists."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{re.sub(r'[^A-Za-z0-9.@+-]+', '-', '-'.join(names))[:80]}"
+    path, number = Path("runs") / stem, 2
+    while path.exists():
+        path, number = Path("runs") / f"{stem}-{number}", number + 1
+    return path

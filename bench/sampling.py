@@ -1,0 +1,102 @@
+"""One model's crystals: sampled batch by batch under the device clock and recorded at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.budget import PAPER_NUM_SAMPLES, BatchPlanner, Budget, DeviceClock
+from bench.progress import format_seconds, progress, say
+from bench.shards import SampleFolder
+from bench.sources import Source
+from bench.store import read_state, write_state
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one model is sampled. announce_paper_cost: say after the first batch what the paper's number would take."""
+
+    name: str
+    budget: Budget
+    batch_size: int
+    clock: DeviceClock
+    announce_paper_cost: bool = False
+
+
+def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[], Source]) -> None:
+    """Fills the folders, one per repeat, from where they stand. One that is complete costs its check only.
+
+    open_source is called where something is missing.
+    """
+    source: Source | None = None
+    prepared: dict[str, float] = {}
+    for repeat, folder in enumerate(folders):
+        missing, state = folder.recover(), read_state(folder.path)
+        if state["sampled"] and not missing:
+            continue
+        if source is None:
+            source = open_source()
+            prepared = source.prepare()
+        state |= prepared
+        write_state(folder.path, state)
+        _repair(how.name, folder, source, repeat, missing)
+        if not state["sampled"]:
+            _sample_rest(how, folder, source, repeat, prepared.get("warmup_seconds"))
+        folder.write_batch_table()
+        write_state(folder.path, {**state, "sampled": True})
+
+
+def _repair(name: str, folder: SampleFolder, source: Source, repeat: int, missing: list[int]) -> None:
+    """Samples batches again whose crystals a kill or a damaged file took. Their cost was recorded; it stays."""
+    for number in missing:
+        drawn = source.draw(repeat, number, folder.first_rows[number], folder.batches[number].num_crystals)
+        if not folder.restore(number, drawn.sifted):
+            say(f"{name}: batch {number} sampled again gave other crystals; the model or device is not deterministic")
+    if missing:
+        say(f"{name}: sampled {len(missing)} of {len(folder.batches)} batches again, their crystals were missing")
+
+
+def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: int, warmup: float | None) -> None:
+    budget = how.budget if source.holds is None else Budget(num_samples=source.holds)
+    planner = BatchPlanner(budget, how.batch_size)
+    if warmup is not None:
+        planner.measured(source.warmup_size, warmup)
+    for batch in folder.batches:
+        if batch.start_s is not None and batch.end_s is not None:
+            planner.measured(batch.num_crystals, batch.end_s - batch.start_s)
+    done = folder.first_rows[-1]
+    now_s = (folder.batches[-1].end_s or 0.0) if folder.batches else 0.0  # on the device clock: still between batches
+    by_number = budget.seconds is None
+    total = budget.num_samples if by_number else budget.seconds
+    label = f"{how.name}: sampling" + (f", repeat {repeat}" if repeat else "")
+    unit = "crystals" if by_number else "s of device time"
+    recorded = time.perf_counter()
+    with progress(label, total or 0, unit, done if by_number else now_s) as advance:
+        while size := planner.next_size(done, now_s):
+            number = len(folder.batches)
+            how.clock.start()
+            drawn = source.draw(repeat, number, done, size)
+            clocked = how.clock.stop()
+            spent = clocked if source.timed else drawn.seconds
+            end_s = None if spent is None else now_s + spent
+            counted = planner.counts(end_s or 0.0)
+            wall_s, recorded = time.perf_counter() - recorded, time.perf_counter()
+            folder.append(
+                drawn.sifted,
+                start_s=None if spent is None else now_s,
+                end_s=end_s,
+                handed_over=drawn.handed_over,
+                network_evaluations=drawn.network_evaluations,
+                steps=drawn.steps,
+                counted=counted,
+                wall_s=wall_s,
+            )
+            planner.measured(size, clocked)
+            done, now_s = done + size, end_s or 0.0
+            if how.announce_paper_cost and repeat == number == 0:
+                estimate = format_seconds(clocked / size * PAPER_NUM_SAMPLES)
+                say(f"{how.name}: the paper's --num-samples {PAPER_NUM_SAMPLES} would take about {estimate} (estimate)")
+            advance(size if by_number else clocked)
+            if not counted:
+                break

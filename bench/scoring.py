@@ -1,0 +1,258 @@
+"""Tasks on stored crystals: chunk by chunk in worker processes, each chunk's rows kept until the table is whole."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.crystals import Sifted
+from bench.interfaces import Task
+from bench.progress import progress
+from bench.shards import SampleFolder, read_shard, write_table
+from bench.store import read_state, write_state
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK_CRYSTALS = 500  # seconds of work for a cheap task; a kill loses the chunks in flight
+STATE_INTERVAL_S = 1.0
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows first_row .. first_row + num_rows - 1 of a model: those from `start` on in one shard file."""
+
+    shard: Path
+    start: int
+    first_row: int
+    num_rows: int
+
+
+def chunks(folder: SampleFolder) -> Iterator[Chunk]:
+    """The counted crystals of a folder, cut at the same places whenever they are cut."""
+    counted = folder.counted
+    for shard in folder.shards():
+        for start in range(0, shard.num_rows, CHUNK_CRYSTALS):
+            first_row = shard.first_row + start
+            num_rows = min(CHUNK_CRYSTALS, shard.num_rows - start, counted - first_row)
+            if num_rows > 0:
+                yield Chunk(shard.path, start, first_row, num_rows)
+
+
+def score_rows(task: Task, sifted: Sifted, first_row: int) -> pa.Table:
+    """One row per crystal asked for, in the task's schema. Where there is no crystal: booleans false, numbers null.
+
+    ValueError where the task gives other rows or columns than it should.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    schema = task.schema
+    columns = [name for name in schema.names if name != "index"]
+    scored = task.score(sifted.crystals) if len(sifted.crystals) else schema.empty_table()
+    if scored.num_rows != len(sifted.crystals) or set(scored.column_names) - {"index"} != set(columns):
+        raise ValueError(
+            f"task {task.name}: gave {scored.num_rows} rows of {', '.join(scored.column_names)} for "
+            f"{len(sifted.crystals)} crystals and the columns {', '.join(columns)}"
+        )
+    source = np.full(sifted.requested, -1)
+    source[sifted.indices] = np.arange(len(sifted.crystals))
+    missing = source < 0
+    take = pa.array(source, mask=missing)
+    arrays = []
+    for field in schema:
+        if field.name == "index":
+            arrays.append(pa.array(np.arange(first_row, first_row + sifted.requested)))
+            continue
+        column = scored[field.name].combine_chunks().take(take)
+        if field.name == "reason" and sifted.reasons:
+            own = column.to_pylist()
+            column = pa.array([sifted.reasons.get(place, own[place]) for place in range(sifted.requested)], pa.string())
+        elif pa.types.is_boolean(field.type) and missing.any():
+            column = pc.if_else(pa.array(missing), pa.scalar(False), column)
+        arrays.append(column.cast(field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def score_chunk(task: Task, chunk: Chunk, part: Path) -> int:
+    """Scores a chunk and writes its rows to a file of their own; gives their number."""
+    rows = read_shard(chunk.shard).rows(chunk.start, chunk.start + chunk.num_rows)
+    write_table(part, score_rows(task, rows, chunk.first_row))
+    return chunk.num_rows
+
+
+def score_in_memory(tasks: Sequence[Task], sifted: Sifted) -> dict[str, pa.Table]:
+    """The finished table of each task, for crystals that are not in a run."""
+    return {task.name: finished(task, score_rows(task, sifted, 0)) for task in tasks}
+
+
+def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: ScoringPool) -> None:
+    """Writes <task>.parquet of every task that has none yet, and counts the seconds in the folder's state."""
+    for task in tasks:
+        table = folder.path / f"{task.name}.parquet"
+        if table.is_file():
+            continue
+        parts = folder.path / "parts" / task.name
+        parts.mkdir(parents=True, exist_ok=True)
+        todo = list(chunks(folder))
+        files = [parts / f"{chunk.first_row:09d}.parquet" for chunk in todo]
+        open_chunks = [(c, f) for c, f in zip(todo, files, strict=True) if not f.is_file()]
+        total = sum(chunk.num_rows for chunk in todo)
+        done = total - sum(chunk.num_rows for chunk, _ in open_chunks)
+        stopwatch = Stopwatch(folder.path, task.name)
+        with progress(f"{model}: {task.name}", total, "crystals", done) as advance:
+            for num_rows in pool.score(task, open_chunks):
+                advance(num_rows)
+                stopwatch.lap()
+        merge(task, files, table)
+        stopwatch.lap(last=True)
+        shutil.rmtree(parts)
+    if (folder.path / "parts").is_dir():
+        shutil.rmtree(folder.path / "parts")
+
+
+class Stopwatch:
+    """Adds wall seconds to a folder's scoring_seconds, now and then, so that a kill loses at most the last one."""
+
+    def __init__(self, folder: Path, task: str) -> None:
+        self._folder, self._task = folder, task
+        self._since = time.perf_counter()
+
+    def lap(self, last: bool = False) -> None:
+        """Records the seconds since the lap before, if they are enough or the last ones."""
+        seconds = time.perf_counter() - self._since
+        if last or seconds >= STATE_INTERVAL_S:
+            state = read_state(self._folder)
+            scoring = state["scoring_seconds"]
+            scoring[self._task] = scoring.get(self._task, 0.0) + seconds
+            write_state(self._folder, state)
+            self._since += seconds
+
+
+def merge(task: Task, parts: Sequence[Path], table: Path) -> None:
+    """One table of the parts in order. A task without `finish` is merged part by part, in bounded memory."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if hasattr(task, "finish"):
+        rows = pa.concat_tables([pq.read_table(part) for part in parts] or [task.schema.empty_table()])
+        write_table(table, finished(task, rows))
+        return
+    temporary = table.with_name(f"{table.name}.tmp")
+    with pq.ParquetWriter(temporary, task.schema, compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(pq.read_table(part))
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, table)
+
+
+def finished(task: Task, rows: pa.Table) -> pa.Table:
+    """All rows after the task's `finish`, where it has one. ValueError where that lost rows or columns."""
+    if not hasattr(task, "finish"):
+        return rows
+    table = task.finish(rows)
+    if table.num_rows != rows.num_rows or table.schema.names != rows.schema.names:
+        raise ValueError(f"task {task.name}: finish changed the rows or columns of its table")
+    return table.cast(rows.schema)
+
+
+class ScoringPool:
+    """Processes of one thread each that score chunks; one worker is this process."""
+
+    def __init__(self, tasks: Sequence[Task], workers: int) -> None:
+        self.workers = workers
+        self._tasks = {task.name: task for task in tasks}
+        self._executor: ProcessPoolExecutor | None = None
+
+    def score(self, task: Task, todo: Sequence[tuple[Chunk, Path]]) -> Iterator[int]:
+        """Scores the chunks into their files, in any order; gives the rows of each as it is done."""
+        if self.workers == 1 or len(todo) <= 1:
+            for chunk, part in todo:
+                yield score_chunk(task, chunk, part)
+            return
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(
+                self.workers, multiprocessing.get_context("spawn"), _start_worker, (self._tasks,)
+            )
+        waiting = iter(todo)
+        running: set[Future[int]] = set()
+        try:
+            while True:
+                # No more than a few chunks are handed out ahead: a million crystals are thousands of chunks.
+                while len(running) < 2 * self.workers and (item := next(waiting, None)) is not None:
+                    running.add(self._executor.submit(_score_in_worker, task.name, *item))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool:
+            raise ValueError(
+                f"task {task.name}: a scoring process was killed, perhaps for want of memory; "
+                "go on with --resume and fewer --workers"
+            ) from None
+
+    def close(self) -> None:
+        """Lets no more work begin; gives up what is still waiting."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def scoring_pool(tasks: Sequence[Task], workers: int) -> Iterator[ScoringPool]:
+    """A pool for these tasks. Its processes have one thread each: libraries read that when Python starts."""
+    if workers < 1:
+        raise ValueError(f"--workers {workers}: must be at least 1")
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    others = set(multiprocessing.active_children())
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    pool = ScoringPool(tasks, workers)
+    try:
+        yield pool
+    finally:
+        pool.close()
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # whatever it is at: a chunk is written whole or not at all
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+_worker_tasks: dict[str, Task] = {}
+
+
+def _start_worker(tasks: dict[str, Task]) -> None:
+    """Runs first in a worker: keeps the tasks, leaves Ctrl-C to the parent and ends when the parent does."""
+    _worker_tasks.update(tasks)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A killed parent leaves the queue open on our side too, so that waiting for work would never end.
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+def _score_in_worker(task: str, chunk: Chunk, part: Path) -> int:
+    return score_chunk(_worker_tasks[task], chunk, part)

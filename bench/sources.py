@@ -1,0 +1,191 @@
+"""Where a model's crystals come from: a generator that samples them, or a file that holds them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bench.atomic import read_json
+from bench.budget import DeviceClock
+from bench.crystal_io import read_crystals
+from bench.crystals import Sifted
+from bench.device import set_threads
+from bench.interfaces import Generator, SampleBatch
+
+DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
+FILE_BATCH_SIZE = 500
+WARMUP_BATCH = 2**32 - 1  # a number that no batch reaches: the warm-up has a seed of its own
+META_KEYS = ("steps", "network_evaluations", "sampling_seconds")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One batch from a source.
+
+    handed_over: crystals or reasons that the source gave. network_evaluations: of all crystals together.
+    seconds: what the batch took where the source knows it and the clock does not.
+    """
+
+    sifted: Sifted
+    handed_over: int
+    steps: int | None
+    network_evaluations: float | None
+    seconds: float | None = None
+
+
+class Source(Protocol):
+    """Gives crystals batch by batch; the same batch again where it is asked again."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether the device clock tells what a batch took."""
+
+    @property
+    def warmup_size(self) -> int:
+        """Crystals of the warm-up."""
+
+    @property
+    def holds(self) -> int | None:
+        """Crystals that there are; None where there is no end."""
+
+    def prepare(self) -> dict[str, float]:
+        """Makes ready; gives load_seconds and warmup_seconds."""
+
+    def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
+        """Batch `number` of a repeat: crystals first_row .. first_row + size - 1."""
+
+
+def batch_seed(seed: int, repeat: int, number: int) -> int:
+    """The seed of a batch, from `SeedSequence([seed, repeat, number])`: 32 bits, which every library takes."""
+    return int(np.random.SeedSequence([seed, repeat, number]).generate_state(1)[0])
+
+
+def declared_batch_size(generator: Generator, device: str) -> int:
+    """The generator's `batch_size`, a number or a function of the device; the device's default where it has none."""
+    declared: Any = getattr(generator, "batch_size", None)
+    size = declared(device) if callable(declared) else declared
+    if size is None:
+        return DEFAULT_BATCH_SIZE[device]
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"{generator.name}: batch_size is {size!r}, not a whole number above 0")
+    return size
+
+
+@dataclass(frozen=True)
+class GeneratorSource:
+    """Samples with a generator. loaded: called once the weights are there, before anything is sampled."""
+
+    name: str
+    generator: Generator
+    device: str
+    threads: int
+    seed: int
+    warmup_size: int
+    clock: DeviceClock
+    loaded: Callable[[Generator], None] = lambda generator: None
+    timed = True
+    holds = None
+
+    def prepare(self) -> dict[str, float]:
+        """Loads the weights and samples a first batch that nobody keeps."""
+        started = time.perf_counter()
+        self.load()
+        load_seconds = time.perf_counter() - started
+        self.loaded(self.generator)
+        self.clock.start()
+        self._sample(self.warmup_size, batch_seed(self.seed, 0, WARMUP_BATCH))
+        return {"load_seconds": load_seconds, "warmup_seconds": self.clock.stop()}
+
+    def load(self) -> None:
+        """Loads the weights and sets the threads."""
+        with _one_line(f"{self.name}: loading failed"):
+            self.generator.load(self.device)
+        set_threads(self.threads)
+
+    def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
+        """A batch sampled with its own seed. Crystals that the generator owes have a reason."""
+        batch = self._sample(size, batch_seed(self.seed, repeat, number))
+        sifted, given = batch.sifted(), batch.requested
+        if given < size:
+            owed = dict.fromkeys(range(given, size), f"the generator gave {given} of {size} crystals")
+            sifted = Sifted(sifted.crystals, sifted.indices, {**sifted.reasons, **owed})
+        return Drawn(sifted, given, batch.steps, float(np.sum(batch.network_evaluations)))
+
+    def _sample(self, size: int, seed: int) -> SampleBatch:
+        with _one_line(f"{self.name}: sampling failed"):
+            batch = self.generator.sample(num_crystals=size, seed=seed)
+        if not isinstance(batch, SampleBatch):
+            raise ValueError(f"{self.name}: sample gave {type(batch).__name__}, not a SampleBatch")
+        if batch.requested > size:
+            raise ValueError(f"{self.name}: sample gave {batch.requested} crystals where {size} were asked for")
+        return batch
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Makes a ValueError of whatever goes wrong in a generator's own code; its ValueErrors speak for themselves."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Hands out crystals that were read from a file. What each cost is None where nobody said it."""
+
+    sifted: Sifted
+    steps: int | None = None
+    network_evaluations: float | None = None
+    seconds_per_crystal: float | None = None
+    timed = False
+    warmup_size = 0
+
+    @property
+    def holds(self) -> int:
+        """Places in the file, crystals or not."""
+        return self.sifted.requested
+
+    @classmethod
+    def read(cls, path: Path, meta: Path | None = None, workers: int = 1) -> FileSource:
+        """The crystals of a file or folder, with what a JSON file says of their cost.
+
+        meta: {"steps": diffusion steps, "network_evaluations": per crystal, "sampling_seconds": of all of them},
+        each optional. ValueError where the file holds no crystal or the meta file something else.
+        """
+        result = read_crystals(path, workers=workers)
+        named = {place: f"{result.names[place]}: {reason}" for place, reason in result.sifted.reasons.items()}
+        sifted = Sifted(result.sifted.crystals, result.sifted.indices, named)
+        costs = read_json(meta) if meta is not None else {}
+        for key, value in costs.items():
+            if key not in META_KEYS:
+                raise ValueError(f"{meta}: unknown key {key!r}; known are {', '.join(META_KEYS)}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise ValueError(f"{meta}: {key} is {value!r}, not a number >= 0")
+        if "steps" in costs and costs["steps"] != int(costs["steps"]):
+            raise ValueError(f"{meta}: steps is {costs['steps']!r}, not a whole number")
+        return cls(
+            sifted,
+            int(costs["steps"]) if "steps" in costs else None,
+            costs.get("network_evaluations"),
+            costs["sampling_seconds"] / sifted.requested if "sampling_seconds" in costs else None,
+        )
+
+    def prepare(self) -> dict[str, float]:
+        """Nothing to do: the crystals are there."""
+        return {}
+
+    def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
+        """Those places of the file."""
+        part = self.sifted.rows(first_row, first_row + size)
+        evaluations = None if self.network_evaluations is None else self.network_evaluations * size
+        seconds = None if self.seconds_per_crystal is None else self.seconds_per_crystal * size
+        return Drawn(part, size, self.steps, evaluations, seconds)

@@ -1,0 +1,132 @@
+"""summary.json: each model's metrics and its ledger, from the store and the task tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import registry
+from bench.interfaces import Task
+from bench.ledger import ledger
+from bench.statistics import CONFIDENCE, Metric
+from bench.store import Run, read_state
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from bench.datasets import ReferenceCard
+
+
+class TaskTables(Mapping[str, "pa.Table"]):
+    """The task tables of one repeat by task name, each read when it is first asked for."""
+
+    def __init__(self, run: Run, model: str, repeat: int) -> None:
+        self._run, self._model, self._repeat = run, model, repeat
+        self._read: dict[str, pa.Table] = {}
+
+    def __getitem__(self, task: str) -> pa.Table:
+        if task not in self._run.tasks:
+            raise KeyError(task)
+        if task not in self._read:
+            self._read[task] = self._run.task_table(self._model, task, self._repeat)
+        return self._read[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._run.tasks)
+
+    def __len__(self) -> int:
+        return len(self._run.tasks)
+
+
+def summarise(run: Run, tasks: Sequence[Task], reference: ReferenceCard) -> dict[str, Any]:
+    """The content of summary.json. skipped: model -> why it gave nothing."""
+    entries = run.manifest["models"]
+    return {
+        "dataset": run.dataset,
+        "protocol_hash": run.manifest["protocol_hash"],
+        "models": {
+            name: summarise_model(run, name, tasks, reference) for name in run.models if name not in run.skipped
+        },
+        "skipped": {name: entries[name]["skipped"] for name in run.skipped},
+    }
+
+
+def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: ReferenceCard) -> dict[str, Any]:
+    """Requested crystals, ledger and metrics of one model over its repeats."""
+    folders = run.folders(model)
+    seed = int(run.manifest["seed"])
+    requested = sum(folder.counted for folder in folders)
+    metrics = costs(run, model, requested, seed)
+    # Every repeat has as many crystals as the others, so figures that depend on their number are averaged, not pooled.
+    by_repeat = []
+    for repeat, folder in enumerate(folders):
+        if folder.counted:
+            tables = TaskTables(run, model, repeat)
+            by_repeat.append({name: m for task in tasks for name, m in task.summary(tables, reference, seed).items()})
+    for name in by_repeat[0] if by_repeat else ():
+        metrics[name] = combine([found[name] for found in by_repeat if name in found], is_rate(name))
+    return {
+        "requested": requested,
+        "ledger": ledger(run, model),
+        "metrics": {name: metric.to_json() for name, metric in metrics.items()},
+    }
+
+
+def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
+    """What the crystals cost, all repeats together."""
+    folders = run.folders(model)
+    states = [read_state(folder.path) for folder in folders]
+    stable = None
+    if "stability" in run.tasks and requested:
+        columns = [batch.column(0) for batch in run.scan(model, "stability", ["stable"])]
+        stable = np.concatenate([column.to_numpy(zero_copy_only=False) for column in columns])
+    scoring = sum(seconds for state in states for seconds in state["scoring_seconds"].values())
+    metrics: dict[str, Metric] = registry.plugin("cost", "cost")(
+        batches=run.batches(model), requested=requested, stable=stable, scoring_seconds=scoring, seed=seed
+    )
+    budget = run.manifest["budget"].get("seconds")
+    ends = [folder.batches[-1].end_s or 0.0 for folder in folders if folder.batches]
+    known: dict[str, float] = {
+        "scoring_seconds": scoring,
+        "overshoot_seconds": 0.0 if budget is None else sum(max(0.0, end - budget) for end in ends),
+    }
+    if run.manifest["models"][model]["kind"] != "file":
+        known["wall_seconds"] = sum(batch.wall_s for folder in folders for batch in folder.batches)
+        known["load_seconds"] = max(state["load_seconds"] for state in states)
+        known["warmup_seconds"] = max(state["warmup_seconds"] for state in states)
+    return {**metrics, **{name: Metric(seconds, n=requested) for name, seconds in known.items()}}
+
+
+def is_rate(name: str) -> bool:
+    """Whether a metric is a fraction of the crystals."""
+    plain = name.partition("[")[0]
+    return plain.endswith("_rate") or plain.startswith("valid")
+
+
+def combine(repeats: Sequence[Metric], rate: bool) -> Metric:
+    """One figure of several repeats: their mean, with the wider of two intervals.
+
+    One is the mean's with the errors that the repeats' own intervals say (lower and upper side apart), the other
+    Student's t interval of the spread between them. Undefined where one repeat is; its smallest lower bound is kept.
+    """
+    if len(repeats) == 1:
+        return repeats[0]
+    n = sum(metric.n for metric in repeats)
+    values = [metric.value for metric in repeats if metric.value is not None]
+    lows = [metric.low for metric in repeats if metric.low is not None]
+    highs = [metric.high for metric in repeats if metric.high is not None]
+    count = len(repeats)
+    if len(values) < count:
+        return Metric(None, min(lows, default=None), None, n)
+    from scipy.stats import t
+
+    mean = float(np.mean(values))
+    spread = float(t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    below = above = spread
+    if len(lows) == len(highs) == count:
+        below = max(spread, math.hypot(*(v - low for v, low in zip(values, lows, strict=True))) / count)
+        above = max(spread, math.hypot(*(high - v for v, high in zip(values, highs, strict=True))) / count)
+    return Metric(mean, max(0.0, mean - below), min(1.0, mean + above) if rate else mean + above, n)
