@@ -1,0 +1,126 @@
+"""What stands under Table 1: how each column was measured, with what, and on which crystals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from reports.columns import distance
+from reports.paper_rows import PAPER, PrintedRow
+from reports.run_results import ModelResult
+
+
+def column_note(metric: str, results: Sequence[ModelResult]) -> str:
+    """How a column was measured; empty where its title says it or no model has it."""
+    having = [result for result in results if result.known(metric)]
+    if not having:
+        return ""
+    match metric:
+        case "valid_composition":
+            return _composition_note(having)
+        case "emd_num_elements" | "emd_density":
+            return _distance_note(having)
+        case "stable_rate":
+            return "energy above hull below 0.1 eV/atom once relaxed; what failed to relax is not stable"
+        case "steps_per_stable":
+            return (
+                "steps / (1000 × stable rate): per 1000 samples, as the paper prints it; what a stable crystal really "
+                "costs is seconds_per_stable and evaluations_per_stable in summary.json"
+            )
+        case "seconds_per_crystal":
+            return "device seconds of sampling, without loading, warm-up and scoring; " + _devices(having)
+        case "network_evaluations":
+            return "network evaluations per crystal, counted while sampling"
+    return ""
+
+
+def dash_note(metric: str, task: str | None, result: ModelResult) -> str:
+    """Why a model has no such figure, and what would give it."""
+    if task is not None and task not in result.run.tasks:
+        return f"not computed in this run; it needs the task {task} (`bench rescore DIR --tasks {task}`)"
+    if task is None:
+        return "not known: the crystals came from a file that does not say what they cost"
+    if metric == "steps_per_stable" and not result.known("steps"):
+        return "not known: a model without a number of steps"
+    return "undefined: there is no crystal to compute it from"
+
+
+def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) -> list[str]:
+    """What holds for the whole table: denominators, crystals and seeds, presets, controls, printed rows."""
+    lines = ["Rates are over all crystals asked for: what is not there or cannot be scored counts against its model."]
+    lines += [_run_remark(list(members)) for _, members in groupby(results, key=lambda result: result.run.root)]
+    small = [result.method for result in results if _is_small(result)]
+    if small:
+        lines.append(f"{', '.join(small)}: small networks trained on a CPU (preset cpu), not the published sizes.")
+    if any(result.is_control for result in results):
+        controls = dict.fromkeys(result.method for result in results if result.is_control)
+        lines.append(f"{', '.join(controls)}: controls, without a network; not ranked.")
+    if printed:
+        lines.append(
+            f"(paper): as printed in {PAPER}. Their intervals are computed here from the 1000 crystals that the paper "
+            "names for stability; it prints none, and no times. Not ranked."
+        )
+    return lines
+
+
+def _composition_note(results: Sequence[ModelResult]) -> str:
+    validity = results[0].run.manifest["protocol"]["tasks"]["validity"]
+    rule = f"SMACT {validity['smact']}, oxidation states of {validity['composition']['oxidation_states_set']}"
+    newer = [
+        f"{result.method} {100 * metric.value:.1f} %"
+        for result in results
+        if (metric := result.known("valid_composition_icsd24")) and metric.value is not None
+    ]
+    return f"{rule}, the published rule; by the newer icsd24: {', '.join(newer)}" if newer else rule
+
+
+def _distance_note(results: Sequence[ModelResult]) -> str:
+    """What the distances are, and for each data set their floor at the largest number of valid crystals of a model."""
+    note = "earth mover's distance of the valid crystals to the test split (density in g/cm³)"
+    floors = []
+    for dataset, members in groupby(results, key=lambda result: result.dataset):
+        model = max(members, key=lambda member: member.metrics["emd_density"].n)
+        shown = [
+            f"{title} {distance(floor.value, 0)} [{distance(floor.low, 0)}, {distance(floor.high, 0)}]"
+            for title, metric in (("# elements", "emd_num_elements_floor"), ("density", "emd_density_floor"))
+            if (floor := model.known(metric)) and floor.value is not None
+            if floor.low is not None and floor.high is not None
+        ]
+        if shown:
+            number = model.metrics["emd_density"].n
+            floors.append(f"{dataset}, {number} random training crystals: {', '.join(shown)}")
+    return f"{note}; floor: {'; '.join(floors)}" if floors else note
+
+
+def _devices(results: Sequence[ModelResult]) -> str:
+    described = {}
+    for result in results:
+        manifest = result.run.manifest
+        threads = f", {manifest['threads']} thread{'s' * (manifest['threads'] > 1)}"
+        is_cpu = manifest["device"]["kind"] == "cpu"
+        described[f"{manifest['device']['name']}{threads if is_cpu else ''}"] = result.run.root.resolve().name
+    if len(described) == 1:
+        return next(iter(described))
+    return "; ".join(f"{run}: {device}" for device, run in described.items())
+
+
+def _run_remark(results: Sequence[ModelResult]) -> str:
+    """Crystals, seed, repeats and skipped models of one run."""
+    run = results[0].run
+    counts = {result.requested for result in results}
+    asked = (
+        f"{counts.pop()} crystals of each model"
+        if len(counts) == 1
+        else ", ".join(f"{result.method} {result.requested}" for result in results) + " crystals"
+    )
+    seconds = run.manifest["budget"].get("seconds")
+    budget = f" in {seconds:g} device seconds each" if seconds else ""
+    repeats = f" and {run.manifest['repeats']} repeats" if run.manifest["repeats"] > 1 else ""
+    skipped = [f"{model} skipped: {reason}" for model, reason in run.summary().get("skipped", {}).items()]
+    name = f"{results[0].dataset}, run {run.root.resolve().name}"
+    return "; ".join([f"{name}: {asked}{budget}, seed {run.manifest['seed']}{repeats}", *skipped]) + "."
+
+
+def _is_small(result: ModelResult) -> bool:
+    entry = result.run.manifest["models"][result.model]
+    return bool(entry["spec"]["builtin"] and not result.is_control and result.run.manifest["preset"] == "cpu")

@@ -1,0 +1,107 @@
+"""What runs came to, read from their folders: one result per model, all under one protocol."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from bench.datasets import DATASETS
+from bench.statistics import Metric
+from bench.store import Run
+
+METHODS = {"crysldm": "CrysLDM", "diffcsp": "DiffCSP", "cdvae": "CDVAE"}
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One model of one run. label: its name, with the run's folder where another run has the same model."""
+
+    run: Run
+    model: str
+    label: str
+    requested: int
+    metrics: Mapping[str, Metric]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it was counted to spend no network evaluation: no model generated anything."""
+        evaluations = self.known("network_evaluations")
+        return evaluations is not None and evaluations.value == 0
+
+    @property
+    def method(self) -> str:
+        """The label with our models' names as their papers write them."""
+        name, *rest = re.split(r"(?=[@ ])", self.label, maxsplit=1)
+        return METHODS.get(name, name) + "".join(rest)
+
+    @property
+    def dataset(self) -> str:
+        """The data set's title."""
+        spec = DATASETS.get(self.run.dataset)
+        return self.run.dataset if spec is None else spec.title
+
+    def known(self, metric: str) -> Metric | None:
+        """The metric, None where it was not computed or is undefined without a bound."""
+        found = self.metrics.get(metric)
+        return None if found is None or (found.value is None and found.low is None) else found
+
+
+def read_results(run_dirs: Sequence[Path]) -> list[ModelResult]:
+    """The models of the runs, in order, data set by data set.
+
+    ValueError where a folder holds no finished run, or where runs were scored under different protocols.
+    """
+    if not run_dirs:
+        raise ValueError("no run folder named")
+    runs = [Run.open(Path(folder)) for folder in run_dirs]
+    for one, other in combinations(runs, 2):
+        require_one_protocol(one, other)
+    datasets = [run.dataset for run in runs]
+    runs = sorted(runs, key=lambda run: datasets.index(run.dataset))
+    summaries = [run.summary()["models"] for run in runs]
+    seen = Counter((run.dataset, model) for run, models in zip(runs, summaries, strict=True) for model in models)
+    return [
+        ModelResult(
+            run,
+            model,
+            model if seen[run.dataset, model] == 1 else f"{model} ({run.root.resolve().name})",
+            int(entry["requested"]),
+            {name: Metric.from_json(figure) for name, figure in entry["metrics"].items()},
+        )
+        for run, models in zip(runs, summaries, strict=True)
+        for model, entry in models.items()
+    ]
+
+
+def require_one_protocol(one: Run, other: Run) -> None:
+    """ValueError where the figures of two runs do not mean the same.
+
+    A data set and its reference may differ, and so may the tasks that were scored: what only one run has is a dash in
+    the other's rows.
+    """
+    first, second = one.manifest["protocol"], other.manifest["protocol"]
+    shared = first["tasks"].keys() & second["tasks"].keys()
+    found = [d for name in sorted(shared) for d in _differences(first["tasks"][name], second["tasks"][name], name)]
+    if one.dataset == other.dataset:
+        found += _differences(first["reference"], second["reference"], "reference")
+        if not found and first["tasks"].keys() == second["tasks"].keys():
+            found += _differences(one.manifest["protocol_hash"], other.manifest["protocol_hash"], "protocol_hash")
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise ValueError(
+            f"{one.root} and {other.root} have different protocols ({'; '.join(found[:3])}{more}), and one table shows "
+            "one; report them apart, or score one anew with `bench rescore`"
+        )
+
+
+def _differences(one: Any, other: Any, place: str) -> Iterator[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted({*one, *other}):
+            yield from _differences(one.get(key), other.get(key), f"{place}.{key}")
+    elif one != other:
+        yield f"{place}: {one!r}, {other!r}"
