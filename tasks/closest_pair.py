@@ -37,14 +37,15 @@ def closest_pairs(crystals: Crystals) -> FloatArray:
         num_pairs = num_atoms * (num_atoms - 1) // 2
         for part in np.array_split(chosen, -(-len(chosen) * min(num_pairs, MAX_PAIRS) // MAX_PAIRS)):
             atoms = crystals.offsets[part][:, None] + np.arange(num_atoms)
-            frac_coords = crystals.frac_coords[atoms] @ to_reduced[part]  # (b, N, 3)
-            distances[part] = _closest(frac_coords, reduced[part])
+            with np.errstate(all="ignore"):  # a cell beyond double precision
+                distances[part] = _closest(crystals.frac_coords[atoms] @ to_reduced[part], reduced[part])
     return distances
 
 
 def shortest_translations(lattices: FloatArray) -> FloatArray:
     """(B,) length in A of the shortest lattice vector: how near an atom's own images come. lattices: (B, 3, 3)."""
-    return np.asarray(np.sqrt(_squared(reduce_lattices(lattices)[0]).min(axis=1, initial=np.inf)))
+    with np.errstate(over="ignore"):  # a cell beyond double precision
+        return np.asarray(np.sqrt(_squared(reduce_lattices(lattices)[0]).min(axis=1, initial=np.inf)))
 
 
 def reduce_lattices(lattices: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -133,14 +134,13 @@ def _voronoi_cells(lattices: FloatArray) -> tuple[FloatArray, FloatArray]:
     point. A point v of that cell has |v . b_j| <= |b_j|^2 / 2, so the bound is sum_j |G^-1|_ij |b_j|^2 / 2 with the
     metric tensor G. NaN where the cell is beyond double precision.
     """
-    with np.errstate(all="ignore"):
-        normals = np.cross(np.roll(lattices, -1, axis=1), np.roll(lattices, -2, axis=1))  # (b, 3, 3)
-        volumes = (lattices[:, 0] * normals[:, 0]).sum(axis=1)
-        reciprocal = normals / volumes[:, None, None]
-        inverse_metric = reciprocal @ np.swapaxes(reciprocal, 1, 2)
-        widths = (np.abs(inverse_metric) @ _squared(lattices)[:, :, None])[:, :, 0] / 2
-        widths[~(widths <= MAX_REACH).all(axis=1)] = np.nan
-        return 1 / np.sqrt(_squared(reciprocal)), widths
+    normals = np.cross(np.roll(lattices, -1, axis=1), np.roll(lattices, -2, axis=1))  # (b, 3, 3)
+    volumes = (lattices[:, 0] * normals[:, 0]).sum(axis=1)
+    reciprocal = normals / volumes[:, None, None]
+    inverse_metric = reciprocal @ np.swapaxes(reciprocal, 1, 2)
+    widths = (np.abs(inverse_metric) @ _squared(lattices)[:, :, None])[:, :, 0] / 2
+    widths[~(widths <= MAX_REACH).all(axis=1)] = np.nan
+    return 1 / np.sqrt(_squared(reciprocal)), widths
 
 
 def _images(squared: FloatArray, spacings: FloatArray, widths: FloatArray) -> Iterator[tuple[IntArray, FloatArray]]:

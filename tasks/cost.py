@@ -77,8 +77,8 @@ def cost_metrics(
         "steps": Metric(spent.mean_steps, n=requested),
         "network_evaluations": _per_crystal(spent, spent.evaluations, seeds[0]),
         "seconds_per_crystal": _per_crystal(spent, spent.seconds, seeds[1]),
-        "sampling_seconds": Metric(_total(spent.seconds), n=len(spent.seconds)),
-        "counted_seconds": Metric(_total(counted_seconds), n=len(counted_seconds)),
+        "sampling_seconds": Metric(_known(spent.seconds.sum()), n=len(spent.seconds)),
+        "counted_seconds": Metric(_known(counted_seconds.sum()), n=len(counted_seconds)),
         **costs_per_stable(batches, stable, scoring_seconds),
     }
 
@@ -95,10 +95,10 @@ def costs_per_stable(
     spent = Spent.of(batches)
     is_hit = None if stable is None else np.asarray(stable, dtype=bool)
     n = 0 if is_hit is None else len(is_hit)
-    steps, seconds = spent.mean_steps, _total(spent.seconds)
+    steps, seconds = spent.mean_steps, _known(spent.seconds.sum())
     costs = {
         "steps_per_stable": None if steps is None else steps * n / PAPER_SAMPLES,
-        "evaluations_per_stable": _total(spent.evaluations),
+        "evaluations_per_stable": _known(spent.evaluations.sum()),
         "seconds_per_stable": seconds,
         "seconds_per_stable_end_to_end": (
             None if seconds is None or scoring_seconds is None else seconds + scoring_seconds
@@ -117,11 +117,6 @@ def _per_crystal(spent: Spent, amounts: FloatArray, seed: int) -> Metric:
     if not np.isfinite(amounts).all():
         return Metric(None, n=len(amounts))
     return ratio_of_sums(amounts, spent.crystals[spent.counted], seed)
-
-
-def _total(amounts: FloatArray) -> float | None:
-    """The sum, None where part of it is unknown."""
-    return _known(amounts.sum())
 
 
 def _known(number: float) -> float | None:
