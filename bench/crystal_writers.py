@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.atomic import write_bytes
-from bench.crystal_table import crystals_to_table
+from bench.crystal_table import parquet_bytes
 from bench.crystals import Crystals
 
 
@@ -97,20 +97,11 @@ def _csv_bytes(crystals: Crystals) -> bytes:
     return buffer.getvalue().encode()
 
 
-def _parquet_bytes(crystals: Crystals) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(crystals_to_table(crystals), sink, compression="zstd")
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
-
-
 WRITERS: dict[str, Callable[[Crystals], bytes]] = {
     ".cif": _cif_bytes,
     ".zip": _zip_bytes,
     ".extxyz": _extxyz_bytes,
     ".json": _json_bytes,
     ".csv": _csv_bytes,
-    ".parquet": _parquet_bytes,
+    ".parquet": parquet_bytes,
 }

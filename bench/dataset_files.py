@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from bench.parsing import cache_dir
+from bench.parsing import cache_dir, one_line
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -139,13 +139,23 @@ def require_file(spec: DatasetSpec, split: Split) -> SplitFile:
         try:
             return _download(spec, split, url)
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
-            failures.append(f"{url} ({' '.join(str(error).split())[:160]})")
+            failures.append(f"{url} ({_plain(error)})")
     named = os.environ.get("BENCH_DATA_DIR")
     looked = f"{Path(named) / spec.folder}" if named else "BENCH_DATA_DIR (unset)"
     raise DataUnavailable(
         f"{spec.title} {split}: not in {looked} nor {download_path(spec, split).parent}, and no download from "
         f"{' or '.join(failures)}; put {split}.csv or {split}.csv.gz into $BENCH_DATA_DIR/{spec.folder}"
     )
+
+
+def _plain(error: OSError | ValueError) -> str:
+    from requests import ConnectionError, Timeout
+
+    if isinstance(error, Timeout):
+        return "timed out"
+    if isinstance(error, ConnectionError):
+        return "no connection"
+    return one_line(error)
 
 
 def download_path(spec: DatasetSpec, split: Split) -> Path:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.crystal_table import crystals_to_table, table_to_sifted
+from bench.atomic import write_bytes
+from bench.crystal_table import parquet_bytes, table_to_sifted
 from bench.crystals import Crystals, Sifted
 
 PARSER_VERSION = 1  # raise it whenever the parsed crystals of the same text change
@@ -94,18 +95,15 @@ def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress
     path = cache_dir() / "parsed" / f"{_content_key(cifs)}.parquet"
     try:
         return table_to_sifted(pq.read_table(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (pa.ArrowException, ValueError, OSError) as error:
         warnings.warn(f"{path}: damaged cache file, parsed afresh ({error})", stacklevel=2)
     sifted = parse_cifs(cifs, published_crystal, workers, on_progress)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(crystals_to_table(sifted), partial, compression="zstd")
-        partial.replace(path)
+        write_bytes(path, parquet_bytes(sifted))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         warnings.warn(f"{path.parent}: the parsed crystals cannot be kept ({error}); set BENCH_CACHE_DIR", stacklevel=2)
     return sifted
 
