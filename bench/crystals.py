@@ -161,13 +161,8 @@ class Crystals:
 
     def formula(self, index: int) -> str:
         """Reduced formula of one crystal, as pymatgen writes it ("SrTiO3")."""
-        from pymatgen.core import Composition, Element
-
         numbers, counts = np.unique(self.arrays(index)[0], return_counts=True)
-        amounts = {Element.from_Z(int(z)): int(n) for z, n in zip(numbers, counts, strict=True)}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that noble gases have no electronegativity to sort them by
-            return str(Composition(amounts).reduced_formula)
+        return _reduced_formula(tuple(zip(numbers.tolist(), counts.tolist(), strict=True)))
 
     @property
     def volumes(self) -> FloatArray:
@@ -188,6 +183,24 @@ class Crystals:
         crystal_of_atom = np.repeat(np.arange(len(self)), self.num_atoms)
         pairs = np.unique(crystal_of_atom * (MAX_ATOMIC_NUMBER + 1) + self.atomic_numbers)
         return np.bincount(pairs // (MAX_ATOMIC_NUMBER + 1), minlength=len(self)).astype(np.int64)
+
+
+@functools.lru_cache(maxsize=100_000)  # each task asks for the same formulas
+def _reduced_formula(counts: tuple[tuple[int, int], ...]) -> str:
+    from pymatgen.core import Composition
+
+    symbols = _symbols()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that noble gases have no electronegativity to sort them by
+        return str(Composition({symbols[z]: count for z, count in counts}).reduced_formula)
+
+
+@functools.cache
+def _symbols() -> tuple[str, ...]:
+    """(119,) symbols by atomic number, "" for number 0; pymatgen's own look-up searches all elements."""
+    from pymatgen.core import Element
+
+    return ("", *(str(Element.from_Z(z).symbol) for z in range(1, MAX_ATOMIC_NUMBER + 1)))
 
 
 @functools.cache

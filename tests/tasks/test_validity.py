@@ -119,6 +119,13 @@ def test_crystals_of_many_elements_and_of_300_atoms_are_scored_in_bounded_time()
     assert None not in table["min_distance"].to_pylist()
 
 
+@pytest.mark.filterwarnings("error")
+def test_noble_gases_and_the_heaviest_elements_are_scored_without_a_word():
+    assert row([2, 118], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3) * 4)["reason"] == (
+        "composition: SMACT has no data for Og"
+    )
+
+
 def test_memory_stays_bounded_for_crystals_of_thousands_of_atoms():
     rng = np.random.default_rng(2)
     large = crystal(np.full(4000, 26), rng.random((4000, 3)), np.eye(3) * 40)
