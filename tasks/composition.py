@@ -83,7 +83,7 @@ def _with_group(charges: int, group: Sequence[tuple[int, Sequence[int]]], sign: 
 def composition_rule(oxidation_states_set: OxidationStates) -> CompositionRule:
     """The rule that `smact_validity` follows with oxidation_states_set="smact14", or by default ("icsd24").
 
-    The default set is filtered as SMACT's own `ICSD24FilterConfig` says. Takes a second at the first call.
+    The default set is filtered as SMACT's own `ICSD24FilterConfig` says.
     """
     import smact
     from smact.screening import ICSD24FilterConfig
