@@ -37,12 +37,14 @@ def count(figure: float, n: int) -> str:
 class Column:
     """One column of figures. better: which end is the best, None where the column is not ranked.
 
+    short: the title where room is dear.
     task: what computes it; None for the costs, which are always computed as far as they are known.
     """
 
     metric: str
     group: str
     title: str
+    short: str
     show: Callable[[float, int], str]
     better: Literal["high", "low"] | None
     task: str | None
@@ -55,7 +57,7 @@ class Column:
     def cell(self, metric: Metric, mark: Mark = "") -> Cell:
         """The metric as it is shown: a value with its interval, or a one-sided bound."""
         if metric.value is None:
-            return Cell(DASH if metric.low is None else f"> {self.show(metric.low, metric.n)}")
+            return Cell(DASH if metric.low is None else f"> {self.show(metric.low, metric.n)}", mark=mark)
         value = self.show(metric.value, metric.n)
         if metric.low is None or metric.high is None:
             return Cell(value, mark=mark)
@@ -72,12 +74,12 @@ class Column:
 
 
 COLUMNS = (
-    Column("valid_composition", "Validity (%)", "compos.", percent, "high", "validity"),
-    Column("valid_structure", "Validity (%)", "struct.", percent, "high", "validity"),
-    Column("emd_num_elements", "EMD to test", "# elem.", distance, "low", "properties"),
-    Column("emd_density", "EMD to test", "density", distance, "low", "properties"),
-    Column("stable_rate", "Stability", "rate (%)", percent, "high", "stability"),
-    Column("steps_per_stable", "Cost: steps", "/ stable", three_digits, "low", "stability"),
-    Column("seconds_per_crystal", "Cost: seconds", "/ crystal", three_digits, "low", None),
-    Column("network_evaluations", "Cost: evals", "/ crystal", count, None, None),
+    Column("valid_composition", "Validity (%)", "compositional", "compos.", percent, "high", "validity"),
+    Column("valid_structure", "Validity (%)", "structural", "struct.", percent, "high", "validity"),
+    Column("emd_num_elements", "EMD to test", "# elements", "# elem.", distance, "low", "properties"),
+    Column("emd_density", "EMD to test", "density", "density", distance, "low", "properties"),
+    Column("stable_rate", "Stability", "rate (%)", "rate (%)", percent, "high", "stability"),
+    Column("steps_per_stable", "Cost", "steps / stable", "steps/stable", three_digits, "low", "stability"),
+    Column("seconds_per_crystal", "Cost", "seconds / crystal", "s/crystal", three_digits, "low", None),
+    Column("network_evaluations", "Cost", "evaluations / crystal", "evals", count, None, None),
 )

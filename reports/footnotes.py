@@ -49,12 +49,12 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
     """What holds for the whole table: denominators, crystals and seeds, presets, controls, printed rows."""
     lines = ["Rates are over all crystals asked for: what is not there or cannot be scored counts against its model."]
     lines += [_run_remark(list(members)) for _, members in groupby(results, key=lambda result: result.run.root)]
-    small = [result.method for result in results if _is_small(result)]
+    small = dict.fromkeys(result.method for result in results if _is_small(result))
     if small:
-        lines.append(f"{', '.join(small)}: small networks trained on a CPU (preset cpu), not the published sizes.")
-    if any(result.is_control for result in results):
-        controls = dict.fromkeys(result.method for result in results if result.is_control)
-        lines.append(f"{', '.join(controls)}: controls, without a network; not ranked.")
+        lines.append(f"Small networks trained on a CPU (preset cpu), not the published sizes: {', '.join(small)}.")
+    controls = dict.fromkeys(result.method for result in results if result.is_control)
+    if controls:
+        lines.append(f"Controls, which use no network and are not ranked: {', '.join(controls)}.")
     if printed:
         lines.append(
             f"(paper): as printed in {PAPER}. Their intervals are computed here from the 1000 crystals that the paper "
@@ -66,12 +66,15 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
 def _composition_note(results: Sequence[ModelResult]) -> str:
     validity = results[0].run.manifest["protocol"]["tasks"]["validity"]
     rule = f"SMACT {validity['smact']}, oxidation states of {validity['composition']['oxidation_states_set']}"
-    newer = [
-        f"{result.method} {100 * metric.value:.1f} %"
-        for result in results
-        if (metric := result.known("valid_composition_icsd24")) and metric.value is not None
-    ]
-    return f"{rule}, the published rule; by the newer icsd24: {', '.join(newer)}" if newer else rule
+    newer = []
+    for dataset, members in groupby(results, key=lambda result: result.dataset):
+        rates = [
+            f"{member.method} {100 * metric.value:.1f}\u00a0%"
+            for member in members
+            if (metric := member.known("valid_composition_icsd24")) and metric.value is not None
+        ]
+        newer += [f"{dataset}: {', '.join(rates)}"] if rates else []
+    return f"{rule}, the published rule; by the newer set icsd24, {'; '.join(newer)}" if newer else rule
 
 
 def _distance_note(results: Sequence[ModelResult]) -> str:
@@ -82,7 +85,7 @@ def _distance_note(results: Sequence[ModelResult]) -> str:
         model = max(members, key=lambda member: member.metrics["emd_density"].n)
         shown = [
             f"{title} {distance(floor.value, 0)} [{distance(floor.low, 0)}, {distance(floor.high, 0)}]"
-            for title, metric in (("# elements", "emd_num_elements_floor"), ("density", "emd_density_floor"))
+            for title, metric in (("#\u00a0elements", "emd_num_elements_floor"), ("density", "emd_density_floor"))
             if (floor := model.known(metric)) and floor.value is not None
             if floor.low is not None and floor.high is not None
         ]

@@ -54,8 +54,10 @@ def compose(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
     The data set is named in its first row.
     """
     notes = _Notes()
-    headers = [Header("", title) for title in ("Dataset", "Method", "Steps")]
-    headers += [Header(c.group, c.title, c.arrow, notes.number(column_note(c.metric, results))) for c in COLUMNS]
+    headers = [Header("", title, title) for title in ("Dataset", "Method", "Steps")]
+    for column in COLUMNS:
+        note = notes.number(column_note(column.metric, results))
+        headers.append(Header(column.group, column.title, column.short, column.arrow, note))
     sections: list[list[list[Cell]]] = []
     for dataset, members in groupby(results, key=lambda result: result.run.dataset):
         rows = list(members)

@@ -47,7 +47,7 @@ def _measured(result: ModelResult) -> dict[str, object]:
 
 def _printed(printed: PrintedRow) -> dict[str, object]:
     row: dict[str, object] = {"dataset": printed.dataset, "model": printed.method, "source": "printed"}
-    row |= {name: float(getattr(printed, name)) / 100 for name in PRINTED_RATES}
+    row |= {name: round(float(getattr(printed, name)) / 100, 6) for name in PRINTED_RATES}
     row |= {name: getattr(printed, name) for name in PRINTED_FIGURES}
     for name, metric in (
         ("stable_rate", printed.stable_rate_metric),

@@ -10,16 +10,18 @@ from itertools import groupby
 
 from reports.ranking import Mark
 
+TITLE = "Table 1. Ab initio generation of crystals: what comes out, and what it costs"
 TEXT_WIDTH = 132
 DASH = "–"
 
 
 @dataclass(frozen=True)
 class Header:
-    """A column's title under its group's. arrow: "↑", "↓" or none. note: number of a footnote."""
+    """A column's title under its group's. short: for a terminal. arrow: "↑", "↓" or none. note: of a footnote."""
 
     group: str
     title: str
+    short: str
     arrow: str = ""
     note: int | None = None
 
@@ -58,7 +60,7 @@ def to_text(table: Table) -> str:
     legend = ["Under each figure: its 95 % interval.", *_legend(table, "*")]
     notes = [f"{_superscript(number)} {note}" for number, note in enumerate(table.notes, 1)]
     wrapped = [textwrap.fill(n, TEXT_WIDTH, subsequent_indent="  ") for n in [" ".join(legend), *table.remarks, *notes]]
-    return "\n".join([*(line.rstrip() for line in grid.splitlines()), "", *wrapped]) + "\n"
+    return "\n".join([TITLE, "", *(line.rstrip() for line in grid.splitlines()), "", *wrapped]) + "\n"
 
 
 def to_markdown(table: Table) -> str:
@@ -84,17 +86,14 @@ def to_latex(table: Table) -> str:
             rules.append(rf"\cmidrule(lr){{{first + 1}-{last + 1}}}")
         else:
             groups += [""] * (last - first)
-    titles = [
-        _escape_latex(" ".join(filter(None, [h.title, h.arrow]))) + (rf"$^{{{h.note}}}$" if h.note else "")
-        for h in table.headers
-    ]
+    titles = [_escape_latex(" ".join(filter(None, [h.title, h.arrow]))) + _latex_note(h.note) for h in table.headers]
     body = [
         "\n".join(" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in section)
         for section in table.sections
     ]
     legend = ["In brackets: 95 % intervals.", *_legend(table, "bold:")]
     notes = [_escape_latex(remark) for remark in [" ".join(legend), *table.remarks]]
-    notes += [rf"$^{{{number}}}$ {_escape_latex(note)}" for number, note in enumerate(table.notes, 1)]
+    notes += [f"{_latex_note(number)} {_escape_latex(note)}" for number, note in enumerate(table.notes, 1)]
     return (
         "\n".join(
             [
@@ -139,7 +138,7 @@ def _spans(headers: Sequence[Header]) -> Iterator[tuple[str, int, int]]:
 
 
 def _text_title(header: Header) -> str:
-    return " ".join(filter(None, [header.title, header.arrow])) + _superscript(header.note)
+    return " ".join(filter(None, [header.short, header.arrow])) + _superscript(header.note)
 
 
 def _text_cell(cell: Cell) -> str:
@@ -156,7 +155,7 @@ def _markdown_cell(cell: Cell) -> str:
 def _latex_cell(cell: Cell) -> str:
     value = _escape_latex(cell.value)
     value = {"best": rf"\textbf{{{value}}}", "tied": rf"{value} $\approx$", "": value}[cell.mark]
-    value += rf"$^{{{cell.note}}}$" if cell.note else ""
+    value += _latex_note(cell.note)
     return value + (rf" {{\scriptsize [{_escape_latex(', '.join(cell.interval))}]}}" if cell.interval else "")
 
 
@@ -166,6 +165,10 @@ def _superscript(note: int | None) -> str:
 
 def _html_note(note: int | None) -> str:
     return f"<sup>{note}</sup>" if note else ""
+
+
+def _latex_note(note: int | None) -> str:
+    return rf"\textsuperscript{{{note}}}" if note else ""
 
 
 def _escape_markdown(text: str) -> str:
@@ -185,10 +188,11 @@ LATEX_SIGNS = {
     "≥": r"$\geq$",
     "×": r"$\times$",
     "³": "$^3$",
-    "–": "--",
+    "–": r"\textendash{}",
     "Å": r"\AA{}",
+    "\u00a0": "~",
 }
 
 
 def _escape_latex(text: str) -> str:
-    return "".join(LATEX_SIGNS.get(sign, sign) for sign in text)
+    return "".join(LATEX_SIGNS.get(sign, sign) for sign in text).replace("--", "-{}-")  # -- is a dash, not an option

@@ -1,0 +1,97 @@
+"""Finished run folders with chosen metrics: manifest and summary as `bench.runner` writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.manifest import protocol_hash
+from bench.statistics import Metric, cost_per_hit, wilson
+from bench.store import FORMAT
+
+MakeRun = Callable[..., Path]
+N = 1000
+
+
+def model_metrics(
+    valid: int = 980,
+    density: float = 0.11,
+    stable: int | None = None,
+    steps: int | None = 100,
+    evaluations: float | None = 200.0,
+    seconds: float | None = 0.04,
+    n: int = N,
+) -> dict[str, Metric]:
+    """The metrics of a model with these many valid and stable crystals of n; stable None: not scored."""
+    cost = None if steps is None else float(steps) * n / 1000
+    return {
+        "steps": Metric(steps, n=n),
+        "network_evaluations": Metric(evaluations, evaluations, evaluations, 20),
+        "seconds_per_crystal": Metric(seconds, seconds and 0.97 * seconds, seconds and 1.03 * seconds, 20),
+        "steps_per_stable": Metric(None, n=n) if stable is None or cost is None else cost_per_hit(cost, stable, n),
+        "valid_composition": wilson(valid, n),
+        "valid_composition_icsd24": wilson(valid - n // 100, n),
+        "valid_structure": wilson(n, n),
+        "emd_num_elements": Metric(0.05, 0.03, 0.08, valid),
+        "emd_num_elements_floor": Metric(0.03, 0.02, 0.05, valid),
+        "emd_density": Metric(density, 0.7 * density, 1.4 * density, valid),
+        "emd_density_floor": Metric(0.104, 0.06, 0.21, valid),
+        **({} if stable is None else {"stable_rate": wilson(stable, n)}),
+    }
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Writes a run folder and gives its path. models: name -> arguments of `model_metrics`, or None for no crystals.
+
+    Further keywords replace entries of the manifest.
+    """
+
+    def make(
+        models: Mapping[str, Mapping[str, Any] | None],
+        name: str = "run",
+        dataset: str = "perov5",
+        smact: str = "4.0.2",
+        tasks: tuple[str, ...] = ("validity", "properties"),
+        **changes: Any,
+    ) -> Path:
+        validity = {"smact": smact, "composition": {"oxidation_states_set": "smact14"}}
+        contents = {"validity": validity, "properties": {"against": "test split"}, "stability": {"threshold": 0.1}}
+        protocol = {
+            "dataset": dataset,
+            "reference": f"card of {dataset}",
+            "tasks": {task: contents[task] for task in tasks},
+        }
+        spec = {"builtin": True, "is_file": False}
+        manifest = {
+            "format": FORMAT,
+            "dataset": dataset,
+            "protocol": protocol,
+            "protocol_hash": protocol_hash(protocol),
+            "budget": {"num_samples": N},
+            "preset": "cpu",
+            "device": {"kind": "cpu", "name": "a CPU", "cores": 2},
+            "threads": 1,
+            "seed": 7,
+            "repeats": 1,
+            "models": {model: {"kind": "generator", "spec": spec, "batch_size": 50, "repeats": 1} for model in models},
+            **changes,
+        }
+        entries = {}
+        for model, arguments in models.items():
+            metrics = model_metrics(**(arguments or {}))
+            if arguments is None:
+                metrics = {metric: Metric(None) for metric in metrics}
+            found = {metric: figure.to_json() for metric, figure in metrics.items()}
+            entries[model] = {"requested": metrics["valid_structure"].n, "metrics": found}
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / "summary.json").write_text(json.dumps({"dataset": dataset, "models": entries, "skipped": {}}))
+        return folder
+
+    return make
