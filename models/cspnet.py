@@ -17,11 +17,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+# Edges worked on at a time on a CPU at inference: half of a usual second-level cache.
+CACHE_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True)
@@ -62,23 +67,29 @@ class PairGeometry(NamedTuple):
     edge_source: Tensor
 
 
+@lru_cache(maxsize=256)
+def _pair_indices(num_atoms: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """i and j of the pairs i < j, (P,) each, and `edge_source` of `PairGeometry`."""
+    i, j = torch.triu_indices(num_atoms, num_atoms, offset=1, device=device)
+    pairs = len(i)
+    source = torch.full((num_atoms, num_atoms), 2 * pairs, device=device)
+    source[i, j] = torch.arange(pairs, device=device)
+    source[j, i] = torch.arange(pairs, 2 * pairs, device=device)
+    return i, j, source.flatten()
+
+
 def pair_geometry(frac_coords: Tensor, num_frequencies: int) -> PairGeometry:
     """Fourier features sin, cos (2 pi k (x_j - x_i)), k = 0 .. F - 1, of the pairs i < j.
 
     frac_coords: (B, N, 3). The features' order is (coordinate, k), as in the published weights.
     """
-    n = frac_coords.shape[1]
-    i, j = torch.triu_indices(n, n, offset=1, device=frac_coords.device)
+    i, j, source = _pair_indices(frac_coords.shape[1], frac_coords.device)
     frequencies = 2 * math.pi * torch.arange(num_frequencies, dtype=frac_coords.dtype, device=frac_coords.device)
     difference = frac_coords[:, j] - frac_coords[:, i]
     # Wrapping first keeps the angles small: sin(2 pi 127 x) loses digits in float32 when x is several periods.
     difference = difference - difference.round()
     angles = (difference[..., None] * frequencies).flatten(2)  # (B, P, 3 F)
-    pairs = len(i)
-    source = torch.full((n, n), 2 * pairs, device=frac_coords.device)
-    source[i, j] = torch.arange(pairs, device=frac_coords.device)
-    source[j, i] = torch.arange(pairs, 2 * pairs, device=frac_coords.device)
-    return PairGeometry(angles.sin(), angles.cos(), source.flatten())
+    return PairGeometry(angles.sin(), angles.cos(), source)
 
 
 def combine_rows(coefficients: Tensor, rows: Tensor) -> Tensor:
@@ -111,16 +122,28 @@ class CSPLayer(nn.Module):
         inplace = not torch.is_grad_enabled()
         h = self.norm(features)
         w_i, w_j, w_cell, w_sin, w_cos = self.edge_in.weight.split(self.splits, dim=1)
-        receiver = F.linear(h, w_i, self.edge_in.bias) + F.linear(gram, w_cell)[:, None]  # (B, N, H)
-        sender = F.linear(h, w_j)  # (B, N, H)
-        odd, even = F.linear(geometry.sines, w_sin), F.linear(geometry.cosines, w_cos)  # (B, P, H)
-        diagonal = w_cos.sum(1).expand(batch, 1, hidden)  # sin 0 = 0, cos 0 = 1
-        edges = torch.cat([even + odd, even - odd, diagonal], dim=1).index_select(1, geometry.edge_source)
-        edges = edges.view(batch, n, n, hidden)
-        edges = edges.add_(receiver[:, :, None]).add_(sender[:, None, :])
-        messages = F.silu(self.edge_out(F.silu(edges, inplace=inplace)), inplace=inplace).mean(2)  # (B, N, H)
         w_self, w_message = self.node_in.weight.split([hidden, hidden], dim=1)
-        update = F.silu(F.linear(h, w_self, self.node_in.bias) + F.linear(messages, w_message), inplace=inplace)
+        cell = F.linear(gram, w_cell, self.edge_in.bias)  # (B, H)
+        receiver = F.linear(h, w_i).add_(cell[:, None])  # (B, N, H)
+        sender = F.linear(h, w_j)
+        diagonal = w_cos.sum(1)  # sin 0 = 0, cos 0 = 1
+
+        def messages_of(crystals: slice) -> Tensor:
+            odd = F.linear(geometry.sines[crystals], w_sin)  # (b, P, H)
+            even = F.linear(geometry.cosines[crystals], w_cos)
+            stack = torch.cat([even + odd, even - odd, diagonal.expand(len(odd), 1, hidden)], dim=1)
+            edges = stack.index_select(1, geometry.edge_source).view(-1, n, n, hidden)
+            edges = edges.add_(receiver[crystals, :, None]).add_(sender[crystals, None, :])
+            return F.silu(self.edge_out(F.silu(edges, inplace=inplace)), inplace=inplace).mean(2)  # (b, N, H)
+
+        if inplace and features.device.type == "cpu":
+            # A few crystals at a time, so that their edges stay in the processor's cache between operations.
+            block = max(1, CACHE_BYTES // (n * n * hidden * features.element_size()))
+            parts = [messages_of(slice(start, start + block)) for start in range(0, batch, block)]
+            messages = parts[0] if len(parts) == 1 else torch.cat(parts)
+        else:
+            messages = messages_of(slice(None))
+        update = F.silu(F.linear(messages, w_message, self.node_in.bias).add_(F.linear(h, w_self)), inplace=inplace)
         return features + F.silu(self.node_out(update), inplace=inplace)
 
 
@@ -164,8 +187,11 @@ class CSPNet(nn.Module):
     def forward(self, nodes: Tensor, frac_coords: Tensor, lattices: Tensor, time_features: Tensor) -> CSPNetOutput:
         """nodes: (B, N, node_dim); frac_coords: (B, N, 3); lattices: (B, 3, 3); time_features: (B, time_dim)."""
         w_node, w_time = self.time_mixing.weight.split([self.config.hidden_dim, self.config.time_dim], dim=1)
-        time_part = F.linear(time_features, w_time, self.time_mixing.bias)[:, None]  # (B, 1, H)
-        features = F.linear(self.node_embedding(nodes), w_node) + time_part
+        constant = self.time_mixing.bias + w_node @ self.node_embedding.bias
+        time_part = F.linear(time_features, w_time, constant)[:, None]  # (B, 1, H)
+        # Two linear maps in a row, merged: (H, node_dim) instead of (H, H) per atom.
+        merged = w_node @ self.node_embedding.weight
+        features = F.linear(nodes, merged) + time_part
         features = self.trunk(features, frac_coords, lattices)
         lattice = self.lattice_out(features.mean(1)).unflatten(1, (3, 3))
         if self.config.equivariant_lattice:

@@ -1,0 +1,109 @@
+"""Schedules and the wrapped normal: limits, identities and derivatives."""
+
+import math
+
+import pytest
+import torch
+
+from models.diffusion import (
+    SeededNoise,
+    coord_schedule,
+    cosine_schedule,
+    exponential_sigmas,
+    strided_times,
+    wrapped_normal_score,
+    wrapped_normal_score_norm,
+)
+
+
+@pytest.mark.parametrize("steps", [1, 8, 100, 1000])
+def test_gaussian_schedule_goes_from_the_data_to_noise(steps):
+    schedule = cosine_schedule(steps)
+    assert schedule.alphas_cumprod[0] == 1
+    assert schedule.alphas_cumprod[-1] < 1e-3
+    assert (schedule.alphas_cumprod.diff() < 0).all()
+    assert schedule.posterior_sigmas[0] == schedule.posterior_sigmas[1] == 0
+    assert ((schedule.betas[1:] > 0) & (schedule.betas[1:] < 1)).all()
+
+
+def test_posterior_variance_is_that_of_the_forward_process():
+    # Bayes on x_{t-1} | x_t, x_0 for scalars: 1/var = alpha_t / beta_t + 1 / (1 - alphas_cumprod_{t-1})
+    s = cosine_schedule(50)
+    t = torch.arange(2, 51)
+    precision = (1 - s.betas[t]) / s.betas[t] + 1 / (1 - s.alphas_cumprod[t - 1])
+    torch.testing.assert_close(s.posterior_sigmas[t] ** 2, 1 / precision)
+
+
+def test_strided_schedule_keeps_the_marginals():
+    s, times = cosine_schedule(1000), strided_times(1000, 100)
+    strided = s.take(times)
+    torch.testing.assert_close(strided.alphas_cumprod[1:], s.alphas_cumprod[times])
+    torch.testing.assert_close((1 - strided.betas).cumprod(0), strided.alphas_cumprod)
+
+
+def test_all_steps_strided_are_the_schedule_itself():
+    s = cosine_schedule(100)
+    same = s.take(strided_times(100, 100))
+    torch.testing.assert_close(same.betas, s.betas, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("visited", [1, 7, 100])
+def test_strided_times_end_at_the_noisiest(visited):
+    times = strided_times(100, visited)
+    assert len(times) == visited == len(times.unique())
+    assert times[-1] == 100 and times[0] >= 1
+
+
+@pytest.mark.parametrize("visited", [0, 101])
+def test_more_steps_than_the_schedule_has_are_refused(visited):
+    with pytest.raises(ValueError, match="choose 1 to 100"):
+        strided_times(100, visited)
+
+
+def test_coordinate_sigmas_are_geometric():
+    sigmas = exponential_sigmas(100, 0.005, 0.5)
+    assert sigmas[0] == 0
+    ratios = sigmas[2:] / sigmas[1:-1]
+    torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios))
+    assert sigmas[1] == pytest.approx(0.005) and sigmas[-1] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.1, 0.5])
+def test_score_is_the_derivative_of_the_log_density(sigma):
+    x = torch.linspace(-1.7, 1.7, 33, dtype=torch.float64, requires_grad=True)
+    images = torch.arange(-60, 61, dtype=torch.float64)
+    log_density = torch.logsumexp(-((x[:, None] + images) ** 2) / (2 * sigma**2), 1)
+    (expected,) = torch.autograd.grad(log_density.sum(), x)
+    torch.testing.assert_close(wrapped_normal_score(x.detach(), torch.tensor(sigma)), expected, rtol=1e-9, atol=1e-7)
+
+
+def test_score_has_period_one_and_is_odd():
+    x, sigma = torch.rand(50, 3, dtype=torch.float64), torch.tensor(0.2, dtype=torch.float64)
+    torch.testing.assert_close(wrapped_normal_score(x + 2, sigma), wrapped_normal_score(x, sigma))
+    torch.testing.assert_close(wrapped_normal_score(-x, sigma), -wrapped_normal_score(x, sigma))
+
+
+def test_narrow_wrapped_normal_has_the_score_of_a_normal():
+    x = torch.linspace(-0.02, 0.02, 9, dtype=torch.float64)
+    torch.testing.assert_close(wrapped_normal_score(x, torch.tensor(0.005)), -x / 0.005**2, rtol=1e-6, atol=1e-6)
+
+
+def test_mean_squared_score_has_its_limits():
+    norms = wrapped_normal_score_norm(torch.tensor([0.005, 0.01, 2.0], dtype=torch.float64))
+    torch.testing.assert_close(norms[:2], torch.tensor([1 / 0.005**2, 1 / 0.01**2], dtype=torch.float64))
+    assert norms[2] < 1e-20  # uniform: no gradient left
+
+
+def test_mean_squared_score_agrees_with_random_draws():
+    sigma = torch.tensor(0.25, dtype=torch.float64)
+    draws = sigma * torch.randn(200_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    estimate = wrapped_normal_score(draws, sigma).square().mean()
+    assert float(wrapped_normal_score_norm(sigma[None])[0]) == pytest.approx(float(estimate), rel=0.02)
+    assert math.isclose(float(coord_schedule(10).score_norms[0]), 1.0)
+
+
+def test_seeded_noise_repeats_and_leaves_global_state_alone():
+    before = torch.random.get_rng_state()
+    a, b = SeededNoise.from_seed(5, "cpu").normal("x", (4,)), SeededNoise.from_seed(5, "cpu").normal("x", (4,))
+    assert torch.equal(a, b)
+    assert torch.equal(before, torch.random.get_rng_state())
