@@ -24,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 # Edges worked on at a time on a CPU at inference: half of a usual second-level cache.
 CACHE_BYTES = 512 * 1024
 
@@ -69,7 +68,7 @@ class PairGeometry(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _pair_indices(num_atoms: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """i and j of the pairs i < j, (P,) each, and `edge_source` of `PairGeometry`."""
+    """Both indices of the pairs i < j, (P,) each, and `edge_source` of `PairGeometry`."""
     i, j = torch.triu_indices(num_atoms, num_atoms, offset=1, device=device)
     pairs = len(i)
     source = torch.full((num_atoms, num_atoms), 2 * pairs, device=device)
