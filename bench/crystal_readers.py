@@ -53,7 +53,7 @@ Place = tuple[str, Crystals | CifText | Missing]  # name and what is there; Crys
 def read_cif(text: str, name: str) -> Iterator[Place]:
     """The blocks of a CIF text, those without a cell (publication data) left out where others have one."""
     starts = [match.start() for match in _BLOCK.finditer(text)]
-    blocks = [text[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    blocks = [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=bool(starts))]
     with_cell = [block for block in blocks if "_cell_length_a" in block]
     if len(with_cell) <= 1:
         yield name, CifText(with_cell[0] if with_cell else text)

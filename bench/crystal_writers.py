@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,12 +29,14 @@ def write_crystals(crystals: Crystals, path: str | Path) -> None:
         raise ValueError(f"{path}: there are no crystals to write")
     packed = path.suffix.lower() == ".gz"
     suffix = Path(path.name[:-3]).suffix.lower() if packed else path.suffix.lower()
-    if suffix == "" and not packed:
-        _write_folder(crystals, path)
-        return
-    if suffix not in WRITERS or (packed and suffix in (".zip", ".parquet")):
+    if (suffix or packed) and (suffix not in WRITERS or (packed and suffix in (".zip", ".parquet"))):
         raise ValueError(f"{path}: unknown ending; known are {', '.join(WRITERS)} and none for a folder of CIFs")
-    content = WRITERS[suffix](crystals)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen warns of every noble gas
+        if not suffix:
+            _write_folder(crystals, path)
+            return
+        content = WRITERS[suffix](crystals)
     write_bytes(path, gzip.compress(content, mtime=0) if packed else content)
 
 

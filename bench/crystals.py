@@ -224,6 +224,7 @@ class Sifted:
     reasons: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "indices", _as_integers(self.indices, "indices"))
         if len(self.indices) != len(self.crystals):
             raise ValueError(f"{len(self.crystals)} crystals, but {len(self.indices)} indices")
         if (np.diff(self.indices) <= 0).any():
