@@ -27,8 +27,8 @@ Kind = Literal["generator", "task", "cost", "report", "table", "trainer"]
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
     {
         "generator": {
-            "crysldm": "models.crysldm.generator:CrysLDM",
-            "diffcsp": "models.baselines.diffcsp.generator:DiffCSP",
+            "crysldm": "models.crysldm.generator:crysldm",
+            "diffcsp": "models.baselines.diffcsp.generator:diffcsp",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",
             "shuffled-sites": "models.baselines.controls:ShuffledSites",
