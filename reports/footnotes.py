@@ -37,7 +37,7 @@ def column_note(metric: str, results: Sequence[ModelResult]) -> str:
 def dash_note(metric: str, task: str | None, result: ModelResult) -> str:
     """Why a model has no such figure, and what would give it."""
     if task is not None and task not in result.run.tasks:
-        return f"not computed in this run; it needs the task {task} (`bench rescore DIR --tasks {task}`)"
+        return f"not computed in this run; it needs the task {task} (`python -m bench rescore DIR --tasks {task}`)"
     if task is None:
         return "not known: the crystals came from a file that does not say what they cost"
     if metric == "steps_per_stable" and not result.known("steps"):
@@ -96,15 +96,16 @@ def _distance_note(results: Sequence[ModelResult]) -> str:
 
 
 def _devices(results: Sequence[ModelResult]) -> str:
-    described = {}
+    """The device that sampled; with more than one, which runs each did."""
+    runs: dict[str, dict[str, None]] = {}
     for result in results:
         manifest = result.run.manifest
         threads = f", {manifest['threads']} thread{'s' * (manifest['threads'] > 1)}"
-        is_cpu = manifest["device"]["kind"] == "cpu"
-        described[f"{manifest['device']['name']}{threads if is_cpu else ''}"] = result.run.root.resolve().name
-    if len(described) == 1:
-        return next(iter(described))
-    return "; ".join(f"{run}: {device}" for device, run in described.items())
+        device = manifest["device"]["name"] + (threads if manifest["device"]["kind"] == "cpu" else "")
+        runs.setdefault(device, {})[result.run.root.resolve().name] = None
+    if len(runs) == 1:
+        return next(iter(runs))
+    return "; ".join(f"{', '.join(names)}: {device}" for device, names in runs.items())
 
 
 def _run_remark(results: Sequence[ModelResult]) -> str:

@@ -56,26 +56,29 @@ def read_results(run_dirs: Sequence[Path]) -> list[ModelResult]:
 
     ValueError where a folder holds no finished run, or where runs were scored under different protocols.
     """
-    if not run_dirs:
+    runs = [Run.open(folder) for folder in dict.fromkeys(map(Path, run_dirs))]
+    if not runs:
         raise ValueError("no run folder named")
-    runs = [Run.open(Path(folder)) for folder in run_dirs]
     for one, other in combinations(runs, 2):
         require_one_protocol(one, other)
     datasets = [run.dataset for run in runs]
     runs = sorted(runs, key=lambda run: datasets.index(run.dataset))
     summaries = [run.summary()["models"] for run in runs]
-    seen = Counter((run.dataset, model) for run, models in zip(runs, summaries, strict=True) for model in models)
-    return [
-        ModelResult(
-            run,
-            model,
-            model if seen[run.dataset, model] == 1 else f"{model} ({run.root.resolve().name})",
-            int(entry["requested"]),
-            {name: Metric.from_json(figure) for name, figure in entry["metrics"].items()},
-        )
-        for run, models in zip(runs, summaries, strict=True)
-        for model, entry in models.items()
-    ]
+    models = Counter((run.dataset, model) for run, entries in zip(runs, summaries, strict=True) for model in entries)
+    folders = Counter(run.root.resolve().name for run in runs)
+    results = []
+    for run, entries in zip(runs, summaries, strict=True):
+        folder = run.root.resolve().name
+        where = folder if folders[folder] == 1 else str(run.root)
+        for model, entry in entries.items():
+            label = model if models[run.dataset, model] == 1 else f"{model} ({where})"
+            try:
+                metrics = {name: Metric.from_json(figure) for name, figure in entry["metrics"].items()}
+                results.append(ModelResult(run, model, label, int(entry["requested"]), metrics))
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                remedy = f"write it anew with `python -m bench rescore {run.root}`"
+                raise ValueError(f"{run.root}: summary.json is damaged at {model} ({error!r}); {remedy}") from error
+    return results
 
 
 def require_one_protocol(one: Run, other: Run) -> None:
@@ -95,7 +98,7 @@ def require_one_protocol(one: Run, other: Run) -> None:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise ValueError(
             f"{one.root} and {other.root} have different protocols ({'; '.join(found[:3])}{more}), and one table shows "
-            "one; report them apart, or score one anew with `bench rescore`"
+            "one; report them apart, or score one anew with `python -m bench rescore`"
         )
 
 

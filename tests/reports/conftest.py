@@ -89,7 +89,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             found = {metric: figure.to_json() for metric, figure in metrics.items()}
             entries[model] = {"requested": metrics["valid_structure"].n, "metrics": found}
         folder = tmp_path / name
-        folder.mkdir()
+        folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(json.dumps(manifest))
         (folder / "summary.json").write_text(json.dumps({"dataset": dataset, "models": entries, "skipped": {}}))
         return folder

@@ -139,6 +139,12 @@ def test_the_same_model_of_two_runs_is_told_apart_by_its_run(make_run: MakeRun) 
     assert "CrysLDM (second)" in text
 
 
+def test_runs_in_folders_of_the_same_name_are_told_apart_by_their_paths(make_run: MakeRun) -> None:
+    runs = [make_run({"crysldm": {}}, "a/run"), make_run({"crysldm": {}}, "b/run")]
+    text = render([*runs, runs[0]], "csv")
+    assert [row["model"] for row in rows_of(text)] == [f"crysldm ({run})" for run in runs]
+
+
 def test_printed_rows_stand_beside_ours_as_printed(make_run: MakeRun) -> None:
     run = make_run(METHODS, tasks=ALL_TASKS)
     text = render([run], paper=True)
@@ -219,6 +225,15 @@ def test_a_folder_without_a_finished_run_is_refused_in_one_line(tmp_path: Path, 
         render([run])
     with pytest.raises(ValueError, match="no run folder"):
         render([])
+
+
+def test_a_damaged_summary_is_refused_by_name(make_run: MakeRun) -> None:
+    run = make_run(METHODS)
+    summary = (run / "summary.json").read_text()
+    for damage in (summary.replace('"metrics"', '"figures"', 1), summary.replace("0.978", "NaN")):
+        (run / "summary.json").write_text(damage)
+        with pytest.raises(ValueError, match=r"summary.json is damaged at crysldm"):
+            render([run])
 
 
 def test_an_unknown_format_lists_the_known_ones(make_run: MakeRun) -> None:
