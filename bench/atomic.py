@@ -34,16 +34,6 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise _named(error, path) from error
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Makes renames and deletions in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_json(path: Path, content: Any) -> None:

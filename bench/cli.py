@@ -17,7 +17,6 @@ app = typer.Typer(
     name="bench",
     help="How many good crystals does a generative model give for the device time you pay?",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -281,7 +280,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs a command and exits; errors become one line, with their trace under --debug."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     try:
         code = app(arguments, prog_name="bench", standalone_mode=False) or 0
         sys.stdout.flush()

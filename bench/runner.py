@@ -173,7 +173,7 @@ def rescore(
             state = read_state(folder.path)
             if not state["sampled"]:
                 raise ValueError(
-                    f"{folder.path} is not sampled to its end; go on with `bench run --resume {root}` first"
+                    f"{folder.path} is not sampled to its end; go on with `python -m bench run --resume {root}` first"
                 )
         # Tables go before the manifest changes: a kill in between leaves tasks to score, never old rows as new ones.
         (root / SUMMARY).unlink(missing_ok=True)
@@ -244,7 +244,7 @@ def record(run: Run, workers: int) -> None:
 @contextmanager
 def going_on(run: Run) -> Iterator[Run]:
     """Adds to what stops a run how to go on with it."""
-    remedy = f"go on with `bench run --resume {run.root}`"
+    remedy = f"go on with `python -m bench run --resume {run.root}`"
     try:
         yield run
     except KeyboardInterrupt:

@@ -69,7 +69,7 @@ def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: in
     now_s = (folder.batches[-1].end_s or 0.0) if folder.batches else 0.0  # on the device clock: still between batches
     by_number = budget.seconds is None
     total = budget.num_samples if by_number else budget.seconds
-    label = f"{how.name}: sampling" + (f", repeat {repeat}" if repeat else "")
+    label = f"{how.name}: {'sampling' if source.timed else 'storing'}" + (f", repeat {repeat}" if repeat else "")
     unit = "crystals" if by_number else "s of device time"
     recorded = time.perf_counter()
     with progress(label, total or 0, unit, done if by_number else now_s) as advance:

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.atomic import append_line, flush_folder, mend_lines, read_lines, write_bytes
+from bench.atomic import append_line, mend_lines, read_lines, write_bytes
 from bench.crystal_io import crystals_to_table, table_to_sifted
 from bench.crystals import Sifted
 
@@ -263,7 +263,6 @@ class SampleFolder:
         self._journal[1][group[0]] = digest
         write_bytes(self._file(group[0]), content)
         self._delete(group[1:])
-        flush_folder(self.samples)
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -78,7 +78,9 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """summary.json. ValueError where the run has not come to its end."""
         if not (self.root / SUMMARY).is_file():
-            raise ValueError(f"{self.root}: the run is not finished; go on with `bench run --resume {self.root}`")
+            raise ValueError(
+                f"{self.root}: the run is not finished; go on with `python -m bench run --resume {self.root}`"
+            )
         return read_json(self.root / SUMMARY)
 
     def batches(self, model: str) -> pa.Table:
@@ -134,7 +136,9 @@ def newest_run(folder: Path) -> Path:
 def create_folder(root: Path) -> None:
     """Makes a new run folder. ValueError where it holds a run already, or other files."""
     if (root / MANIFEST).exists():
-        raise ValueError(f"{root} holds a run already; go on with `bench run --resume {root}` or choose another --out")
+        raise ValueError(
+            f"{root} holds a run already; go on with `python -m bench run --resume {root}` or choose another --out"
+        )
     if root.is_dir() and any(path.name != LOCK_NAME for path in root.iterdir()):
         raise ValueError(f"{root} is not empty and holds no run; choose another --out")
     root.mkdir(parents=True, exist_ok=True)

@@ -89,15 +89,18 @@ def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
     )
     budget = run.manifest["budget"].get("seconds")
     ends = [folder.batches[-1].end_s or 0.0 for folder in folders if folder.batches]
-    known: dict[str, float] = {
-        "scoring_seconds": scoring,
+    sampled: dict[str, float] = {
         "overshoot_seconds": 0.0 if budget is None else sum(max(0.0, end - budget) for end in ends),
+        "wall_seconds": sum(batch.wall_s for folder in folders for batch in folder.batches),
+        "load_seconds": max(state["load_seconds"] for state in states),
+        "warmup_seconds": max(state["warmup_seconds"] for state in states),
     }
-    if run.manifest["models"][model]["kind"] != "file":
-        known["wall_seconds"] = sum(batch.wall_s for folder in folders for batch in folder.batches)
-        known["load_seconds"] = max(state["load_seconds"] for state in states)
-        known["warmup_seconds"] = max(state["warmup_seconds"] for state in states)
-    return {**metrics, **{name: Metric(seconds, n=requested) for name, seconds in known.items()}}
+    from_file = run.manifest["models"][model]["kind"] == "file"
+    return {
+        **metrics,
+        **{name: Metric(None if from_file else seconds, n=requested) for name, seconds in sampled.items()},
+        "scoring_seconds": Metric(scoring, n=requested),
+    }
 
 
 def is_rate(name: str) -> bool:

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.budget import BatchPlanner, Budget, MonotonicClock, device_clock, parse_duration, predicted_seconds
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (" .5 m ", 30)])
+def test_durations_are_numbers_with_a_unit(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["10", "m", "0s", "-5m", "1d", "1m30s", "nan s", "", "1e3s"])
+def test_other_durations_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 90s, 10m or 1.5h"):
+        parse_duration(text)
+
+
+def test_a_budget_is_one_of_two() -> None:
+    for arguments in ((None, None), (10, 60.0)):
+        with pytest.raises(ValueError, match="either"):
+            Budget(*arguments)
+    with pytest.raises(ValueError, match="at least 1"):
+        Budget(num_samples=0)
+    assert Budget(**Budget(seconds=60.0).plain()) == Budget(seconds=60.0)
+
+
+def test_a_number_of_crystals_is_cut_into_full_batches_and_a_rest() -> None:
+    planner, sizes = BatchPlanner(Budget(num_samples=23), 10), []
+    while size := planner.next_size(sum(sizes), 1e9):
+        sizes.append(size)
+    assert sizes == [10, 10, 3]
+
+
+@pytest.mark.parametrize(("overhead", "per_crystal"), [(0.0, 0.45), (3.0, 0.24), (0.5, 0.004), (2.0, 0.0)])
+@pytest.mark.parametrize("budget", [60.0, 600.0])
+def test_the_last_batch_ends_near_the_deadline(overhead: float, per_crystal: float, budget: float) -> None:
+    """A batch of n takes overhead + n per_crystal, 3 % more or less, as samplers with a fixed cost a step do."""
+    rng = np.random.default_rng(0)
+    planner = BatchPlanner(Budget(seconds=budget), 50)
+    planner.measured(1, 1.5 * (overhead + per_crystal))  # the warm-up
+    done, now = 0, 0.0
+    while size := planner.next_size(done, now):
+        took = (overhead + size * per_crystal) * rng.uniform(0.97, 1.03)
+        planner.measured(size, took)
+        now += took
+        done += size
+        if not planner.counts(now):
+            break
+    assert now < 1.03 * budget
+    assert now > budget - 1.5 * (overhead + per_crystal) - 0.05 * budget
+
+
+def test_a_model_that_needs_more_than_the_budget_gets_one_crystal() -> None:
+    planner = BatchPlanner(Budget(seconds=1.0), 50)
+    planner.measured(1, 100.0)
+    assert planner.next_size(0, 0.0) == 1
+    assert not planner.counts(100.0)
+    assert planner.next_size(1, 100.0) == 0
+
+
+def test_predictions_go_through_measured_points_and_never_fall() -> None:
+    points = [(1, 2.0), (50, 12.0)]
+    assert predicted_seconds(points, 1) == 2.0
+    assert predicted_seconds(points, 50) == 12.0
+    assert predicted_seconds(points, 25) == pytest.approx(2 + 10 * 24 / 49)
+    assert predicted_seconds(points, 100) == pytest.approx(12 + 10 * 50 / 49)
+    assert predicted_seconds([(1, 5.0), (50, 4.0)], 100) == 4.0
+    assert predicted_seconds([(10, 5.0)], 2) == 5.0
+    assert predicted_seconds([(10, 5.0)], 20) == 10.0
+    assert predicted_seconds([], 7) == 0.0
+
+
+def test_the_clock_of_a_cpu_can_be_any_function() -> None:
+    now = iter([10.0, 12.5])
+    clock = MonotonicClock(lambda: next(now))
+    clock.start()
+    assert clock.stop() == 2.5
+
+
+def test_the_clock_of_a_gpu_waits_for_the_work() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    clock = device_clock("cuda")
+    matrix = torch.randn(4096, 4096, device="cuda")
+    for _ in range(3):
+        clock.start()
+        for _ in range(50):
+            matrix @ matrix
+        many = clock.stop()
+        clock.start()
+        matrix @ matrix
+        one = clock.stop()
+    assert 20 < many / one < 80
