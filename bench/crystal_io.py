@@ -65,7 +65,7 @@ def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
             warnings.simplefilter("ignore")  # parsers warn of rounded coordinates and unknown keys
             result = _read(path, workers)
     except (ValueError, OSError) as error:
-        text = f"{error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
+        text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise ValueError(f"{path}: {text}") from error
     if len(result.sifted.crystals) == 0:
         first = next(iter(result.reasons().items()), None)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_MEMBER_BYTES = 64 * 2**20  # of one file in a zip, unpacked
 MAX_TOTAL_BYTES = 4 * 2**30  # of all of them, and of one .gz
+MAX_CIF_CHARACTERS = 2**20  # some 20,000 atoms, a minute of parsing; its time grows with their square
 MEMBER_SUFFIXES = (".cif", ".extxyz", ".xyz")
 _BLOCK = re.compile(r"^data_", re.MULTILINE | re.IGNORECASE)
 
@@ -56,10 +57,16 @@ def read_cif(text: str, name: str) -> Iterator[Place]:
     blocks = [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=bool(starts))]
     with_cell = [block for block in blocks if "_cell_length_a" in block]
     if len(with_cell) <= 1:
-        yield name, CifText(with_cell[0] if with_cell else text)
+        yield name, _cif_text(with_cell[0] if with_cell else text)
         return
     for number, block in enumerate(with_cell):
-        yield f"{name} block {number}", CifText(block)
+        yield f"{name} block {number}", _cif_text(block)
+
+
+def _cif_text(text: str) -> CifText | Missing:
+    if len(text) > MAX_CIF_CHARACTERS:
+        return Missing(f"{len(text)} characters of CIF; at most {MAX_CIF_CHARACTERS} are parsed")
+    return CifText(text)
 
 
 def read_extxyz(text: str, name: str) -> Iterator[Place]:
@@ -147,7 +154,7 @@ def structure_text(text: str | None) -> Crystals | CifText | Missing:
     if text is None or not text.strip():
         return Missing("is empty")
     if not text.lstrip().startswith("{"):
-        return CifText(text)
+        return _cif_text(text)
     try:
         return pymatgen_dict(json.loads(text))
     except (ValueError, RecursionError) as error:
@@ -173,7 +180,8 @@ def read_csv(text: str, name: str) -> Iterator[Place]:
         csv.field_size_limit(limit)
     if not rows:
         return
-    place = rows[0].index(structure_column([column.removeprefix("\ufeff") for column in rows[0]]))
+    header = [column.removeprefix("\ufeff").strip() for column in rows[0]]  # spreadsheets put a mark before the first
+    place = header.index(structure_column(header))
     for number, row in enumerate(row for row in rows[1:] if row):
         found = structure_text(row[place]) if place < len(row) else Missing(f"has {len(row)} fields of {len(rows[0])}")
         yield f"row {number}", found
@@ -185,7 +193,7 @@ def read_parquet(path: Path) -> Sifted | list[Place]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             if set(COLUMNS) - {"index"} <= set(names):
                 return table_to_sifted(file.read())
@@ -224,9 +232,11 @@ def read_eval_gen(path: Path) -> Sifted:
     absent = [key for key in needed if not (isinstance(content, Mapping) and key in content)]
     if absent:
         raise ValueError(f"holds no {', '.join(absent)}: not an eval_gen file")
-    coords, counts, types, lengths, angles = (np.asarray(content[key]) for key in needed)
-    if coords.ndim == 3:
-        coords, counts, types, lengths, angles = coords[0], counts[0], types[0], lengths[0], angles[0]
+    try:
+        arrays = [torch.as_tensor(content[key]).double().numpy(force=True) for key in needed]
+        coords, counts, types, lengths, angles = [a[0] for a in arrays] if arrays[0].ndim == 3 else arrays
+    except (TypeError, RuntimeError, IndexError) as error:
+        raise ValueError(f"not an eval_gen file ({one_line(error)})") from error
     if types.ndim == 2:
         types = types.argmax(axis=1) + 1
     return sift(counts, types, coords, lattices_from_parameters(lengths, angles))
@@ -268,8 +278,8 @@ def read_zip(path: Path) -> Iterator[Place]:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"not a zip file ({error})") from error
+    except Exception as error:  # a damaged archive raises anything
+        raise ValueError(f"not a zip file ({one_line(error)})") from error
     with archive:
         chosen = _chosen([(info.filename, info) for info in archive.infolist() if not info.is_dir()])
         total = sum(info.file_size for _, info in chosen)
@@ -309,7 +319,7 @@ def _parts(name: str) -> tuple[str, ...]:
 def _member(name: str, read: Callable[[], bytes]) -> Iterator[Place]:
     try:
         text = read().decode("utf-8", "replace")
-    except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except Exception as error:  # a damaged or encrypted member raises anything; it becomes the reason
         yield name, Missing(f"cannot be read ({one_line(error)})")
         return
     yield from (read_cif if name.lower().endswith(".cif") else read_extxyz)(text, name)

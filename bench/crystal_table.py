@@ -62,12 +62,12 @@ def crystals_to_table(crystals: Crystals | Sifted, offset: int = 0) -> pa.Table:
 
 
 def parquet_bytes(crystals: Crystals | Sifted) -> bytes:
-    """A Parquet file of `crystals_to_table`. Same crystals, same bytes."""
+    """A Parquet file of `crystals_to_table`, with checksums. Same crystals, same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(crystals_to_table(crystals), sink, compression="zstd")
+    pq.write_table(crystals_to_table(crystals), sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue().to_pybytes())
 
 

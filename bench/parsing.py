@@ -16,7 +16,7 @@ from bench.crystal_table import parquet_bytes, table_to_sifted
 from bench.crystals import Crystals, Sifted
 
 PARSER_VERSION = 1  # raise it whenever the parsed crystals of the same text change
-CHUNK = 256  # texts a worker gets at a time: about half a second of work; below two chunks no worker is started
+CHUNK = 256  # texts a worker gets at a time: about half a second of work; for one or two chunks no worker is started
 
 Progress = Callable[[int, int], None]
 
@@ -47,6 +47,7 @@ def published_crystal(cif: str) -> Crystals:
 def plain_crystal(cif: str) -> Crystals:
     """The one crystal of a CIF text in the cell that it gives, every atom site of the text present.
 
+    pymatgen's reading: atoms in order of electronegativity, coordinates within 1e-4 of a third or a sixth moved there.
     ValueError where pymatgen would merge sites (closer than 1e-4 of the cell) or pass over one that it cannot name:
     it would give a smaller crystal without a word, and a generated crystal with two atoms on one site would be valid.
     """
@@ -94,7 +95,7 @@ def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress
 
     path = cache_dir() / "parsed" / f"{_content_key(cifs)}.parquet"
     try:
-        return table_to_sifted(pq.read_table(path))
+        return table_to_sifted(pq.read_table(path, page_checksum_verification=True))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (pa.ArrowException, ValueError, OSError) as error:

@@ -455,6 +455,53 @@ def test_an_eval_gen_file_without_its_tensors_says_which(tmp_path: Path) -> None
         read_crystals(tmp_path / "x.pt")
 
 
+# Anything at all
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "x.csv.gz", "x.pt"])
+def test_no_damage_gives_anything_but_crystals_reasons_or_one_clear_line(name: str, tmp_path: Path) -> None:
+    crystals = some_crystals([2, 3, 1])
+    path = tmp_path / name
+    if name == "x.pt":
+        torch.save(eval_gen(crystals), path)
+    else:
+        write_crystals(crystals, path)
+    if name == "folder":
+        path = path / "0001.cif"
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for turn in range(40):
+        first, second = sorted(rng.integers(len(whole), size=2))
+        noise = rng.integers(0, 256, rng.integers(1, 20), dtype=np.uint8).tobytes()
+        path.write_bytes(
+            [whole[:first], whole[:first] + whole[second:], whole[:first] + noise + whole[first:]][turn % 3]
+        )
+        try:
+            result = read_crystals(tmp_path / name)
+            said = [str(path), *result.reasons().values()]
+        except ValueError as error:
+            said = [str(error)]
+        assert said[0].startswith(str(tmp_path / name))
+        assert not any("\n" in line for line in said)
+
+
+def test_a_changed_bit_in_parquet_is_noticed(tmp_path: Path) -> None:
+    write_crystals(some_crystals([300]), tmp_path / "x.parquet")
+    content = bytearray((tmp_path / "x.parquet").read_bytes())
+    coordinates = pq.ParquetFile(tmp_path / "x.parquet").metadata.row_group(0).column(3)
+    start = coordinates.dictionary_page_offset or coordinates.data_page_offset
+    content[start + coordinates.total_compressed_size // 2] ^= 1
+    (tmp_path / "x.parquet").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.parquet: "):
+        read_crystals(tmp_path / "x.parquet")
+
+
+def test_a_cif_without_end_is_not_parsed(tmp_path: Path) -> None:
+    write_crystals(some_crystals([2, 2]), tmp_path / "folder")
+    with open(tmp_path / "folder" / "0000.cif", "a") as file:
+        file.writelines(f"  O  O{n}  1  0.1  0.2  0.{n}  1\n" for n in range(50_000))
+    assert "characters of CIF; at most" in read_crystals(tmp_path / "folder").reasons()["0000.cif"]
+
+
 # Nothing at all
 
 
