@@ -11,10 +11,10 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import numpy as np
@@ -37,6 +37,9 @@ from models.generation import sample_crystals
 from models.presets import StageConfig
 from models.presets import preset as find_preset
 from models.weights import save_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ScoreSamples = Callable[[Crystals], dict[str, float]]
 
@@ -132,13 +135,15 @@ class Stage(L.LightningModule):
 
     def train_dataloader(self) -> DataLoader[DenseBatch]:
         """This epoch's batches; the trainer asks anew each epoch."""
-        return DataLoader(
-            EpochBatches(self.train_buckets, self.config, self.seed, self.trainer.current_epoch), batch_size=None
-        )
+        return self._load(EpochBatches(self.train_buckets, self.config, self.seed, self.trainer.current_epoch))
 
     def val_dataloader(self) -> DataLoader[DenseBatch]:
         """The validation split, always in one order."""
-        return DataLoader(EpochBatches(self.val_buckets, self.config, None, 0), batch_size=None)
+        return self._load(EpochBatches(self.val_buckets, self.config, None, 0))
+
+    def _load(self, batches: EpochBatches) -> DataLoader[DenseBatch]:
+        # Without a generator of its own a loader draws from the global one at every epoch.
+        return DataLoader(batches, batch_size=None, generator=torch.Generator())
 
     def training_step(self, batch: DenseBatch, index: int) -> Tensor:
         """One batch; logs its losses by epoch."""
@@ -232,7 +237,7 @@ def fit(module: Stage, out: Path, deadline: float | None, device: str, compile_n
             WeightAveraging(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(stage.ema_decay)),
             checkpoints,
         ],
-        logger=CSVLogger(out, name="log", version=stage.name, flush_logs_every_n_steps=200),
+        logger=CSVLogger(out, name="log", version=f"{stage.name}-{len(call_logs(out, stage.name))}"),
         check_val_every_n_epoch=min(stage.validate_every, stage.epochs),
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
@@ -318,20 +323,34 @@ def train(
     }
     path = out / "weights.safetensors"
     save_weights(path, network.state_dict(), card)
-    plot_losses(out)
+    plot_losses(out, [stage.name for stage in chosen.stages])
     return path
 
 
-def plot_losses(out: Path) -> Path | None:
+def call_logs(out: Path, stage: str) -> list[Path]:
+    """The CSV logs of a stage, one for each call that trained it, in order. Lightning empties a log it finds."""
+    return sorted((out / "log").glob(f"{stage}-*/metrics.csv"), key=lambda path: int(path.parent.name.rsplit("-")[-1]))
+
+
+def read_log(out: Path, stage: str) -> pd.DataFrame:
+    """All logged rows of a stage; epochs that a kill made train twice are kept once, as the later call saw them."""
+    import pandas as pd
+
+    log = pd.DataFrame()
+    for path in call_logs(out, stage):
+        call = pd.read_csv(path)
+        log = call if log.empty else pd.concat([log[log["epoch"] < call["epoch"].min()], call], ignore_index=True)
+    return log
+
+
+def plot_losses(out: Path, stages: Sequence[str]) -> Path | None:
     """Draws the losses in OUT/log as OUT/losses.png, one panel a stage; None where nothing was logged."""
     import matplotlib
-    import pandas as pd
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    logs = {p.parent.name: pd.read_csv(p) for p in sorted((out / "log").glob("*/metrics.csv"), reverse=True)}
-    logs = {name: log for name, log in logs.items() if "train_loss" in log}
+    logs = {name: log for name in stages if "train_loss" in (log := read_log(out, name))}
     if not logs:
         return None
     figure, axes = plt.subplots(1, len(logs), figsize=(5 * len(logs), 3.6), squeeze=False, layout="constrained")

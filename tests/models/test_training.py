@@ -1,0 +1,153 @@
+"""Training: exact resumption, batches, logs, and weights that come back as they were."""
+
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import models.training
+from bench.crystals import Crystals
+from models.baselines.diffcsp.diffusion import DiffCSPConfig
+from models.crysldm.autoencoder import AutoencoderConfig
+from models.crysldm.latent_diffusion import CrysLDMConfig
+from models.cspnet import CSPNetConfig
+from models.dense import pack
+from models.presets import Preset, StageConfig, preset
+from models.training import EpochBatches, read_log, train
+
+NET = CSPNetConfig(hidden_dim=8, num_layers=1, num_frequencies=2, time_dim=4)
+STAGE = StageConfig("diffusion", epochs=4, batch_size=4, precision="32-true", validate_every=2, sample_every=2)
+
+
+def crystals(seed, sizes=(2, 3, 2, 3, 3, 2, 2, 3, 2, 2)):
+    rng = np.random.default_rng(seed)
+    total = sum(sizes)
+    lattices = 4 * np.eye(3) + 0.3 * rng.normal(size=(len(sizes), 3, 3))
+    return Crystals(np.array(sizes), rng.integers(1, 90, total), rng.random((total, 3)), lattices)
+
+
+@pytest.fixture(params=["diffcsp", "crysldm"])
+def tiny(request, monkeypatch):
+    """The name of a model whose preset is tiny and whose data are ten random crystals."""
+    if request.param == "diffcsp":
+        chosen = Preset(DiffCSPConfig(network=NET, num_steps=10), (STAGE,))
+    else:
+        config = CrysLDMConfig(
+            autoencoder=AutoencoderConfig(latent_dim=3, hidden_dim=8, num_layers=1, num_frequencies=2),
+            network=CSPNetConfig(node_dim=3, hidden_dim=8, num_layers=1, num_frequencies=2, time_dim=4),
+            num_steps=10,
+        )
+        vae = StageConfig("vae", epochs=2, batch_size=4, precision="32-true", validate_every=2)
+        chosen = Preset(config, (vae, STAGE))
+    monkeypatch.setattr(models.training, "find_preset", lambda *names: chosen)
+    monkeypatch.setattr(models.training, "load_split", lambda dataset, split: crystals({"train": 0, "val": 1}[split]))
+    monkeypatch.setattr(models.training, "split_hash", lambda dataset, split: f"hash of {split}")
+    card = SimpleNamespace(num_atoms_probabilities=np.array([0, 0, 0.5, 0.5]))
+    monkeypatch.setattr(models.training, "reference_card", lambda dataset: card)
+    return request.param
+
+
+def run(model, out, **options):
+    return train(model=model, dataset="perov5", preset="cpu", out=out, device="cpu", compile_network=False, **options)
+
+
+class StopAfter:
+    """A clock that passes the deadline at a given reading."""
+
+    def __init__(self, readings):
+        self.left = readings
+
+    def __call__(self):
+        self.left -= 1
+        return 0.0 if self.left > 0 else 1e9
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tiny, tmp_path, monkeypatch):
+    whole = load_file(run(tiny, tmp_path / "whole"))
+    logged = read_log(tmp_path / "whole", "diffusion")
+    calls = 0
+    for readings in (4, 4, 4, 4, 10**6):
+        with monkeypatch.context() as patch:
+            patch.setattr(models.training.time, "monotonic", StopAfter(readings))
+            path = run(tiny, tmp_path / "parts", max_time=timedelta(seconds=5), resume=True)
+        calls += 1
+    assert calls > 1
+    parts = load_file(path)
+    assert whole.keys() == parts.keys()
+    for name in whole:
+        assert torch.equal(whole[name], parts[name]), name
+    pd.testing.assert_frame_equal(read_log(tmp_path / "parts", "diffusion"), logged, check_like=True)
+
+
+def test_a_stopped_run_says_so_in_its_card(tiny, tmp_path, monkeypatch):
+    from models.weights import read_weights
+
+    monkeypatch.setattr(models.training.time, "monotonic", StopAfter(4))
+    path = run(tiny, tmp_path / "run", max_time=timedelta(seconds=5))
+    assert read_weights(path)[1]["finished"] is False
+
+
+def test_losses_and_sample_metrics_are_logged_and_drawn(tiny, tmp_path):
+    run(tiny, tmp_path / "run", score=lambda sampled: {"mean_atoms": float(sampled.num_atoms.mean())})
+    log = read_log(tmp_path / "run", "diffusion")
+    assert log["train_loss"].notna().sum() == 4
+    assert log["val_loss"].notna().sum() == 2
+    assert log["sample_mean_atoms"].dropna().between(2, 3).all()
+    assert log["sample_generated"].notna().sum() == 2
+    assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tiny, tmp_path):
+    run(tiny, tmp_path / "run")
+    with pytest.raises(ValueError, match="--resume"):
+        run(tiny, tmp_path / "run")
+
+
+def test_training_leaves_global_random_state_alone(tiny, tmp_path):
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    run(tiny, tmp_path / "run")
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_every_crystal_is_in_one_batch_of_its_size():
+    buckets = pack(crystals(0))
+    for epoch in range(3):
+        epoch_batches = EpochBatches(buckets, STAGE, seed=0, epoch=epoch)
+        taken = {k: [] for k in range(len(buckets))}
+        for k, part in epoch_batches.plan:
+            assert len(part) <= STAGE.batch_size + 1
+            taken[k].extend(part.tolist())
+        assert all(sorted(taken[k]) == list(range(len(bucket))) for k, bucket in enumerate(buckets))
+
+
+def test_batches_of_large_crystals_are_smaller():
+    big = pack(crystals(0, sizes=(20,) * 16))
+    stage = StageConfig("diffusion", epochs=1, batch_size=16, max_pairs=1600)
+    assert max(len(part) for _, part in EpochBatches(big, stage, 0, 0).plan) == 4
+
+
+@pytest.mark.parametrize(("names", "message"), [(("gan", "perov5", "cpu"), "crysldm, diffcsp"),
+                                                (("crysldm", "carbon", "cpu"), "perov5, mp20"),
+                                                (("crysldm", "perov5", "huge"), "cpu, paper")])  # fmt: skip
+def test_unknown_presets_list_the_known_ones(names, message):
+    with pytest.raises(ValueError, match=message):
+        preset(*names)
+
+
+def test_paper_preset_has_the_published_sizes():
+    config = preset("diffcsp", "perov5", "paper").config
+    assert (config.network.hidden_dim, config.network.num_layers, config.network.num_frequencies) == (512, 6, 128)
+    assert (config.num_steps, config.sampler.step_lr, config.loss_weights) == (1000, 1e-6, (1.0, 1.0, 20.0))
+    assert preset("diffcsp", "mp20", "paper").config.sampler.step_lr == 5e-6
+    assert preset("crysldm", "perov5", "paper").config.num_steps == 100
+
+
+def test_both_cpu_presets_share_the_network():
+    latent, features = (preset(model, "perov5", "cpu").config.network for model in ("crysldm", "diffcsp"))
+    assert replace(latent, node_dim=features.node_dim) == features
