@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -280,6 +281,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs a command and exits; errors become one line, with their trace under --debug."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
+    warnings.showwarning = _show_warning
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     try:
         code = app(arguments, prog_name="bench", standalone_mode=False) or 0
@@ -315,6 +317,18 @@ def _explain(error: Exception) -> int:
         text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
     sys.stderr.write(f"error: {' '.join(text.split())}\n")
     return 2
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as one line on stderr, without the place in the code."""
+    sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+NVIDIA_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")
 
 
 def resolve_device(name: str) -> str:
@@ -21,7 +21,7 @@ def resolve_device(name: str) -> str:
         raise ValueError(f"--device {name!r}: known are auto, cpu, cuda")
     if name == "cpu":
         return "cpu"
-    driver = sys.platform != "linux" or NVIDIA_DRIVER.exists() or Path("/dev/dxg").exists()
+    driver = sys.platform != "linux" or any(Path(file).exists() for file in NVIDIA_FILES)
     if driver and find_spec("torch") is not None:
         import torch
 

@@ -59,7 +59,12 @@ class SampleBatch:
 
 @runtime_checkable
 class Generator(Protocol):
-    """A model that makes crystals. A batch is a function of (seed, num_crystals, weights, preset, threads, device)."""
+    """A model that makes crystals. A batch is a function of (seed, num_crystals, weights, preset, threads, device).
+
+    It may also have `batch_size`, crystals in a batch, a number or a function of the device, and `card`, plain JSON
+    that says what the crystals depend on (checksum of the weights, settings): it goes into the manifest, and a run
+    does not go on with another one. Seeds are below 2**32.
+    """
 
     name: str
 
@@ -90,7 +95,10 @@ class Task(Protocol):
         """One row per crystal in order, all columns of `schema` but index."""
 
     def finish(self, table: pa.Table) -> pa.Table:
-        """The whole table with what needs all rows at once (duplicates, say); most tasks return it unchanged."""
+        """The whole table with what needs all rows at once (duplicates, say); most tasks return it unchanged.
+
+        A task may do without this method; its rows are then never in memory all at once.
+        """
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Metrics over all requested crystals, each with a 95 % interval.

@@ -10,7 +10,7 @@ from typing import TextIO
 
 PLAIN_INTERVAL_S = 15.0  # between two lines of one stage where stderr is a file
 
-Advance = Callable[[float], None]
+Advance = Callable[[float, float], None]  # work done, in the stage's unit, and crystals in it
 
 
 def say(line: str) -> None:
@@ -47,42 +47,43 @@ def _bar(label: str, total: float, unit: str, done: float) -> Iterator[Advance]:
     # Twice a second: drawing must not take time from the sampling that is measured meanwhile.
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as bar:
         task = bar.add_task(label, total=total, completed=int(done), rate="")
-        started, here = time.monotonic(), 0.0
+        started, crystals_done = time.monotonic(), 0.0
 
-        def advance(amount: float) -> None:
-            nonlocal here
-            here += amount
-            bar.update(task, advance=amount, rate=_rate(here, time.monotonic() - started, unit))
+        def advance(amount: float, crystals: float) -> None:
+            nonlocal crystals_done
+            crystals_done += crystals
+            bar.update(task, advance=amount, rate=_rate(crystals_done, time.monotonic() - started))
 
         yield advance
 
 
 def _lines(label: str, total: float, unit: str, done: float, stream: TextIO) -> Iterator[Advance]:
     started = shown = time.monotonic()
-    here = 0.0
+    here = crystals_done = 0.0
 
-    def advance(amount: float) -> None:
-        nonlocal here, shown
-        here += amount
+    def advance(amount: float, crystals: float) -> None:
+        nonlocal here, crystals_done, shown
+        here, crystals_done = here + amount, crystals_done + crystals
         now = time.monotonic()
         if now - shown >= PLAIN_INTERVAL_S and done + here < total:
             shown = now
             left = (total - done - here) * (now - started) / here if here else 0.0
-            rate = _rate(here, now - started, unit)
+            rate = _rate(crystals_done, now - started)
             stream.write(f"{label}: {done + here:,.0f}/{total:,.0f} {unit}, {rate}, {format_seconds(left)} left\n")
             stream.flush()
 
     yield advance
     elapsed = time.monotonic() - started
-    stream.write(f"{label}: {done + here:,.0f} {unit} in {format_seconds(elapsed)}, {_rate(here, elapsed, unit)}\n")
+    rate = _rate(crystals_done, elapsed)
+    stream.write(f"{label}: {crystals_done:,.0f} crystals in {format_seconds(elapsed)}{', ' if rate else ''}{rate}\n")
     stream.flush()
 
 
-def _rate(amount: float, seconds: float, unit: str) -> str:
-    if amount <= 0 or seconds <= 0 or unit != "crystals":
+def _rate(crystals: float, seconds: float) -> str:
+    if crystals <= 0 or seconds <= 0:
         return ""
-    per_second = amount / seconds
-    return f"{per_second:,.1f}/s" if per_second >= 1 else f"{1 / per_second:.1f} s each"
+    per_second = crystals / seconds
+    return f"{per_second:,.1f} crystals/s" if per_second >= 1 else f"{1 / per_second:.1f} s a crystal"
 
 
 def format_seconds(seconds: float) -> str:

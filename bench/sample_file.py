@@ -46,7 +46,7 @@ def sample_file(
         while size := planner.next_size(done, 0.0):
             parts.append(source.draw(0, len(parts), done, size).sifted)
             done += size
-            advance(size)
+            advance(size, size)
     sifted = Sifted.concatenate(parts)
     write_crystals(sifted.crystals, out)
     lost = {kind_of(reason) for reason in sifted.reasons.values()}

@@ -117,7 +117,7 @@ def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: Scoring
         stopwatch = Stopwatch(folder.path, task.name)
         with progress(f"{model}: {task.name}", total, "crystals", done) as advance:
             for num_rows in pool.score(task, open_chunks):
-                advance(num_rows)
+                advance(num_rows, num_rows)
                 stopwatch.lap()
         merge(task, files, table)
         stopwatch.lap(last=True)

@@ -64,6 +64,12 @@ class Tiny(Fake):
         return SampleBatch(crystals, None, np.zeros(num_crystals))
 
 
+class Wide(Tiny):
+    """Batches that fill a shard each."""
+
+    batch_size = 2500
+
+
 class NotFinite(Fake):
     """A network that gives NaN for every third crystal."""
 
