@@ -94,7 +94,7 @@ def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: in
             )
             planner.measured(size, clocked)
             done, now_s = done + size, end_s or 0.0
-            if how.announce_paper_cost and repeat == number == 0:
+            if how.announce_paper_cost and source.timed and repeat == number == 0:
                 estimate = format_seconds(clocked / size * PAPER_NUM_SAMPLES)
                 say(f"{how.name}: the paper's --num-samples {PAPER_NUM_SAMPLES} would take about {estimate} (estimate)")
             advance(size if by_number else clocked, size)

@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.crystals import Sifted
 from bench.interfaces import Task
-from bench.progress import progress
+from bench.progress import progress, say
 from bench.shards import SampleFolder, read_shard, write_table
 from bench.store import read_state, write_state
 
@@ -105,13 +105,13 @@ def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: Scoring
     """Writes <task>.parquet of every task that has none yet, and counts the seconds in the folder's state."""
     for task in tasks:
         table = folder.path / f"{task.name}.parquet"
-        if table.is_file():
+        if holds_rows(table, folder.counted):
             continue
         parts = folder.path / "parts" / task.name
         parts.mkdir(parents=True, exist_ok=True)
         todo = list(chunks(folder))
         files = [parts / f"{chunk.first_row:09d}.parquet" for chunk in todo]
-        open_chunks = [(c, f) for c, f in zip(todo, files, strict=True) if not f.is_file()]
+        open_chunks = [(c, f) for c, f in zip(todo, files, strict=True) if not holds_rows(f, c.num_rows)]
         total = sum(chunk.num_rows for chunk in todo)
         done = total - sum(chunk.num_rows for chunk, _ in open_chunks)
         stopwatch = Stopwatch(folder.path, task.name)
@@ -124,6 +124,20 @@ def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: Scoring
         shutil.rmtree(parts)
     if (folder.path / "parts").is_dir():
         shutil.rmtree(folder.path / "parts")
+
+
+def holds_rows(path: Path, num_rows: int) -> bool:
+    """Whether a Parquet file is there, whole, and has that many rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return bool(pq.read_metadata(path).num_rows == num_rows)
+    except FileNotFoundError:
+        return False
+    except (pa.ArrowException, OSError):
+        say(f"{path}: damaged; scored again")
+        return False
 
 
 class Stopwatch:

@@ -366,6 +366,16 @@ def test_a_damaged_shard_is_sampled_again(tmp_path: Path, capsys: pytest.Capture
     assert kept(tmp_path / "r") == before
 
 
+def test_a_damaged_table_is_scored_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(plan(), tmp_path / "r")
+    before = kept(tmp_path / "r")
+    table = tmp_path / "r" / "fake" / "validity.parquet"
+    table.write_bytes(table.read_bytes()[:-100])
+    resume(tmp_path / "r")
+    assert "validity.parquet: damaged; scored again" in capsys.readouterr().err
+    assert kept(tmp_path / "r") == before
+
+
 def test_a_file_that_changed_is_refused_on_resume(tmp_path: Path) -> None:
     write_crystals(fake_generators.random_crystals(7, 0), tmp_path / "mine.zip")
     run(plan(f"mine={tmp_path / 'mine.zip'}"), tmp_path / "r")
