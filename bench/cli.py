@@ -298,25 +298,21 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _explain(error: Exception) -> int:
     """One line about an error on stderr; the exit code."""
-    from bench.runner import Interrupted
-
     if isinstance(error, BrokenPipeError):  # `bench report | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if isinstance(error, Interrupted):
-        sys.stderr.write(f"{error}\n")
-        return 130
+    code = int(getattr(error, "exit_code", 2))
     usage = getattr(error, "format_message", None)  # of the parser: unknown option, missing argument
     if usage is not None:
         text = f"{usage()} (--help shows the options)"
     elif isinstance(error, OSError):
         text = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-    elif isinstance(error, ValueError):
+    elif isinstance(error, ValueError) or code == 130:
         text = str(error)
     else:
         text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-    sys.stderr.write(f"error: {' '.join(text.split())}\n")
-    return 2
+    sys.stderr.write(f"{'' if code == 130 else 'error: '}{' '.join(text.split())}\n")
+    return code
 
 
 def _show_warning(

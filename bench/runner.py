@@ -64,6 +64,8 @@ class Outcome:
 class Interrupted(Exception):
     """Ctrl-C during a run; the message says how to go on."""
 
+    exit_code = 130
+
 
 def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -> Outcome:
     """Samples, scores and reports as planned, in the folder `out` or runs/<time>-<models>.

@@ -100,3 +100,5 @@ def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: in
             advance(size if by_number else clocked, size)
             if not counted:
                 break
+    if not folder.counted:
+        say(f"{how.name}: no batch ended within {budget}, so nothing counts")

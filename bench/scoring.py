@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.crystals import Sifted
+from bench.device import set_threads
 from bench.interfaces import Task
 from bench.progress import progress, say
 from bench.shards import SampleFolder, read_shard, write_table
@@ -236,6 +237,7 @@ def scoring_pool(tasks: Sequence[Task], workers: int) -> Iterator[ScoringPool]:
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     others = set(multiprocessing.active_children())
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    set_threads(1)  # this process scores too, and must get what a worker would
     pool = ScoringPool(tasks, workers)
     try:
         yield pool

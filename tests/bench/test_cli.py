@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fake_generators import random_crystals
 
 from bench import cli
 from bench.crystal_io import read_crystals, write_crystals
+from bench.crystals import Crystals
 
 HERE = Path(__file__).parent
 RUN = ["run", "--models", "fake_generators:Fake", "--dataset", "perov5", "--num-samples", "12", "--workers", "1"]
@@ -177,6 +179,33 @@ def test_samples_in_a_file_are_those_of_a_run_with_the_same_seed(
     assert "exists" in error_line(capsys)
     assert bench(*command, tmp_path / "x.docx") == 2
     assert "unknown ending" in error_line(capsys)
+
+
+def test_training_gets_its_options_and_a_score_of_real_metrics(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import fake_generators
+
+    from bench import registry
+
+    plugins = {**registry.PLUGINS, "trainer": {"train": "fake_generators:train"}}
+    monkeypatch.setattr(registry, "PLUGINS", plugins)
+    options = ["--model", "crysldm", "--dataset", "perov-5", "--max-time", "01:30:00", "--resume", "--seed", "3"]
+    assert bench("train", *options) == 0
+    assert capsys.readouterr().out == "weights: weights.safetensors\n"
+    got = fake_generators.trained
+    assert (got["model"], got["dataset"], got["preset"], got["seed"], got["resume"]) == (
+        "crysldm",
+        "perov5",
+        "cpu",
+        3,
+        True,
+    )
+    assert got["max_time"] == timedelta(minutes=90)
+    metrics = got["score"](random_crystals(20, 0))  # type: ignore[operator]
+    assert metrics["valid_structure"] == 1.0
+    assert metrics["emd_density"] > 0
+    assert got["score"](Crystals.empty()) == {}  # type: ignore[operator]
 
 
 def test_models_lists_names_and_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,6 +209,19 @@ def test_a_batch_that_ends_after_the_deadline_is_kept_but_not_counted(
     assert kept(tmp_path / "r") == before
 
 
+def test_a_model_too_slow_for_the_budget_has_no_figures_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fake_generators, "Fake", StubbornlySlow)
+    run(plan(budget=Budget(seconds=0.5)), tmp_path / "r", MonotonicClock(lambda: StubbornlySlow.now))
+    entry = model_summary(tmp_path / "r", "fake")
+    assert entry["requested"] == 0
+    assert entry["metrics"]["seconds_per_crystal"]["value"] is None
+    assert entry["metrics"]["overshoot_seconds"]["value"] == pytest.approx(0.3)
+    assert "no batch ended within 0.5 device seconds" in capsys.readouterr().err
+    resume(tmp_path / "r")
+
+
 def test_repeats_have_other_seeds_and_intervals_that_know_their_spread(tmp_path: Path) -> None:
     run(plan(repeats=3), tmp_path / "r")
     run(plan(), tmp_path / "one")
