@@ -1,0 +1,132 @@
+"""Generators of trained models: repeatable, honest about cost and failures, clear about wrong weights."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from bench.interfaces import Generator
+from models.baselines.diffcsp.generator import diffcsp
+from models.crysldm.autoencoder import AutoencoderConfig
+from models.crysldm.generator import crysldm
+from models.crysldm.latent_diffusion import CrysLDMConfig
+from models.crysldm.sampler import SamplerSettings
+from models.cspnet import CSPNetConfig
+from models.presets import preset
+from models.training import build
+from models.weights import save_weights
+
+CONFIGS = {
+    "crysldm": CrysLDMConfig(
+        autoencoder=AutoencoderConfig(latent_dim=3, hidden_dim=8, num_layers=1, num_frequencies=2),
+        network=CSPNetConfig(node_dim=3, hidden_dim=8, num_layers=1, num_frequencies=2, time_dim=4),
+        num_steps=10,
+        sampler=SamplerSettings(clamp=(3.5, 4.0)),
+    ),
+    "diffcsp": dataclasses.replace(
+        preset("diffcsp", "mp20", "cpu").config,
+        network=CSPNetConfig(hidden_dim=8, num_layers=1, num_frequencies=2, time_dim=4),
+        num_steps=12,
+    ),
+}
+FACTORIES = {"crysldm": crysldm, "diffcsp": diffcsp}
+
+
+@pytest.fixture(params=["crysldm", "diffcsp"])
+def weights(request, tmp_path):
+    """(model, weights file) of a tiny untrained network."""
+    config = CONFIGS[request.param]
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, build(config, 0).state_dict(), {"config": dataclasses.asdict(config)})
+    return request.param, path
+
+
+def make(weights, **options):
+    name, path = weights
+    generator = FACTORIES[name](dataset="mp20", weights=path, **options)
+    generator.load("cpu")
+    return generator
+
+
+def test_it_is_a_generator_whose_batches_repeat(weights):
+    generator = make(weights)
+    assert isinstance(generator, Generator)
+    first, again, other = (generator.sample(num_crystals=12, seed=s) for s in (3, 3, 4))
+    assert first.requested == 12
+    assert first.crystals == again.crystals
+    assert first.crystals != other.crystals
+
+
+def test_sampling_leaves_global_random_state_alone(weights):
+    generator = make(weights)
+    before, numpy_before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    generator.sample(num_crystals=3, seed=0)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert np.array_equal(numpy_before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_evaluations_are_two_a_step(weights):
+    batch = make(weights).sample(num_crystals=6, seed=0)
+    assert batch.steps == CONFIGS[weights[0]].num_steps
+    assert (batch.network_evaluations == 2 * batch.steps).all()
+    strided = make(weights, steps=4).sample(num_crystals=6, seed=0)
+    assert strided.steps == 4
+    assert (strided.network_evaluations == 8).all()
+
+
+@pytest.mark.parametrize("steps", [0, 13])
+def test_steps_beyond_the_schedule_are_refused(weights, steps):
+    with pytest.raises(ValueError, match="steps must be 1 to"):
+        make(weights, steps=steps)
+
+
+def test_sizes_follow_the_training_split(weights):
+    from bench.datasets import reference_card
+
+    batch = make(weights).sample(num_crystals=300, seed=0)
+    allowed = np.flatnonzero(reference_card("mp20").num_atoms_probabilities)
+    # what failed has a reason and no size; an untrained network may fail often
+    assert np.isin(batch.crystals.num_atoms, allowed).all()
+    assert len(batch.crystals) + len(batch.reasons) == 300
+
+
+def test_nan_from_a_network_is_a_reason_for_each_crystal(weights):
+    generator = make(weights)
+    with torch.no_grad():
+        generator._model.network.lattice_out.weight.fill_(float("nan"))
+    batch = generator.sample(num_crystals=5, seed=0)
+    assert len(batch.crystals) == 0
+    assert all("not finite" in reason for reason in batch.reasons.values())
+    assert len(batch.network_evaluations) == 5
+
+
+def test_corrupt_weights_are_one_clear_line(weights):
+    path = weights[1]
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="corrupt weights") as caught:
+        make(weights)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_card_is_named(weights):
+    weights[1].with_suffix(".json").unlink()
+    with pytest.raises(ValueError, match=r"weights\.json is missing"):
+        make(weights)
+
+
+def test_weights_of_another_size_are_named(weights):
+    path = weights[1]
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["config"]["network"]["hidden_dim"] = 16
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="do not fit"):
+        make(weights)
+
+
+def test_a_model_without_weights_says_how_to_train_them():
+    with pytest.raises(ValueError, match=r"bench train --model crysldm --dataset perov5 --preset paper"):
+        crysldm(dataset="perov5", preset="paper")
