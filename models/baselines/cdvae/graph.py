@@ -96,9 +96,10 @@ def neighbour_images(
     shifts = _cell_shifts(lattices)  # (B, 27, 3)
     places = (centres[:, :, None] + shifts[:, None]).view(batch, width * _NUM_CELLS, 3)
     # Coordinate by coordinate and in this order, as published: images at equal distances are told apart by rounding.
-    squared = (centres[:, :, None, 0] - places[:, None, :, 0]).square_()  # (B, W, 27 W)
+    still, moved = centres.detach(), places.detach()
+    squared = (still[:, :, None, 0] - moved[:, None, :, 0]).square_()  # (B, W, 27 W)
     for k in (1, 2):
-        squared += (centres[:, :, None, k] - places[:, None, :, k]).square_()
+        squared += (still[:, :, None, k] - moved[:, None, :, k]).square_()
     within = (squared <= cutoff * cutoff) & (squared > _SAME_PLACE_A2)
     if layout.missing is not None:
         within &= ~layout.missing[:, :, None]

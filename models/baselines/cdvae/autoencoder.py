@@ -1,0 +1,190 @@
+"""CDVAE: encoder, decoder and the latent's own predictions of number of atoms, cell and composition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.baselines.cdvae.cells import lattices_from_parameters
+from models.baselines.cdvae.encoder import DimeNetPlusPlus, EncoderConfig
+from models.baselines.cdvae.gemnet import GemNetConfig, GemNetT
+from models.baselines.cdvae.graph import Layout
+from models.baselines.cdvae.langevin import LangevinSettings, annealed_langevin, steps_of_levels
+from models.diffusion import Noise
+
+
+@dataclass(frozen=True)
+class CDVAEConfig:
+    """Everything a CDVAE is made from but its weights.
+
+    hidden_dim, num_head_layers: of the predictions from the latent. sigma_range, type_sigma_range: first and last of
+    `num_levels` noise levels, in Angstrom and as weight of the predicted composition. loss_weights: of number of atoms,
+    coordinates, types, lattice and composition. kl_weight: beta. scale_lengths: lengths are predicted in units of
+    N^(1/3) Angstrom.
+    """
+
+    latent_dim: int = 256
+    hidden_dim: int = 256
+    num_head_layers: int = 1
+    max_atoms: int = 20
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: GemNetConfig = field(default_factory=GemNetConfig)
+    num_levels: int = 50
+    sigma_range: tuple[float, float] = (10.0, 0.01)
+    type_sigma_range: tuple[float, float] = (5.0, 0.01)
+    loss_weights: tuple[float, float, float, float, float] = (1.0, 10.0, 1.0, 10.0, 1.0)
+    kl_weight: float = 0.01
+    scale_lengths: bool = True
+    sampler: LangevinSettings = field(default_factory=LangevinSettings)
+
+    @property
+    def num_steps(self) -> int:
+        """Langevin steps of a whole trajectory; each is one evaluation of the decoder."""
+        return self.num_levels * self.sampler.steps_per_level
+
+
+class Statistics(NamedTuple):
+    """What a latent says of its crystal.
+
+    num_atoms_logits: (B, max_atoms + 1). scaled_lattice: (B, 6) standardised. composition_logits: (B, num_types).
+    """
+
+    num_atoms_logits: Tensor
+    scaled_lattice: Tensor
+    composition_logits: Tensor
+
+
+class RaggedCrystals(NamedTuple):
+    """num_atoms: (B,). atomic_numbers: (A,). frac_coords: (A, 3). lattices: (B, 3, 3)."""
+
+    num_atoms: Tensor
+    atomic_numbers: Tensor
+    frac_coords: Tensor
+    lattices: Tensor
+
+
+class CDVAE(nn.Module):
+    """The whole model. Xie et al. 2022 (CDVAE, ICLR)."""
+
+    def __init__(self, config: CDVAEConfig) -> None:
+        super().__init__()
+        if config.decoder.latent_dim != config.latent_dim:
+            raise ValueError(f"latent of {config.latent_dim}, but a decoder for {config.decoder.latent_dim}")
+        self.config = config
+        latent = config.latent_dim
+        self.encoder = DimeNetPlusPlus(config.encoder, latent)
+        self.decoder = GemNetT(config.decoder)
+        self.mean, self.log_variance = nn.Linear(latent, latent), nn.Linear(latent, latent)
+        self.num_atoms_head = self._head(config.max_atoms + 1)
+        self.lattice_head = self._head(6)
+        self.composition_head = self._head(config.decoder.num_types)
+        self.register_buffer("sigmas", _geometric(config.sigma_range, config.num_levels))
+        self.register_buffer("type_sigmas", _geometric(config.type_sigma_range, config.num_levels))
+        # Of lengths (a third root of N apart) and angles in the training data.
+        self.register_buffer("lattice_mean", torch.zeros(6))
+        self.register_buffer("lattice_std", torch.ones(6))
+
+    def _head(self, width: int) -> nn.Sequential:
+        config, layers = self.config, []
+        widths = [config.latent_dim] + [config.hidden_dim] * config.num_head_layers
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(widths[-1], width))
+
+    def encode(
+        self, atomic_numbers: Tensor, frac_coords: Tensor, lattices: Tensor, num_atoms: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (B, latent_dim) of the latents of ragged crystals."""
+        hidden = self.encoder(atomic_numbers, frac_coords, lattices, num_atoms)
+        return self.mean(hidden), self.log_variance(hidden)
+
+    def statistics(self, z: Tensor) -> Statistics:
+        """The latents' predictions, z: (B, latent_dim)."""
+        return Statistics(self.num_atoms_head(z), self.lattice_head(z), self.composition_head(z))
+
+    def cell_parameters(self, scaled: Tensor, num_atoms: Tensor) -> tuple[Tensor, Tensor]:
+        """Lengths (B, 3) in Angstrom and angles (B, 3) in degrees of standardised ones (B, 6)."""
+        values = scaled * self.lattice_std + self.lattice_mean
+        lengths, angles = values[:, :3], values[:, 3:]
+        return (lengths * num_atoms[:, None] ** (1 / 3) if self.config.scale_lengths else lengths), angles
+
+    def decode(
+        self,
+        z: Tensor,
+        noise: Noise,
+        steps: int | None = None,
+        num_atoms: Tensor | None = None,
+        atomic_numbers: Tensor | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> RaggedCrystals:
+        """Crystals of latents (B, latent_dim), by `steps` Langevin steps, all `num_steps` of them when None.
+
+        num_atoms: (B,), the latents' own predictions when None; where they say "no atoms" the crystal has none.
+        atomic_numbers: (A,) first types, drawn from the predicted composition when None.
+        """
+        with torch.no_grad():
+            predicted = self.statistics(z)
+            if num_atoms is None:
+                num_atoms = predicted.num_atoms_logits.argmax(dim=1)
+            lattices = lattices_from_parameters(*self.cell_parameters(predicted.scaled_lattice, num_atoms))
+            some = num_atoms > 0
+            if not some.any():
+                nothing = num_atoms.new_zeros(0)
+                return RaggedCrystals(num_atoms, nothing, lattices.new_zeros(0, 3), lattices)
+            layout = Layout.of(num_atoms[some])
+            if atomic_numbers is None:
+                composition = predicted.composition_logits[some].softmax(dim=1)
+                atomic_numbers = draw_types(composition, layout.num_atoms, noise)
+            total = self.config.num_steps if steps is None else steps
+            levels = steps_of_levels(self.config.num_levels, total)
+            frac_coords, atomic_numbers = annealed_langevin(
+                self.decoder,
+                z[some],
+                atomic_numbers,
+                lattices[some],
+                layout,
+                self.sigmas,
+                levels,
+                self.config.sampler,
+                noise,
+                on_step,
+            )
+        return RaggedCrystals(num_atoms, atomic_numbers, frac_coords, lattices)
+
+    def sample(
+        self, batch: int, noise: Noise, steps: int | None = None, on_step: Callable[[int], None] | None = None
+    ) -> RaggedCrystals:
+        """(B) crystals of latents from the prior."""
+        return self.decode(noise.normal("latent", (batch, self.config.latent_dim)), noise, steps, on_step=on_step)
+
+
+def draw_types(composition: Tensor, num_atoms: Tensor, noise: Noise) -> Tensor:
+    """(A,) atomic numbers that follow the compositions (B, num_types) as exactly as whole atoms can.
+
+    Each element gets its rounded share; atoms that are then missing are drawn from what the rounding left, in random
+    order, and atoms too many are cut (Xie et al. 2022, section 4.2, as published).
+    """
+    drawn = []
+    for shares, count in zip(composition, num_atoms.tolist(), strict=True):
+        whole = (shares * count).round()
+        types = torch.arange(len(shares), device=shares.device).repeat_interleave(whole.long())
+        missing = count - len(types)
+        if missing > 0:
+            left = (shares - whole / count).clamp_min(0.0).cumsum(0)
+            places = noise.uniform("type", (missing,)).to(left) * left[-1]
+            more = torch.searchsorted(left, places, right=True).clamp_max(len(shares) - 1)
+            types = torch.cat([types, more])
+        order = noise.uniform("order", (len(types),)).argsort()
+        drawn.append(types[order][:count])
+    return torch.cat(drawn) + 1
+
+
+def _geometric(ends: tuple[float, float], count: int) -> Tensor:
+    """(count,) from the first to the last in geometric progression, float32 as published."""
+    first, last = (torch.tensor(end, dtype=torch.float64).log() for end in ends)
+    return torch.linspace(float(first), float(last), count, dtype=torch.float64).exp().float()
