@@ -11,6 +11,8 @@ import numpy as np
 
 from bench.datasets import canonical_name, reference_card
 from bench.interfaces import SampleBatch
+from models.baselines.diffcsp.sampler import STRIDED_CLAMP
+from models.crysldm.sampler import SamplerSettings as LatentSampler
 from models.cspnet import CSPNet, EvaluationCounter
 from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import Noise, SeededNoise
@@ -56,9 +58,6 @@ class DiffusionGenerator:
     strided evenly over 1..T. weights: a file, or None for the shipped weights of (name, dataset, preset).
     """
 
-    # Crystals a batch on a CPU: enough to keep the matrix products busy, few enough for a fine-grained budget.
-    batch_size = 50
-
     def __init__(
         self,
         name: str,
@@ -76,6 +75,11 @@ class DiffusionGenerator:
         self._requested_steps = steps
         self._model: Any = None
         self._device = "cpu"
+
+    @staticmethod
+    def batch_size(device: str) -> int:
+        """Crystals a batch: enough to keep the processor busy, few enough for a fine-grained budget."""
+        return 50 if device == "cpu" else 500
 
     @property
     def card(self) -> dict[str, Any]:
@@ -106,7 +110,7 @@ class DiffusionGenerator:
 
 
 def strided_config(config: Any) -> Any:
-    """The configuration for fewer steps than T: latents (where there are any) step by DDIM."""
-    if hasattr(config.sampler, "latent_step"):
+    """The configuration for fewer steps than T: CrysLDM's latents step by DDIM, DiffCSP's clean values are bounded."""
+    if isinstance(config.sampler, LatentSampler):
         return replace(config, sampler=replace(config.sampler, latent_step="ddim"))
-    return config
+    return replace(config, sampler=replace(config.sampler, clamp=config.sampler.clamp or STRIDED_CLAMP))

@@ -114,9 +114,7 @@ class DimeNetPlusPlus(nn.Module):
 class _OutputBlock(OutputPPBlock):
     """The block with the bias in its upward projection that torch-geometric had when CDVAE was published."""
 
-    def __init__(
-        self, num_radial: int, hidden: int, out_emb: int, out: int, num_layers: int, act: object
-    ) -> None:
+    def __init__(self, num_radial: int, hidden: int, out_emb: int, out: int, num_layers: int, act: object) -> None:
         super().__init__(num_radial, hidden, out_emb, out, num_layers, act)
         self.lin_up = nn.Linear(hidden, out_emb)
         self.reset_parameters()

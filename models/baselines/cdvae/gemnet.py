@@ -132,9 +132,7 @@ class GemNetT(nn.Module):
             Interaction(config, *(_at(values, k) for values in (scales.rbf, scales.triplets, scales.atoms)))
             for k in range(config.num_blocks)
         )
-        self.outputs = nn.ModuleList(
-            ForceOutput(config, _at(scales.outputs, k)) for k in range(config.num_blocks + 1)
-        )
+        self.outputs = nn.ModuleList(ForceOutput(config, _at(scales.outputs, k)) for k in range(config.num_blocks + 1))
         self.type_logits = nn.Linear(hidden, config.num_types)
 
     def forward(
@@ -200,9 +198,7 @@ class Interaction(nn.Module):
         self.edge_embedding = EdgeEmbedding(hidden, hidden)
         self.edge_layers = nn.ModuleList(Residual(hidden) for _ in range(config.num_concat))
 
-    def forward(
-        self, h: Tensor, m: Tensor, radial: RadialFeatures, graph: CrystalGraph
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, m: Tensor, radial: RadialFeatures, graph: CrystalGraph) -> tuple[Tensor, Tensor]:
         """Atoms (A, hidden) and edges (2 H, hidden) after the block."""
         x = (_scaled_silu(self.skip(m)) + self.triplets(m, radial, graph)).mul_(_HALF)
         m = (m + _through(self.before_skip, x)).mul_(_HALF)
@@ -213,7 +209,9 @@ class Interaction(nn.Module):
         update = _through(self.atom_layers, _scaled_silu(self.atom_in(gathered)))
         h = (h + update).mul_(_HALF)
 
-        new = _through(self.edge_layers, self.edge_embedding(h, self.edge_embedding.edge(m).unflatten(0, (2, -1)), graph))
+        new = _through(
+            self.edge_layers, self.edge_embedding(h, self.edge_embedding.edge(m).unflatten(0, (2, -1)), graph)
+        )
         return h, (m + new).mul_(_HALF)
 
 

@@ -71,9 +71,7 @@ class Layout:
         earlier_atom = order < order[:, None]  # (target, source)
         same_atom = order == order[:, None]
         forward = earlier_atom[:, :, None] | (same_atom[:, :, None] & (cell < _HOME))
-        return cls(
-            num_atoms, width, crystal, place, atom, missing if bool(missing.any()) else None, forward.flatten(1)
-        )
+        return cls(num_atoms, width, crystal, place, atom, missing if bool(missing.any()) else None, forward.flatten(1))
 
 
 class Images(NamedTuple):

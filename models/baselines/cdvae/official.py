@@ -79,9 +79,7 @@ def rename_decoder(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = key
         for pattern, replacement in _DECODER_NAMES:
             name = pattern.sub(replacement, name)
-        name = _COUNTED_FROM_ONE.sub(
-            lambda found: f".{found[1].replace('force_', '')}.{int(found[2]) - 1}.", name
-        )
+        name = _COUNTED_FROM_ONE.sub(lambda found: f".{found[1].replace('force_', '')}.{int(found[2]) - 1}.", name)
         if name.endswith("edge_embedding.weight"):
             hidden = len(value)
             parts = value.split([hidden, hidden, value.shape[1] - 2 * hidden], dim=1)
@@ -94,9 +92,7 @@ def rename_decoder(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def decoder_from_official(
-    state_dict: Mapping[str, Tensor], radius: float = 7.0, max_neighbors: int = 20
-) -> GemNetT:
+def decoder_from_official(state_dict: Mapping[str, Tensor], radius: float = 7.0, max_neighbors: int = 20) -> GemNetT:
     """A GemNet-T with published weights and activation scales, every size read from their shapes.
 
     The cutoff (A) and the number of neighbours have no shape. ValueError says what is missing or unknown.
@@ -193,18 +189,14 @@ def cdvae_from_official(
         num_levels=len(sigmas),
         sigma_range=(float(sigmas[0]), float(sigmas[-1])),
         type_sigma_range=(float(type_sigmas[0]), float(type_sigmas[-1])),
-        loss_weights=tuple(
-            float(settings.get(k, v)) for k, v in zip(costs, published.loss_weights, strict=True)
-        ),
+        loss_weights=tuple(float(settings.get(k, v)) for k, v in zip(costs, published.loss_weights, strict=True)),
         kl_weight=float(settings.get("beta", published.kl_weight)),
         scale_lengths=data.get("lattice_scale_method", "scale_length") == "scale_length",
     )
     model = CDVAE(config).to(state_dict["fc_mu.weight"].dtype)
     model.encoder, model.decoder = encoder, decoder
     own = {
-        f"{ours}.{key}": value
-        for theirs, ours in _HEADS.items()
-        for key, value in _under(state_dict, theirs).items()
+        f"{ours}.{key}": value for theirs, ours in _HEADS.items() for key, value in _under(state_dict, theirs).items()
     }
     means, stds = lattice_scaler
     own |= {"sigmas": sigmas, "type_sigmas": type_sigmas, "lattice_mean": means, "lattice_std": stds}
