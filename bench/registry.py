@@ -28,6 +28,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
     {
         "generator": {
             "crysldm": "models.crysldm.generator:crysldm",
+            "crysldm-as-written": "models.crysldm.generator:crysldm_as_written",
             "diffcsp": "models.baselines.diffcsp.generator:diffcsp",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",

@@ -55,7 +55,8 @@ class DiffusionGenerator:
     """A trained model as a `bench.interfaces.Generator`.
 
     build: configuration in the weights' card -> module. steps: of the sampler, the model's T when None; fewer are
-    strided evenly over 1..T. weights: a file, or None for the shipped weights of (name, dataset, preset).
+    strided evenly over 1..T. weights: a file, or None for the shipped weights of (name, dataset, preset). sampler:
+    settings instead of the card's, whose name `variant` adds to the model's.
     """
 
     def __init__(
@@ -66,12 +67,15 @@ class DiffusionGenerator:
         preset: str = "cpu",
         steps: int | None = None,
         weights: Path | None = None,
+        sampler: Any = None,
+        variant: str = "",
     ) -> None:
-        self.name = name
+        self.name = name + variant
         self.dataset = canonical_name(dataset)
         self.preset = preset
         self.weights = weights or find_weights(name, self.dataset, preset)
         self._build = build
+        self._sampler = sampler
         self._requested_steps = steps
         self._model: Any = None
         self._device = "cpu"
@@ -96,6 +100,8 @@ class DiffusionGenerator:
         steps = total if self._requested_steps is None else self._requested_steps
         if not 1 <= steps <= total:
             raise ValueError(f"{self.name}@{steps}: steps must be 1 to {total}")
+        if self._sampler is not None:
+            model.config = replace(model.config, sampler=self._sampler)
         if self._requested_steps not in (None, total):
             model.config = strided_config(model.config)
         self.steps = steps

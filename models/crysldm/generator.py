@@ -33,3 +33,19 @@ def crysldm(
     return DiffusionGenerator(
         "crysldm", lambda values: CrysLDM(config_from_card(values)), dataset, preset, steps, weights
     )
+
+
+def crysldm_as_written(
+    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+) -> DiffusionGenerator:
+    """CrysLDM's weights with Algorithm 2 as the paper writes it: its corrector step (step_size 1e-3) and no bounds."""
+    return DiffusionGenerator(
+        "crysldm",
+        lambda values: CrysLDM(config_from_card(values)),
+        dataset,
+        preset,
+        steps,
+        weights,
+        sampler=SamplerSettings(),
+        variant="-as-written",
+    )
