@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import manifest as manifests
 from bench.atomic import read_json, write_json
-from bench.statistics import Metric
+from bench.statistics import Metric, differ
 from bench.store import Run
 
 FORMAT = 1
@@ -179,7 +179,7 @@ def compare(name: str, old: Metric, new: Metric, equal_n: bool, tolerance: Toler
             return Verdict.SAME, f"within {tolerance.rtol:g}"
         if tolerance.exact:
             return Verdict.WORSE, "must not move"
-    elif not beyond_noise(old, new):
+    elif not differ(old, new):
         return Verdict.NOISE, ""
     return (Verdict.BETTER if better > 0 else Verdict.WORSE if better < 0 else Verdict.MOVED), ""
 
@@ -196,26 +196,6 @@ def direction(name: str) -> int:
 def is_time(name: str) -> bool:
     """Whether a metric is a time, or a cost in time."""
     return "seconds" in name
-
-
-def beyond_noise(old: Metric, new: Metric) -> bool:
-    """Whether 0 lies outside the 95 % interval of the difference, put together from the two figures' intervals.
-
-    By the distances from each figure to the bounds on the side of the other (MOVER: Newcombe 1998,
-    doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I; Zou and Donner 2008, doi:10.1002/sim.3095).
-    A figure without an interval is taken to be exact.
-    """
-    if old.value is None or new.value is None:
-        raise ValueError("a figure that is undefined has no difference")
-    if new.value >= old.value:
-        reach = math.hypot(_reach(old.high, old.value), _reach(new.low, new.value))
-    else:
-        reach = math.hypot(_reach(old.low, old.value), _reach(new.high, new.value))
-    return abs(new.value - old.value) > reach
-
-
-def _reach(bound: float | None, value: float) -> float:
-    return 0.0 if bound is None else abs(bound - value)
 
 
 def verdict_lines(comparisons: Sequence[Comparison], verbose: bool = False) -> list[str]:

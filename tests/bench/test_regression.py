@@ -10,14 +10,13 @@ from bench.regression import (
     Comparison,
     Tolerance,
     Verdict,
-    beyond_noise,
     check,
     compare,
     direction,
     verdict_lines,
     write_baseline,
 )
-from bench.statistics import Metric, wilson
+from bench.statistics import Metric
 
 SMALL_NOISE = {
     "valid": Metric(0.90, 0.88, 0.92, 1000),
@@ -161,19 +160,6 @@ def test_no_hit_by_chance_is_noise() -> None:
     old = Metric(6.0, 3.0, 12.0)
     assert compare("steps_per_stable", old, Metric(None, 10.0), True, Tolerance())[0] is Verdict.NOISE
     assert compare("steps_per_stable", old, Metric(None, 33.0), True, Tolerance())[0] is Verdict.LOST
-
-
-def test_noise_fails_about_as_often_as_it_says() -> None:
-    """Two samples from one rate differ beyond noise in 5 % of cases or less."""
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    for rate in (0.02, 0.5, 0.95):
-        hits = rng.binomial(200, rate, size=(400, 2))
-        rates = {int(h): wilson(int(h), 200) for h in np.unique(hits)}
-        share = np.mean([beyond_noise(rates[int(a)], rates[int(b)]) for a, b in hits])
-        assert share < 0.08
-    assert beyond_noise(wilson(180, 200), wilson(150, 200))
 
 
 def test_directions_are_known_for_every_figure_of_the_paper() -> None:

@@ -5,17 +5,17 @@ import time
 
 import numpy as np
 import pytest
-from scipy.stats import wasserstein_distance
+from scipy.stats import norm, wasserstein_distance
 
 from bench.statistics import (
     Metric,
     cost_per_hit,
+    differ,
+    difference_p_value,
     emd,
-    emd_difference_p_value,
     emd_floor,
     holm,
     median,
-    rate_difference_p_value,
     ratio_of_sums,
     wilson,
 )
@@ -70,8 +70,6 @@ def test_wilson_at_no_hits_all_hits_and_no_trials():
 def test_impossible_hits_are_refused(hits, n):
     with pytest.raises(ValueError, match="must be between"):
         wilson(hits, n)
-    with pytest.raises(ValueError, match="must be between"):
-        rate_difference_p_value(1, 2, hits, n)
 
 
 def test_a_cost_per_hit_is_the_cost_over_the_hits_with_the_rates_interval():
@@ -218,26 +216,56 @@ def test_a_thousand_resamples_of_a_thousand_crystals_take_a_fraction_of_a_second
 def test_equal_distances_are_rarely_called_different_also_for_unequal_numbers_of_crystals():
     rng = np.random.default_rng(9)
     for sizes, shift in (((400, 400), 0.0), ((40, 400), 0.0), ((300, 300), 0.6)):
-        p_values = [
-            emd_difference_p_value(draw(rng, sizes[0], shift), draw(rng, sizes[1], shift), SKEWED, seed)
-            for seed in range(100)
-        ]
-        assert np.mean(np.array(p_values) < 0.05) <= 0.11  # 5 %: above it once in 200
+        pairs = [[emd(draw(rng, n, shift), SKEWED, seed) for n in sizes] for seed in range(100)]
+        assert np.mean([differ(*pair) for pair in pairs]) <= 0.11  # 5 %: above it once in 200
 
 
 def test_different_distances_are_found_in_either_order():
     rng = np.random.default_rng(10)
-    near, far = draw(rng, 500), draw(rng, 500, 1.5)
-    assert emd_difference_p_value(near, far, SKEWED, seed=0) < 0.01
-    assert emd_difference_p_value(far, near, SKEWED, seed=0) < 0.01
-    assert emd_difference_p_value(near, [], SKEWED, seed=0) == 1.0
+    near, far = (emd(draw(rng, 500, shift), SKEWED, seed=0) for shift in (0.0, 1.5))
+    assert difference_p_value(near, far) == difference_p_value(far, near) < 0.001
 
 
-def test_rates_differ_by_fishers_exact_test():
-    assert rate_difference_p_value(15, 1000, 16, 1000) == pytest.approx(1.0)
-    assert rate_difference_p_value(10, 1000, 60, 1000) < 1e-6
-    assert rate_difference_p_value(3, 3, 0, 3) == pytest.approx(0.1)  # 2 of the 20 tables are as extreme
-    assert rate_difference_p_value(0, 0, 5, 10) == 1.0
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.98])
+def test_equal_rates_are_called_different_about_as_often_as_promised(p):
+    rng = np.random.default_rng(0)
+    draws = rng.binomial(400, p, (4000, 2))
+    rates = {hits: wilson(hits, 400) for hits in np.unique(draws).tolist()}
+    called = [difference_p_value(rates[a], rates[b]) < 0.05 for a, b in draws.tolist()]
+    assert 0.02 < np.mean(called) < 0.065
+
+
+def test_equal_normal_figures_are_called_different_in_five_percent():
+    rng = np.random.default_rng(1)
+    half = norm.ppf(0.975) * np.array([0.1, 0.3])
+    means = rng.normal(1.0, [0.1, 0.3], (4000, 2))
+    called = [
+        difference_p_value(*(Metric(m, m - h, m + h, 9) for m, h in zip(row, half, strict=True))) < 0.05
+        for row in means
+    ]
+    assert 0.04 < np.mean(called) < 0.06
+
+
+def test_newcombes_interval_of_a_difference_is_the_published_one():
+    """Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, table II, method 10:
+    56/70 - 48/80 has 0.0524 to 0.3339, 9/10 - 3/10 has 0.1705 to 0.8090; both are beyond noise.
+    """
+    assert differ(wilson(56, 70), wilson(48, 80))
+    assert differ(wilson(9, 10), wilson(3, 10))
+    lower, upper = wilson(48, 80), wilson(56, 70)
+    below = upper.value - lower.value - np.hypot(lower.high - lower.value, upper.value - upper.low)
+    assert below == pytest.approx(0.0524, abs=5e-5)
+    shifted = Metric(*(x + below for x in (lower.value, lower.low, lower.high)))
+    assert difference_p_value(shifted, upper) == pytest.approx(0.05)  # that far apart, and no closer, they could be
+
+
+def test_a_figure_without_an_interval_is_exact_and_one_without_a_value_has_no_difference():
+    assert difference_p_value(Metric(100, n=5), Metric(100, n=5)) == 1.0
+    assert difference_p_value(Metric(100, n=5), Metric(101, n=5)) == 0.0
+    assert differ(Metric(0.5), wilson(30, 100))
+    assert not differ(Metric(0.5), wilson(45, 100))
+    with pytest.raises(ValueError, match="undefined"):
+        difference_p_value(Metric(None, 3.0), wilson(1, 2))
 
 
 def test_holms_correction_is_the_published_step_down():
