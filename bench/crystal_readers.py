@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.crystal_table import COLUMNS, table_to_sifted
 from bench.crystals import Crystals, Sifted, sift
+from bench.parquet import open_table
 from bench.parsing import one_line
 
 if TYPE_CHECKING:
@@ -190,10 +191,9 @@ def read_csv(text: str, name: str) -> Iterator[Place]:
 def read_parquet(path: Path) -> Sifted | list[Place]:
     """Crystals of our own tables, or the `cif` or `structure` column of others."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with open_table(path) as file:
             names = file.schema_arrow.names
             if set(COLUMNS) - {"index"} <= set(names):
                 return table_to_sifted(file.read())

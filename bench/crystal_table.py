@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.crystals import Crystals, Sifted, sift
+from bench.parquet import table_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,14 +62,9 @@ def crystals_to_table(crystals: Crystals | Sifted, offset: int = 0) -> pa.Table:
     )
 
 
-def parquet_bytes(crystals: Crystals | Sifted) -> bytes:
+def parquet_bytes(crystals: Crystals | Sifted, offset: int = 0) -> bytes:
     """A Parquet file of `crystals_to_table`, with checksums. Same crystals, same bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(crystals_to_table(crystals), sink, compression="zstd", write_page_checksum=True)
-    return bytes(sink.getvalue().to_pybytes())
+    return table_bytes(crystals_to_table(crystals, offset))
 
 
 def table_to_sifted(table: pa.Table) -> Sifted:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from bench.parquet import open_table
 from bench.shards import SampleFolder
 from bench.store import Run
 
@@ -55,11 +56,9 @@ def ledger(run: Run, model: str) -> dict[str, Any]:
 
 def sample_reasons(folder: SampleFolder) -> Iterator[pa.Array]:
     """Why there is no crystal, null where there is one, over the counted crystals of a folder."""
-    import pyarrow.parquet as pq
-
     left = folder.counted
     for shard in folder.shards():
-        with pq.ParquetFile(shard.path) as file:
+        with open_table(shard.path) as file:
             for batch in file.iter_batches(columns=["reason"]):
                 yield batch.column(0).slice(0, max(left, 0))
                 left -= batch.num_rows

@@ -14,6 +14,7 @@ import numpy as np
 from bench.atomic import write_bytes
 from bench.crystal_table import parquet_bytes, table_to_sifted
 from bench.crystals import Crystals, Sifted
+from bench.parquet import read_table
 
 PARSER_VERSION = 1  # raise it whenever the parsed crystals of the same text change
 CHUNK = 256  # texts a worker gets at a time: about half a second of work; for one or two chunks no worker is started
@@ -91,11 +92,10 @@ def parse_cifs(
 def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> Sifted:
     """Each CIF text as `published_crystal`, from the cache where the same parser and pymatgen parsed them before."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = cache_dir() / "parsed" / f"{_content_key(cifs)}.parquet"
     try:
-        return table_to_sifted(pq.read_table(path, page_checksum_verification=True))
+        return table_to_sifted(read_table(path))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (pa.ArrowException, ValueError, OSError) as error:

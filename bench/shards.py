@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.atomic import append_line, mend_lines, read_lines, write_bytes
-from bench.crystal_io import crystals_to_table, table_to_sifted
+from bench.crystal_table import parquet_bytes, table_to_sifted
 from bench.crystals import Sifted
+from bench.parquet import read_table, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,22 +71,11 @@ class Shard:
 def read_shard(path: Path) -> Sifted:
     """The crystals of a shard file. ValueError names the file where it is damaged."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        return table_to_sifted(pq.read_table(path))
+        return table_to_sifted(read_table(path))
     except (pa.ArrowException, ValueError, OSError) as error:
         raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]}); `bench run --resume` repairs it") from error
-
-
-def shard_bytes(sifted: Sifted, first_row: int) -> bytes:
-    """A shard file's content: the same crystals at the same place give the same bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(crystals_to_table(sifted, offset=first_row), sink, compression="zstd")
-    return bytes(sink.getvalue())
 
 
 class SampleFolder:
@@ -159,7 +149,7 @@ class SampleFolder:
     def append(self, sifted: Sifted, **cost: Any) -> Batch:
         """Records the next batch: its line first, then its crystals. cost: the other fields of `Batch`."""
         number = len(self.batches)
-        content = shard_bytes(sifted, self.first_rows[number])
+        content = parquet_bytes(sifted, self.first_rows[number])
         batch = Batch(batch=number, num_crystals=sifted.requested, sha256=hashlib.sha256(content).hexdigest(), **cost)
         append_line(self.path / JOURNAL, asdict(batch))
         self.batches.append(batch)
@@ -173,7 +163,7 @@ class SampleFolder:
         old = self.batches[number]
         if sifted.requested != old.num_crystals:
             raise ValueError(f"batch {number} had {old.num_crystals} crystals, not {sifted.requested}")
-        content = shard_bytes(sifted, self.first_rows[number])
+        content = parquet_bytes(sifted, self.first_rows[number])
         digest = hashlib.sha256(content).hexdigest()
         if digest != old.sha256:
             self.batches[number] = replace(old, sha256=digest)
@@ -257,19 +247,9 @@ class SampleFolder:
         if len(group) < self.batches_per_shard or len(group) == 1:
             return
         parts = [read_shard(self._file(number)) for number in group]
-        content = shard_bytes(Sifted.concatenate(parts), self.first_rows[group[0]])
+        content = parquet_bytes(Sifted.concatenate(parts), self.first_rows[group[0]])
         digest = hashlib.sha256(content).hexdigest()
         append_line(self.path / JOURNAL, {"merged": group[0], "sha256": digest})
         self._journal[1][group[0]] = digest
         write_bytes(self._file(group[0]), content)
         self._delete(group[1:])
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Writes a Parquet file atomically."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_bytes(path, sink.getvalue())

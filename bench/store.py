@@ -12,11 +12,13 @@ DIR/summary.json, DIR/report/
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.atomic import LOCK_NAME, read_json, write_json
+from bench.parquet import open_table, read_table
 from bench.shards import SampleFolder
 
 if TYPE_CHECKING:
@@ -95,34 +97,36 @@ class Run:
 
     def scan(self, model: str, task: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a task over all repeats, piece by piece, so that a run of any size can be read."""
-        import pyarrow.parquet as pq
-
         for folder in self.folders(model):
-            with pq.ParquetFile(self._table_path(folder, task)) as file:
+            with self._readable(folder, task) as path, open_table(path) as file:
                 yield from file.iter_batches(columns=None if columns is None else list(columns))
 
     def task_table(self, model: str, task: str, repeat: int = 0, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of a task of one repeat. ValueError where the task was not scored."""
-        import pyarrow.parquet as pq
-
-        path = self._table_path(self.folders(model)[repeat], task)
-        return pq.read_table(path, columns=None if columns is None else list(columns))
+        with self._readable(self.folders(model)[repeat], task) as path:
+            return read_table(path, columns)
 
     def task_columns(self, model: str, task: str) -> list[str]:
         """Names of the columns of a task."""
-        import pyarrow.parquet as pq
-
-        return list(pq.read_schema(self._table_path(self.folders(model)[0], task)).names)
+        with self._readable(self.folders(model)[0], task) as path, open_table(path) as file:
+            return list(file.schema_arrow.names)
 
     def has_table(self, model: str, task: str) -> bool:
         """Whether a task was scored for every repeat of a model."""
         return all((folder.path / f"{task}.parquet").is_file() for folder in self.folders(model))
 
-    def _table_path(self, folder: SampleFolder, task: str) -> Path:
-        path = folder.path / f"{task}.parquet"
+    @contextmanager
+    def _readable(self, folder: SampleFolder, task: str) -> Iterator[Path]:
+        """The file of a task's table; one that is not there or turns out to be damaged is a ValueError."""
+        import pyarrow as pa
+
+        path, remedy = folder.path / f"{task}.parquet", f"`bench rescore {self.root} --tasks {task}` writes it"
         if not path.is_file():
-            raise ValueError(f"{path}: not scored; `bench rescore {self.root} --tasks {task}` does it")
-        return path
+            raise ValueError(f"{path}: not scored; {remedy}")
+        try:
+            yield path
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]}); {remedy} anew") from error
 
 
 def newest_run(folder: Path) -> Path:

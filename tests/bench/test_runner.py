@@ -379,11 +379,18 @@ def test_a_damaged_shard_is_sampled_again(tmp_path: Path, capsys: pytest.Capture
     assert kept(tmp_path / "r") == before
 
 
-def test_a_damaged_table_is_scored_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "one bit"])
+def test_a_damaged_table_is_named_by_readers_and_scored_again(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(plan(), tmp_path / "r")
     before = kept(tmp_path / "r")
     table = tmp_path / "r" / "fake" / "validity.parquet"
-    table.write_bytes(table.read_bytes()[:-100])
+    content = table.read_bytes()
+    flipped = content[:60] + bytes([content[60] ^ 16]) + content[61:]
+    table.write_bytes(content[:-100] if damage == "truncated" else flipped)
+    with pytest.raises(ValueError, match=r"validity\.parquet: damaged .* --tasks validity` writes it anew"):
+        Run.open(tmp_path / "r").task_table("fake", "validity")
     resume(tmp_path / "r")
     assert "validity.parquet: damaged; scored again" in capsys.readouterr().err
     assert kept(tmp_path / "r") == before

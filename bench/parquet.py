@@ -1,0 +1,49 @@
+"""Parquet files of this package: compressed, with a checksum of every page that is verified when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.atomic import write_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A Parquet file of a table. The same table gives the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes a Parquet file atomically."""
+    write_bytes(path, table_bytes(table))
+
+
+def table_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Writes a file table by table, for what does not fit into memory; a context manager."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in a file. ArrowException or OSError where it is damaged."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=None if columns is None else list(columns), page_checksum_verification=True)
+
+
+def open_table(path: Path) -> pq.ParquetFile:
+    """A file to be read piece by piece (`iter_batches`); a context manager."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path, page_checksum_verification=True)
