@@ -22,6 +22,7 @@ from bench.dataset_files import (
     find_file,
     require_file,
 )
+from bench.formula_hashes import FormulaSet, formula_hashes
 from bench.parsing import parse_published
 from bench.reference_card import ReferenceCard, SplitCard
 
@@ -33,17 +34,21 @@ __all__ = [
     "SPLITS",
     "DataUnavailable",
     "DatasetSpec",
+    "FormulaSet",
     "ReferenceCard",
     "Split",
     "SplitSummary",
     "canonical_name",
     "dataset_spec",
+    "formula_hashes",
     "load_properties",
     "load_split",
     "prepare",
     "reference_card",
     "split_hash",
+    "training_formulas",
     "write_reference_card",
+    "write_training_formulas",
 ]
 
 
@@ -114,6 +119,19 @@ def write_reference_card(dataset: str, folder: Path) -> ReferenceCard:
     card = ReferenceCard.from_crystals(spec, splits, load_split(dataset, "train"), load_split(dataset, "test"))
     card.write(folder)
     return card
+
+
+@functools.cache
+def training_formulas(dataset: str) -> FormulaSet:
+    """The reduced formulas of a data set's training split as they are shipped in the package, hashed; needs no data."""
+    return FormulaSet.read(resources.files("bench") / "reference", canonical_name(dataset))
+
+
+def write_training_formulas(dataset: str, folder: Path) -> FormulaSet:
+    """Computes the formulas of a data set's training split from its file and writes them into a folder."""
+    formulas = FormulaSet.of(load_split(dataset, "train"))
+    formulas.write(folder, canonical_name(dataset))
+    return formulas
 
 
 def _known(split: str) -> Split:

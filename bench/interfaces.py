@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.crystals import Crystals, Sifted
+from bench.crystals import Crystals, IntArray, Sifted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,6 +98,12 @@ class Task(Protocol):
         """The whole table with what needs all rows at once (duplicates, say); most tasks return it unchanged.
 
         A task may do without this method; its rows are then never in memory all at once.
+        """
+
+    def compare(self, table: pa.Table, crystals: Callable[[IntArray], Crystals]) -> pa.Table:
+        """In place of `finish`, for a task that holds the crystals of a whole sample against each other.
+
+        crystals: gives those of rows that have one, in the order asked for. A task may do without this method too.
         """
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:

@@ -236,11 +236,11 @@ def build_generator(spec: ModelSpec, dataset: str, preset: str) -> Generator:
     return generator
 
 
-def build_tasks(names: Sequence[str] | None, potentials: Sequence[str] = ()) -> list[Task]:
+def build_tasks(names: Sequence[str] | None, potentials: Sequence[str] = (), dataset: str | None = None) -> list[Task]:
     """The tasks of these names, all that exist for None, in the table's order. ValueError lists the known ones.
 
-    A task that takes `potential` is built once for each potential asked for: the first has the plain name, the others
-    "stability-<potential>".
+    A task that takes `dataset` gets the name of the run's. One that takes `potential` is built once for each potential
+    asked for: the first has the plain name, the others "stability-<potential>".
     """
     targets = known("task")
     for name in names or ():
@@ -252,14 +252,16 @@ def build_tasks(names: Sequence[str] | None, potentials: Sequence[str] = ()) -> 
         if names is not None and name not in names:
             continue
         factory = load(targets[name])
-        if potentials and "potential" in inspect.signature(factory).parameters:
+        accepted = inspect.signature(factory).parameters
+        options = {"dataset": dataset} if "dataset" in accepted else {}
+        if potentials and "potential" in accepted:
             takes_potential = True
             tasks += [
-                factory(potential=potential, name=f"{name}-{potential}" if number else name)
+                factory(potential=potential, name=f"{name}-{potential}" if number else name, **options)
                 for number, potential in enumerate(potentials)
             ]
         else:
-            tasks.append(factory())
+            tasks.append(factory(**options))
     if potentials and not takes_potential:
         raise ValueError(f"--potential {','.join(potentials)}: none of the tasks asked for takes a potential")
     return tasks

@@ -73,7 +73,7 @@ def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -
     ValueError and OSError say in one line what was wrong; what is complete by then stays and can be resumed.
     """
     dataset = canonical_name(plan.dataset)
-    tasks = registry.build_tasks(plan.tasks, plan.potentials)
+    tasks = registry.build_tasks(plan.tasks, plan.potentials, dataset)
     device = resolve_device(plan.device)
     models = [build_model(spec, dataset, plan.preset, plan.workers) for spec in plan.models]
     registry.require_distinct([model.name for model in models])
@@ -135,7 +135,7 @@ def resume(
             "leave it out, or start a new run",
         )
         device = resolve_device(manifest["device"]["kind"])
-        tasks = registry.build_tasks(manifest["tasks"], manifest["potentials"])
+        tasks = registry.build_tasks(manifest["tasks"], manifest["potentials"], stored.dataset)
         manifests.require_same(
             manifest["protocol"],
             manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks),
@@ -163,8 +163,8 @@ def rescore(
         chosen = list(before["tasks"] if names is None else names)
         all_names = [name for name in registry.PLUGINS["task"] if name in {*before["tasks"], *chosen}]
         kinds = before["potentials"] if potentials is None else list(potentials)
-        tasks = registry.build_tasks(all_names, kinds)
-        anew = {task.name for task in registry.build_tasks(chosen, kinds)}
+        tasks = registry.build_tasks(all_names, kinds, stored.dataset)
+        anew = {task.name for task in registry.build_tasks(chosen, kinds, stored.dataset)}
         protocol = manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks)
         for name, old in before["protocol"]["tasks"].items():
             if name in protocol["tasks"] and name not in anew:
