@@ -1,0 +1,152 @@
+"""The stability task: crystals relaxed with a machine-learned potential, and their energy above the hull."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bench.crystals import Crystals
+from bench.statistics import Metric, median, wilson
+from tasks.stability.hull import Hull, energies_above, hull_path, read_hull
+from tasks.stability.potentials import DEFAULT_POTENTIAL, load_potential, potential_protocol
+from tasks.stability.relaxation import RelaxationSettings, Relaxed, relax
+
+if TYPE_CHECKING:
+    from bench.datasets import ReferenceCard
+
+STABLE_BELOW = 0.1  # eV/atom above the hull, the paper's
+OTHER_LIMITS = (0.0, 0.05)  # shown beside it
+PLAIN_NAME = "stability"
+
+
+@dataclass(frozen=True)
+class Stability:
+    """The task. potential: a name or a path (`load_potential`). name: another one for a second potential.
+
+    hull: None for the one computed with the potential, or the path of the user's own file of Materials Project entries.
+    Stable is a crystal that converged and ends less than 0.1 eV/atom above the hull.
+    """
+
+    potential: str = DEFAULT_POTENTIAL
+    name: str = PLAIN_NAME
+    hull: str | None = None
+    device: str = "cpu"
+    settings: RelaxationSettings = field(default_factory=RelaxationSettings)
+
+    # Relaxing takes a tenth of a second to seconds a crystal: a kill should not lose minutes, nor one process end last.
+    chunk_crystals = 64
+
+    @property
+    def schema(self) -> pa.Schema:
+        """energy_per_atom and e_above_hull in eV/atom, of the relaxed crystal; relax_steps: evaluations."""
+        return pa.schema(
+            [
+                ("index", pa.int64()),
+                ("formula", pa.string()),
+                ("energy_per_atom", pa.float64()),
+                ("e_above_hull", pa.float64()),
+                ("stable", pa.bool_()),
+                ("converged", pa.bool_()),
+                ("relax_steps", pa.int64()),
+                ("reason", pa.string()),
+            ]
+        )
+
+    def protocol(self) -> dict[str, Any]:
+        """Potential with checksum, relaxation, hull with checksum, thresholds."""
+        hull = self._hull()
+        return {
+            "potential": potential_protocol(self.potential),
+            "relaxation": self.settings.protocol(),
+            "hull": {name: hull.card.get(name) for name in ("sha256", "phases", "geometry")},
+            "stable_below_ev_per_atom": STABLE_BELOW,
+            "stable_is_converged": True,
+            "pymatgen": version("pymatgen"),
+        }
+
+    def score(self, crystals: Crystals) -> pa.Table:
+        """One row per crystal; without a number only where an element has no reference phase."""
+        potential, hull = load_potential(self.potential, self.device), self._hull()
+        unknown = [_unknown_elements(crystals, b, hull, potential.elements) for b in range(len(crystals))]
+        known = np.array([b for b, symbols in enumerate(unknown) if not symbols], dtype=np.int64)
+        outcomes = relax(crystals[known], potential, self.settings)
+        energies = np.array([outcome.energy for outcome in outcomes]) / crystals.num_atoms[known]
+        above = energies_above(hull, crystals[known], energies)
+        rows = [_without_number(symbols) for symbols in unknown]
+        for b, outcome, energy, over in zip(known, outcomes, energies, above, strict=True):
+            rows[b] = _row(outcome, float(energy), over)
+        columns = {name: [row[name] for row in rows] for name in self.schema.names if name not in ("index", "formula")}
+        columns["formula"] = [crystals.formula(b) for b in range(len(crystals))]
+        scored = [f for f in self.schema if f.name != "index"]
+        return pa.table([pa.array(columns[f.name], f.type) for f in scored], schema=pa.schema(scored))
+
+    def finish(self, table: pa.Table) -> pa.Table:
+        """The table as it is."""
+        return table
+
+    def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
+        """Rates over all requested crystals; the median energy above the hull over those that have one."""
+        table = tables[self.name]
+        suffix = "" if self.name == PLAIN_NAME else f"[{self.potential}]"
+        above, n = table["e_above_hull"], table.num_rows
+        metrics = {"stable_rate": wilson(_count(table["stable"]), n)}
+        for limit in OTHER_LIMITS:
+            below = pc.and_(pc.fill_null(pc.less(above, limit), False), table["converged"])
+            metrics[f"stable_below_{limit:g}_rate"] = wilson(_count(below), n)
+        metrics["converged_rate"] = wilson(_count(table["converged"]), n)
+        metrics["e_above_hull_median"] = median(above.drop_null().to_numpy())
+        return {name + suffix: metric for name, metric in metrics.items()}
+
+    def _hull(self) -> Hull:
+        return _read_hull(self.potential, self.hull)
+
+
+@functools.lru_cache(maxsize=4)  # a worker scores many chunks against the same one
+def _read_hull(potential: str, entries: str | None) -> Hull:
+    if entries is None:
+        return read_hull(hull_path(potential), potential_protocol(potential))
+    from tasks.stability.mp_entries import read_mp_hull
+
+    return read_mp_hull(entries, potential)
+
+
+def _unknown_elements(crystals: Crystals, b: int, hull: Hull, of_potential: frozenset[int]) -> list[str]:
+    from pymatgen.core import Element
+
+    elements = [Element.from_Z(int(z)) for z in np.unique(crystals.arrays(b)[0])]
+    return [str(e.symbol) for e in elements if e.symbol not in hull.elements or e.Z not in of_potential]
+
+
+def _without_number(symbols: list[str]) -> dict[str, Any]:
+    return {
+        "energy_per_atom": None,
+        "e_above_hull": None,
+        "stable": False,
+        "converged": False,
+        "relax_steps": None,
+        "reason": f"the hull has no phase of {', '.join(symbols)}",
+    }
+
+
+def _row(outcome: Relaxed, energy: float, above: float | str) -> dict[str, Any]:
+    has_number = isinstance(above, float)
+    reasons = [outcome.reason, None if has_number else str(above)]
+    return {
+        "energy_per_atom": energy if np.isfinite(energy) else None,
+        "e_above_hull": above if has_number else None,
+        "stable": bool(outcome.converged and isinstance(above, float) and above < STABLE_BELOW),
+        "converged": outcome.converged,
+        "relax_steps": outcome.steps,
+        "reason": "; ".join(filter(None, reasons)) or None,
+    }
+
+
+def _count(column: pa.ChunkedArray) -> int:
+    return int(pc.sum(column, min_count=0).as_py())

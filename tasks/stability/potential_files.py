@@ -1,0 +1,122 @@
+"""Where the weights of potentials lie, and their checksums; imports none of their libraries."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+# The folder's name under BENCH_POTENTIALS_DIR and in matgl's own organisation on the Hugging Face hub.
+MATGL_FOLDERS: Mapping[str, str] = MappingProxyType(
+    {"m3gnet": "M3GNet-MP-2021.2.8-PES", "tensornet": "TensorNet-MatPES-PBE-v2025.1-PES"}
+)
+MATGL_FILES = ("model.json", "model.pt", "state.pt")
+MATGL_ORGANISATION = "materialyze"
+CHGNET_VERSION = "0.3.0"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of a potential. kind: how they are loaded. package: whose they are. version: of the weights."""
+
+    name: str
+    kind: str
+    package: str
+    version: str
+    path: Path
+    files: tuple[Path, ...]
+
+    def description(self) -> dict[str, Any]:
+        """What numbers depend on, as plain JSON."""
+        return {
+            "name": self.name,
+            "weights": self.version,
+            "sha256": _sha256(self.files),
+            "package": f"{self.package} {version(self.package)}",
+        }
+
+
+@functools.cache
+def _sha256(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def find_source(name: str) -> Source:
+    """The files of a potential by name, or of a matgl model folder by path. ValueError says what is missing."""
+    if name == "chgnet":
+        return _chgnet()
+    if name in MATGL_FOLDERS:
+        _require_package("matgl", name)
+        folder = MATGL_FOLDERS[name]
+        return _matgl(name, name, _matgl_folder(folder), folder)
+    path = Path(name)
+    if is_matgl_folder(path):
+        _require_package("matgl", name)
+        return _matgl(path.name, "m3gnet", path, path.name)
+    raise ValueError(
+        f"unknown potential {name!r}; known are chgnet, {', '.join(MATGL_FOLDERS)}, those of installed plug-ins, or "
+        f"the path of a matgl model folder ({', '.join(MATGL_FILES)})"
+    )
+
+
+def is_matgl_folder(path: Path) -> bool:
+    """Whether all files of a matgl model are there."""
+    return all((path / file).is_file() for file in MATGL_FILES)
+
+
+def _require_package(package: str, name: str) -> None:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        raise ValueError(f"the potential {name} needs the package {package}: pip install {package}") from None
+
+
+def _chgnet() -> Source:
+    _require_package("chgnet", "chgnet")
+    spec = find_spec("chgnet")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "pretrained" / CHGNET_VERSION
+    files = tuple(sorted(folder.glob("*.pth.tar")))
+    if len(files) != 1:
+        raise ValueError(f"the potential chgnet: no weights in {folder}; install chgnet 0.4 again")
+    return Source("chgnet", "chgnet", "chgnet", CHGNET_VERSION, folder, files)
+
+
+def _matgl(name: str, kind: str, folder: Path, weights: str) -> Source:
+    return Source(name, kind, "matgl", weights, folder, tuple(folder / file for file in MATGL_FILES))
+
+
+def _matgl_folder(name: str) -> Path:
+    """From BENCH_POTENTIALS_DIR, the Hugging Face cache that matgl uses, or the hub."""
+    named = os.environ.get("BENCH_POTENTIALS_DIR")
+    if named and is_matgl_folder(Path(named) / name):
+        return Path(named) / name
+    from huggingface_hub import snapshot_download
+
+    repository = f"{MATGL_ORGANISATION}/{name}"
+    failure = ""
+    for offline in (True, False):
+        try:
+            found = Path(snapshot_download(repository, allow_patterns=list(MATGL_FILES), local_files_only=offline))
+        except (OSError, ValueError, RuntimeError) as error:  # no connection, no such repository
+            failure = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        else:
+            if is_matgl_folder(found):
+                return found
+            failure = f"{found} is not complete"
+    looked = Path(named) / name if named else "BENCH_POTENTIALS_DIR (unset)"
+    raise ValueError(
+        f"the potential {name} is neither in {looked} nor in matgl's cache, and no download from {repository} "
+        f"({failure}); put the folder into BENCH_POTENTIALS_DIR, or use chgnet, whose weights are in its package"
+    )
