@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -9,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,11 +20,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.crystals import Sifted
+from bench.crystals import Crystals, IntArray, Sifted
 from bench.device import set_threads
 from bench.interfaces import Task
+from bench.parquet import open_table, read_table, table_writer, write_table
 from bench.progress import progress, say
-from bench.shards import SampleFolder, read_shard, write_table
+from bench.shards import SampleFolder, read_shard
 from bench.store import read_state, write_state
 
 if TYPE_CHECKING:
@@ -99,7 +101,8 @@ def score_chunk(task: Task, chunk: Chunk, part: Path) -> int:
 
 def score_in_memory(tasks: Sequence[Task], sifted: Sifted) -> dict[str, pa.Table]:
     """The finished table of each task, for crystals that are not in a run."""
-    return {task.name: finished(task, score_rows(task, sifted, 0)) for task in tasks}
+    whole = functools.partial(crystals_of, sifted)
+    return {task.name: finished(task, score_rows(task, sifted, 0), whole) for task in tasks}
 
 
 def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: ScoringPool) -> None:
@@ -120,7 +123,7 @@ def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: Scoring
             for num_rows in pool.score(task, open_chunks):
                 advance(num_rows, num_rows)
                 stopwatch.lap()
-        merge(task, files, table)
+        merge(task, files, table, functools.partial(stored_crystals, folder))
         stopwatch.lap(last=True)
         shutil.rmtree(parts)
     if (folder.path / "parts").is_dir():
@@ -130,10 +133,10 @@ def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: Scoring
 def holds_rows(path: Path, num_rows: int) -> bool:
     """Whether a Parquet file is there, whole, and has that many rows."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        return bool(pq.read_metadata(path).num_rows == num_rows)
+        with open_table(path) as file:
+            return bool(sum(batch.num_rows for batch in file.iter_batches()) == num_rows)
     except FileNotFoundError:
         return False
     except (pa.ArrowException, OSError):
@@ -159,31 +162,53 @@ class Stopwatch:
             self._since += seconds
 
 
-def merge(task: Task, parts: Sequence[Path], table: Path) -> None:
-    """One table of the parts in order. A task without `finish` is merged part by part, in bounded memory."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def crystals_of(sifted: Sifted, rows: IntArray) -> Crystals:
+    """The crystals at these places, which must have one."""
+    return sifted.crystals[np.searchsorted(sifted.indices, rows)]
 
-    if hasattr(task, "finish"):
-        rows = pa.concat_tables([pq.read_table(part) for part in parts] or [task.schema.empty_table()])
-        write_table(table, finished(task, rows))
+
+def stored_crystals(folder: SampleFolder, rows: IntArray) -> Crystals:
+    """The crystals of these rows of a folder, which must have one. One shard is in memory at a time."""
+    order = np.argsort(rows, kind="stable")
+    ascending = rows[order]
+    parts = []
+    for shard in folder.shards():
+        start, stop = np.searchsorted(ascending, [shard.first_row, shard.first_row + shard.num_rows])
+        if start < stop:
+            parts.append(crystals_of(shard.read(), ascending[start:stop] - shard.first_row))
+    return Crystals.concatenate(parts)[np.argsort(order)]
+
+
+def merge(task: Task, parts: Sequence[Path], table: Path, crystals: Callable[[IntArray], Crystals]) -> None:
+    """One table of the parts in order. A task that needs no row but its own is merged part by part, in bounded memory.
+
+    crystals: gives those of some rows of the whole table.
+    """
+    import pyarrow as pa
+
+    if hasattr(task, "finish") or hasattr(task, "compare"):
+        rows = pa.concat_tables([read_table(part) for part in parts] or [task.schema.empty_table()])
+        write_table(table, finished(task, rows, crystals))
         return
     temporary = table.with_name(f"{table.name}.tmp")
-    with pq.ParquetWriter(temporary, task.schema, compression="zstd") as writer:
+    with table_writer(temporary, task.schema) as writer:
         for part in parts:
-            writer.write_table(pq.read_table(part))
+            writer.write_table(read_table(part))
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, table)
 
 
-def finished(task: Task, rows: pa.Table) -> pa.Table:
-    """All rows after the task's `finish`, where it has one. ValueError where that lost rows or columns."""
-    if not hasattr(task, "finish"):
+def finished(task: Task, rows: pa.Table, crystals: Callable[[IntArray], Crystals]) -> pa.Table:
+    """All rows after the task's `compare` or `finish`, if it has one. ValueError where that lost rows or columns."""
+    if hasattr(task, "compare"):
+        table = task.compare(rows, crystals)
+    elif hasattr(task, "finish"):
+        table = task.finish(rows)
+    else:
         return rows
-    table = task.finish(rows)
     if table.num_rows != rows.num_rows or table.schema.names != rows.schema.names:
-        raise ValueError(f"task {task.name}: finish changed the rows or columns of its table")
+        raise ValueError(f"task {task.name}: finishing its table changed the rows or columns")
     return table.cast(rows.schema)
 
 
