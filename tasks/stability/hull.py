@@ -128,8 +128,7 @@ def read_hull(path: Path | Traversable, potential: Mapping[str, Any] | None = No
     beside = path.with_suffix(".json") if isinstance(path, Path) else _sibling(path)
     try:
         content, card = path.read_bytes(), json.loads(beside.read_text(encoding="utf-8"))
-        table = pq.read_table(pa.BufferReader(content), columns=["formula", "energy_per_atom"])
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: no hull can be read there ({' '.join(str(error).split())})") from error
     if hashlib.sha256(content).hexdigest() != card.get("sha256"):
         raise ValueError(f"{path}: its SHA-256 is not the one in its card; build the hull again")
@@ -138,6 +137,7 @@ def read_hull(path: Path | Traversable, potential: Mapping[str, Any] | None = No
             f"{path}: computed with other weights of {potential['name']} (SHA-256 {card['potential']['sha256'][:12]}, "
             f"here {potential['sha256'][:12]}); build it again with `python -m bench hull build`"
         )
+    table = pq.read_table(pa.BufferReader(content), columns=["formula", "energy_per_atom"])
     return Hull(table["formula"].to_pylist(), table["energy_per_atom"].to_numpy(), card)
 
 

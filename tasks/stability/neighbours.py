@@ -54,7 +54,7 @@ def find_neighbours(crystals: Crystals, cutoff: float) -> Neighbours:
     """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
-    for b in np.flatnonzero(~(expected_edges(crystals, cutoff) <= MAX_EDGES)):
+    for b in np.flatnonzero(~(expected_edges(crystals, cutoff) <= MAX_EDGES)).tolist():
         raise ValueError(
             f"crystal {b}: {crystals.num_atoms[b]} atoms in {crystals.volumes[b]:.3g} A^3 have too many neighbours"
         )
