@@ -129,10 +129,19 @@ class BatchPlanner:
         left = self.budget.seconds - seconds_done  # type: ignore[operator]  # one of the two is set
         if left <= 0:
             return 0
-        points = sorted((size, median(seconds[-5:])) for size, seconds in self._measured.items())
+        points = self._points()
         fitting = (n for n in range(self.batch_size, 0, -1) if predicted_seconds(points, n) * (1 + SAFETY) <= left)
         size = next(fitting, 0)
         return size if crystals_done else max(size, 1)
+
+    def predicted(self, num_crystals: int) -> float:
+        """Device seconds that many crystals would take, in batches of `batch_size`; 0 where nothing was measured."""
+        points = self._points()
+        full, rest = divmod(num_crystals, self.batch_size)
+        return full * predicted_seconds(points, self.batch_size) + (predicted_seconds(points, rest) if rest else 0.0)
+
+    def _points(self) -> list[tuple[int, float]]:
+        return sorted((size, median(seconds[-5:])) for size, seconds in self._measured.items())
 
     def counts(self, end_s: float) -> bool:
         """Whether a batch that ended then is within the budget."""

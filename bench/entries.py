@@ -16,6 +16,7 @@ from bench.dataset_files import DataUnavailable
 from bench.interfaces import Generator
 from bench.registry import ModelSpec
 from bench.sources import (
+    CPU_WARMUP_SIZES,
     DEFAULT_BATCH_SIZE,
     FILE_BATCH_SIZE,
     FileSource,
@@ -55,8 +56,9 @@ class Model:
             manifests.require_same({"sha256": entry["sha256"]}, digest, self.spec.target, "start a new run")
             return self.file
         device, size = manifest["device"]["kind"], entry["batch_size"]
-        # A GPU chooses kernels and takes memory by the shape of the batch; a CPU only has to wake up.
-        warmup_size = 1 if device == "cpu" else min(size, manifest["budget"].get("num_samples", size))
+        most = min(size, manifest["budget"].get("num_samples", size))
+        # A GPU chooses kernels and takes memory by the shape of the batch.
+        warmup_sizes = tuple(sorted({min(n, most) for n in CPU_WARMUP_SIZES})) if device == "cpu" else (most,)
 
         def loaded(generator: Generator) -> None:
             card = manifests.plain(getattr(generator, "card", None))
@@ -67,7 +69,7 @@ class Model:
             write_json(run.root / MANIFEST, manifest)
 
         return GeneratorSource(
-            self.name, self.generator, device, manifest["threads"], manifest["seed"], warmup_size, clock, loaded
+            self.name, self.generator, device, manifest["threads"], manifest["seed"], warmup_sizes, clock, loaded
         )
 
 

@@ -36,7 +36,7 @@ def sample_file(
     generator = registry.build_generator(specs[0], canonical_name(dataset), preset)
     planner = BatchPlanner(budget, declared_batch_size(generator, device))
     source = GeneratorSource(
-        generator.name, generator, device, threads or default_threads(), seed, 0, device_clock(device)
+        generator.name, generator, device, threads or default_threads(), seed, (), device_clock(device)
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     source.load()

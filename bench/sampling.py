@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from bench.budget import PAPER_NUM_SAMPLES, BatchPlanner, Budget, DeviceClock
 from bench.progress import format_seconds, progress, say
 from bench.shards import SampleFolder
-from bench.sources import Source
+from bench.sources import Prepared, Source
 from bench.store import read_state, write_state
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one model is sampled. announce_paper_cost: say after the first batch what the paper's number would take."""
+    """How one model is sampled. announce_cost: say after the warm-up what this and the paper's number will take."""
 
     name: str
     budget: Budget
     batch_size: int
     clock: DeviceClock
-    announce_paper_cost: bool = False
+    announce_cost: bool = False
 
 
 def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[], Source]) -> None:
@@ -30,7 +30,7 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
     open_source is called where something is missing.
     """
     source: Source | None = None
-    prepared: dict[str, float] = {}
+    prepared = Prepared()
     for repeat, folder in enumerate(folders):
         missing, state = folder.recover(), read_state(folder.path)
         if state["sampled"] and not missing:
@@ -38,11 +38,11 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
         if source is None:
             source = open_source()
             prepared = source.prepare()
-        state |= prepared
+        state |= prepared.seconds()
         write_state(folder.path, state)
         _repair(how.name, folder, source, repeat, missing)
         if not state["sampled"]:
-            _sample_rest(how, folder, source, repeat, prepared.get("warmup_seconds"))
+            _sample_rest(how, folder, source, repeat, prepared)
         folder.write_batch_table()
         write_state(folder.path, {**state, "sampled": True})
 
@@ -57,11 +57,17 @@ def _repair(name: str, folder: SampleFolder, source: Source, repeat: int, missin
         say(f"{name}: sampled {len(missing)} of {len(folder.batches)} batches again, their crystals were missing")
 
 
-def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: int, warmup: float | None) -> None:
+def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: int, prepared: Prepared) -> None:
     budget = how.budget if source.holds is None else Budget(num_samples=source.holds)
     planner = BatchPlanner(budget, how.batch_size)
-    if warmup is not None:
-        planner.measured(source.warmup_size, warmup)
+    for size, seconds in prepared.warmup:
+        planner.measured(size, seconds)
+    if how.announce_cost and source.timed and not folder.batches and repeat == 0 and budget.num_samples is not None:
+        own, paper = (format_seconds(planner.predicted(n)) for n in (budget.num_samples, PAPER_NUM_SAMPLES))
+        say(
+            f"{how.name}: {budget} will take about {own} of device time, the paper's {PAPER_NUM_SAMPLES} about {paper} "
+            "(estimated from the warm-up)"
+        )
     for batch in folder.batches:
         if batch.start_s is not None and batch.end_s is not None:
             planner.measured(batch.num_crystals, batch.end_s - batch.start_s)
@@ -94,9 +100,6 @@ def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: in
             )
             planner.measured(size, clocked)
             done, now_s = done + size, end_s or 0.0
-            if how.announce_paper_cost and source.timed and repeat == number == 0:
-                estimate = format_seconds(clocked / size * PAPER_NUM_SAMPLES)
-                say(f"{how.name}: the paper's --num-samples {PAPER_NUM_SAMPLES} would take about {estimate} (estimate)")
             advance(size if by_number else clocked, size)
             if not counted:
                 break

@@ -20,6 +20,8 @@ from bench.interfaces import Generator, SampleBatch
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
 FILE_BATCH_SIZE = 500
+CPU_WARMUP_SIZES = (1, 8)  # a CPU only has to wake up; two sizes tell what a batch costs from what a crystal does
+ENOUGH_WARMUP_S = 5.0  # after a batch that took longer no other is spent on the estimate alone
 WARMUP_BATCH = 2**32 - 1  # a number that no batch reaches: the warm-up has a seed of its own
 META_KEYS = ("steps", "network_evaluations", "sampling_seconds")
 
@@ -39,6 +41,18 @@ class Drawn:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps."""
+
+    load_seconds: float = 0.0
+    warmup: tuple[tuple[int, float], ...] = ()
+
+    def seconds(self) -> dict[str, float]:
+        """load_seconds and warmup_seconds, for the state of a folder."""
+        return {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+
+
 class Source(Protocol):
     """Gives crystals batch by batch; the same batch again where it is asked again."""
 
@@ -47,15 +61,11 @@ class Source(Protocol):
         """Whether the device clock tells what a batch took."""
 
     @property
-    def warmup_size(self) -> int:
-        """Crystals of the warm-up."""
-
-    @property
     def holds(self) -> int | None:
         """Crystals that there are; None where there is no end."""
 
-    def prepare(self) -> dict[str, float]:
-        """Makes ready; gives load_seconds and warmup_seconds."""
+    def prepare(self) -> Prepared:
+        """Makes ready."""
 
     def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
         """Batch `number` of a repeat: crystals first_row .. first_row + size - 1."""
@@ -86,21 +96,26 @@ class GeneratorSource:
     device: str
     threads: int
     seed: int
-    warmup_size: int
+    warmup_sizes: tuple[int, ...]
     clock: DeviceClock
     loaded: Callable[[Generator], None] = lambda generator: None
     timed = True
     holds = None
 
-    def prepare(self) -> dict[str, float]:
-        """Loads the weights and samples a first batch that nobody keeps."""
+    def prepare(self) -> Prepared:
+        """Loads the weights and samples batches that nobody keeps."""
         started = time.perf_counter()
         self.load()
         load_seconds = time.perf_counter() - started
         self.loaded(self.generator)
-        self.clock.start()
-        self._sample(self.warmup_size, batch_seed(self.seed, 0, WARMUP_BATCH))
-        return {"load_seconds": load_seconds, "warmup_seconds": self.clock.stop()}
+        warmup = []
+        for size in self.warmup_sizes:
+            if warmup and warmup[-1][1] > ENOUGH_WARMUP_S:
+                break
+            self.clock.start()
+            self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))
+            warmup.append((size, self.clock.stop()))
+        return Prepared(load_seconds, tuple(warmup))
 
     def load(self) -> None:
         """Loads the weights and sets the threads."""
@@ -147,7 +162,6 @@ class FileSource:
     network_evaluations: float | None = None
     seconds_per_crystal: float | None = None
     timed = False
-    warmup_size = 0
 
     @property
     def holds(self) -> int:
@@ -179,9 +193,9 @@ class FileSource:
             costs["sampling_seconds"] / sifted.requested if "sampling_seconds" in costs else None,
         )
 
-    def prepare(self) -> dict[str, float]:
+    def prepare(self) -> Prepared:
         """Nothing to do: the crystals are there."""
-        return {}
+        return Prepared()
 
     def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
         """Those places of the file."""

@@ -94,3 +94,12 @@ def test_the_clock_of_a_gpu_waits_for_the_work() -> None:
         matrix @ matrix
         one = clock.stop()
     assert 20 < many / one < 80
+
+
+def test_the_cost_of_many_crystals_is_told_from_batches_of_two_sizes() -> None:
+    planner = BatchPlanner(Budget(num_samples=250), 50)
+    assert planner.predicted(1000) == 0.0
+    for size in (1, 8):
+        planner.measured(size, 2.0 + 0.1 * size)
+    assert planner.predicted(1000) == pytest.approx(20 * (2.0 + 5.0))
+    assert planner.predicted(120) == pytest.approx(2 * (2.0 + 5.0) + 2.0 + 2.0)

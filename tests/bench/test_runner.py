@@ -146,18 +146,8 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "r").exists()
 
 
-def test_a_default_number_of_samples_is_said_with_what_the_papers_would_cost(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(plan(budget=None), tmp_path / "r")
-    shown = capsys.readouterr().err
-    assert "250 crystals of each model, the default on cpu; the paper's is --num-samples 1000" in shown
-    assert re.search(r"fake: the paper's --num-samples 1000 would take about [\d.]+ s \(estimate\)", shown)
-    assert Run.open(tmp_path / "r").summary()["models"]["fake"]["requested"] == 250
-
-
 class StubbornlySlow(fake_generators.Fake):
-    """Each crystal takes 0.3 s of a clock that nothing else moves, each batch 0.5 s more; the tenth batch 60 s."""
+    """Each crystal takes 0.3 s of a clock that nothing else moves, each batch 0.5 s more; the eleventh 60 s."""
 
     now = 0.0
     calls = 0
@@ -165,27 +155,41 @@ class StubbornlySlow(fake_generators.Fake):
 
     def sample(self, num_crystals: int, seed: int) -> SampleBatch:
         type(self).calls += 1
-        type(self).now += 0.5 + 0.3 * num_crystals + (60 if self.stalls and self.calls == 10 else 0)
+        type(self).now += 0.5 + 0.3 * num_crystals + (60 if self.stalls and self.calls == 11 else 0)
         return super().sample(num_crystals=num_crystals, seed=seed)
 
 
-def run_with_budget(root: Path, monkeypatch: pytest.MonkeyPatch, stalls: bool) -> dict[str, Any]:
+def run_slowly(
+    root: Path, monkeypatch: pytest.MonkeyPatch, budget: Budget | None, stalls: bool = False
+) -> dict[str, Any]:
     for name, value in (("now", 0.0), ("calls", 0), ("stalls", stalls)):
         monkeypatch.setattr(StubbornlySlow, name, value)
     monkeypatch.setattr(fake_generators, "Fake", StubbornlySlow)
-    run(plan(budget=Budget(seconds=60.0)), root, MonotonicClock(lambda: StubbornlySlow.now))
+    run(plan(budget=budget), root, MonotonicClock(lambda: StubbornlySlow.now))
     return model_summary(root, "fake")
+
+
+def test_a_default_number_of_samples_is_said_with_what_it_and_the_papers_will_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = run_slowly(tmp_path / "r", monkeypatch, budget=None)
+    shown = capsys.readouterr().err
+    assert "250 crystals of each model, the default on cpu; the paper's is --num-samples 1000" in shown
+    estimate = "fake: 250 crystals will take about 100 s of device time, the paper's 1000 about 6 min 40 s (estimated"
+    assert shown.index(estimate) < shown.index("fake: sampling")
+    assert entry["requested"] == 250
+    assert entry["metrics"]["sampling_seconds"]["value"] == pytest.approx(100)
 
 
 def test_a_budget_is_spent_and_the_last_batch_ends_before_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = run_with_budget(tmp_path / "r", monkeypatch, stalls=False)
+    entry = run_slowly(tmp_path / "r", monkeypatch, Budget(seconds=60.0))
     seconds = {name: figure["value"] for name, figure in entry["metrics"].items()}
     assert seconds["overshoot_seconds"] == 0
     assert 58.5 < seconds["counted_seconds"] <= 60
     assert seconds["sampling_seconds"] == seconds["counted_seconds"]
-    assert seconds["warmup_seconds"] == pytest.approx(0.8)
+    assert seconds["warmup_seconds"] == pytest.approx(0.8 + 2.0)  # of one crystal and of five
     assert seconds["seconds_per_crystal"] == pytest.approx(seconds["counted_seconds"] / entry["requested"])
     batches = Run.open(tmp_path / "r").batches("fake").to_pylist()
     assert all(now["start_s"] == before["end_s"] for before, now in itertools.pairwise(batches))
@@ -195,7 +199,7 @@ def test_a_budget_is_spent_and_the_last_batch_ends_before_the_deadline(
 def test_a_batch_that_ends_after_the_deadline_is_kept_but_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = run_with_budget(tmp_path / "r", monkeypatch, stalls=True)
+    entry = run_slowly(tmp_path / "r", monkeypatch, Budget(seconds=60.0), stalls=True)
     stored = Run.open(tmp_path / "r")
     batches = stored.batches("fake").to_pylist()
     assert [b["counted"] for b in batches] == [True] * 8 + [False]
@@ -293,7 +297,7 @@ def test_a_complete_run_resumes_without_its_model(tmp_path: Path, monkeypatch: p
     assert kept(tmp_path / "r") == before
 
 
-def interrupted_run(root: Path, monkeypatch: pytest.MonkeyPatch, after: int = 3) -> None:
+def interrupted_run(root: Path, monkeypatch: pytest.MonkeyPatch, after: int = 4) -> None:
     calls = 0
     real = fake_generators.Fake.sample
 
