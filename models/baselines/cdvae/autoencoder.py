@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,11 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.baselines.cdvae.cells import lattices_from_parameters
+from models.baselines.cdvae.cells import (
+    lattices_from_parameters,
+    nearest_image,
+    parameters_of_lattices,
+    to_cartesian,
+)
 from models.baselines.cdvae.encoder import DimeNetPlusPlus, EncoderConfig
 from models.baselines.cdvae.gemnet import GemNetConfig, GemNetT
 from models.baselines.cdvae.graph import Layout
 from models.baselines.cdvae.langevin import LangevinSettings, annealed_langevin, steps_of_levels
+from models.dense import DenseBatch
 from models.diffusion import Noise
 
 
@@ -155,6 +161,74 @@ class CDVAE(nn.Module):
                 on_step,
             )
         return RaggedCrystals(num_atoms, atomic_numbers, frac_coords, lattices)
+
+    def fit_lattice_scaler(self, batches: Sequence[DenseBatch]) -> None:
+        """Means and standard deviations of the training cells, by which the lattice is standardised.
+
+        A spread below 0.01 (Angstrom or degrees) counts as 0.01, the published code's 1e-5 would magnify the rounding
+        of cells that are all cubic.
+        """
+        values = torch.cat([self._cell_values(batch) for batch in batches])
+        self.lattice_mean.copy_(values.mean(0))
+        self.lattice_std.copy_(values.std(0, correction=0).clamp_min(0.01))
+
+    def _cell_values(self, batch: DenseBatch) -> Tensor:
+        lengths, angles = parameters_of_lattices(batch.lattices)
+        scale = batch.num_atoms ** (1 / 3) if self.config.scale_lengths else 1.0
+        return torch.cat([lengths / scale, angles], dim=1)
+
+    def losses(self, batch: DenseBatch, noise: Noise, teacher_forcing: bool = True) -> dict[str, Tensor]:
+        """The published training losses by name and their weighted sum "loss".
+
+        teacher_forcing: noise is added in the true cell rather than the predicted one (the published training does so
+        for its first half). ValueError when a crystal has more atoms than the model can count.
+        """
+        config = self.config
+        size, n = batch.atomic_numbers.shape
+        if n > config.max_atoms:
+            raise ValueError(f"crystals of {n} atoms, but the model counts to max_atoms = {config.max_atoms}")
+        device, types = batch.lattices.device, batch.atomic_numbers.reshape(-1)
+        num_atoms = torch.full((size,), n, device=device)
+        layout = Layout.of(num_atoms)
+        frac_coords = batch.frac_coords.reshape(-1, 3)
+        cells = lattices_from_parameters(*parameters_of_lattices(batch.lattices))
+
+        mean, log_variance = self.encode(types, frac_coords, cells, num_atoms)
+        z = mean + (0.5 * log_variance).exp() * noise.normal("latent", tuple(mean.shape))
+        predicted = self.statistics(z)
+        composition = predicted.composition_logits.index_select(0, layout.crystal)
+
+        level = (noise.uniform("level", (size,)) * config.num_levels).long()
+        sigma = self.sigmas[level][layout.crystal][:, None]
+        level = (noise.uniform("type level", (size,)) * config.num_levels).long()
+        type_sigma = self.type_sigmas[level][layout.crystal]
+
+        weights = composition.detach().softmax(dim=1) * type_sigma[:, None]
+        weights = weights.scatter_add(1, types[:, None] - 1, torch.ones_like(weights[:, :1])).cumsum(1)
+        places = noise.uniform("type", (len(types), 1)).to(weights) * weights[:, -1:]
+        noisy_types = torch.searchsorted(weights, places, right=True).clamp_max(weights.shape[1] - 1)[:, 0] + 1
+
+        used = cells
+        if not teacher_forcing:
+            used = lattices_from_parameters(*self.cell_parameters(predicted.scaled_lattice, num_atoms))
+        moved = noise.normal("coord", tuple(frac_coords.shape)) * sigma
+        noisy = (frac_coords + to_cartesian(moved, torch.linalg.pinv(used), layout.crystal)) % 1.0
+        out = self.decoder(z, noisy, noisy_types, used, layout)
+        back = nearest_image(frac_coords - noisy, cells, layout.crystal)
+
+        losses = {
+            "num_atoms": F.cross_entropy(predicted.num_atoms_logits, num_atoms),
+            # 0.5 sigma^2 |back / sigma^2 - output / sigma|^2
+            "coord": 0.5 * ((back / sigma - out.cart_coord_diff) ** 2).sum(1).mean(),
+            "type": (F.cross_entropy(out.type_logits, types - 1, reduction="none") / type_sigma).mean(),
+            "lattice": F.mse_loss(
+                predicted.scaled_lattice, (self._cell_values(batch) - self.lattice_mean) / self.lattice_std
+            ),
+            "composition": F.cross_entropy(composition, types - 1),
+        }
+        total = sum(w * value for w, value in zip(config.loss_weights, losses.values(), strict=True))
+        kl = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
+        return {"loss": total + config.kl_weight * kl, **losses, "kl": kl}
 
     def sample(
         self, batch: int, noise: Noise, steps: int | None = None, on_step: Callable[[int], None] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -40,3 +42,11 @@ def parameters_of_lattices(lattices: Tensor) -> tuple[Tensor, Tensor]:
 def to_cartesian(frac_coords: Tensor, lattices: Tensor, crystal: Tensor) -> Tensor:
     """(A, 3) Cartesian coordinates; lattices: (B, 3, 3), or their inverses for the way back; crystal: (A,)."""
     return torch.einsum("ai,aij->aj", frac_coords, lattices[crystal])
+
+
+def nearest_image(frac_shift: Tensor, lattices: Tensor, crystal: Tensor) -> Tensor:
+    """(A, 3) shortest Cartesian vectors among the 27 images of shifts (A, 3) within one cell. lattices: (B, 3, 3)."""
+    cells = torch.tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)), dtype=lattices.dtype)
+    images = (frac_shift[:, None] + cells.to(frac_shift.device)) @ lattices[crystal]  # (A, 27, 3)
+    nearest = images.square().sum(-1).argmin(dim=1)
+    return images[torch.arange(len(images), device=images.device), nearest]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+import yaml
 from torch import Tensor
 
 from models.baselines.cdvae.autoencoder import CDVAE, CDVAEConfig
 from models.baselines.cdvae.encoder import DimeNetPlusPlus, EncoderConfig
 from models.baselines.cdvae.gemnet import GemNetConfig, GemNetT
+from models.weights import read_foreign_checkpoint, read_foreign_scaler
 
 # Published name -> ours, applied in this order to every weight of the decoder.
 _DECODER_NAMES = tuple(
@@ -203,6 +207,60 @@ def cdvae_from_official(
     rest = {key: value for key, value in model.state_dict().items() if key.startswith(("encoder.", "decoder."))}
     _load(model, rest | own, "a published CDVAE")
     return model.eval()
+
+
+def from_official(folder: str | Path) -> CDVAE:
+    """The CDVAE of a published checkpoint folder: `*.ckpt`, `hparams.yaml` and `lattice_scaler.pt`.
+
+    Of several checkpoints the one of the last epoch, as published. `prop_scaler.pt` and a property head are not needed
+    to generate and are left alone. No file of the folder can run code: pickles give plain containers and tensors, the
+    YAML is loaded safely. ValueError names the file and what is wrong with it.
+    """
+    folder = Path(folder)
+    checkpoints = sorted(folder.glob("*.ckpt"), key=lambda path: (_epoch(path), path.name))
+    if not checkpoints:
+        raise ValueError(f"{folder}: holds no published checkpoint (*.ckpt)")
+    state_dict = read_foreign_checkpoint(checkpoints[-1])["state_dict"]
+    tensors = {key: value for key, value in state_dict.items() if isinstance(value, torch.Tensor)}
+    try:
+        return cdvae_from_official(tensors, _lattice_scaler(folder), _settings(folder / "hparams.yaml"))
+    except ValueError as error:
+        raise ValueError(f"{checkpoints[-1]}: {error}") from None
+
+
+def _epoch(checkpoint: Path) -> int:
+    found = re.search(r"epoch=(\d+)", checkpoint.name)
+    return int(found[1]) if found else -1
+
+
+def _lattice_scaler(folder: Path) -> tuple[Tensor, Tensor]:
+    means, stds = read_foreign_scaler(folder / "lattice_scaler.pt")
+    if means.shape != (6,) or stds.shape != (6,):
+        raise ValueError(f"lattice_scaler.pt has shapes {tuple(means.shape)} and {tuple(stds.shape)}, not (6,) twice")
+    return means, stds
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The model section of a `hparams.yaml`, with the data section inside and `${section.name}` filled in."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path.name} cannot be read: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise ValueError(f"{path.name} has no section 'model'")
+
+    def filled(value: Any, depth: int = 0) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(inner, depth) for key, inner in value.items()}
+        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+        if reference is None or depth > 8:
+            return value
+        found: Any = content
+        for name in reference[1].split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        return filled(found, depth + 1)
+
+    return {**filled(content["model"]), "data": filled(content.get("data") or {})}
 
 
 def _under(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,97 @@
+"""CDVAE as a generator of the harness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.crystals import sift
+from bench.datasets import canonical_name
+from bench.interfaces import SampleBatch
+from models.baselines.cdvae.autoencoder import CDVAE, CDVAEConfig
+from models.baselines.cdvae.encoder import EncoderConfig
+from models.baselines.cdvae.gemnet import ActivationScales, GemNetConfig
+from models.baselines.cdvae.langevin import LangevinSettings
+from models.baselines.cdvae.official import from_official
+from models.cspnet import EvaluationCounter
+from models.diffusion import SeededNoise
+from models.weights import find_weights, load_into, read_card, read_weights
+
+
+def config_from_card(values: dict[str, Any]) -> CDVAEConfig:
+    """The configuration written in a weights card."""
+    decoder = dict(values["decoder"])
+    scales = ActivationScales(**{name: tuple(numbers) for name, numbers in decoder.pop("scales").items()})
+    tuples = {name: tuple(values[name]) for name in ("sigma_range", "type_sigma_range", "loss_weights")}
+    return CDVAEConfig(
+        **{
+            **values,
+            **tuples,
+            "encoder": EncoderConfig(**values["encoder"]),
+            "decoder": GemNetConfig(**decoder, scales=scales),
+            "sampler": LangevinSettings(**values["sampler"]),
+        }
+    )
+
+
+class CDVAEGenerator:
+    """A trained CDVAE as a `bench.interfaces.Generator`; it decides itself how many atoms a crystal has.
+
+    steps: Langevin steps in all, the published 50 x 100 (or the preset's) when None. weights: a file, a published
+    checkpoint folder, or None for the shipped weights of (dataset, preset).
+    """
+
+    name = "cdvae"
+    # Crystals a batch on a CPU: few enough for edges to stay in cache and for a fine-grained budget.
+    batch_size = 16
+
+    def __init__(
+        self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+    ) -> None:
+        if steps is not None and steps < 1:
+            raise ValueError(f"{self.name}@{steps}: steps must be at least 1")
+        self.dataset = canonical_name(dataset)
+        self.preset = preset
+        self.weights = weights or find_weights(self.name, self.dataset, preset)
+        self._requested_steps = steps
+        self._model: CDVAE | None = None
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The weights' card; of a published folder, its name."""
+        return {"published": self.weights.name} if self.weights.is_dir() else read_card(self.weights)
+
+    def load(self, device: str = "cpu") -> None:
+        """Reads the weights, checks them against their card and moves them to the device."""
+        if self.weights.is_dir():
+            model = from_official(self.weights)
+        else:
+            state_dict, card = read_weights(self.weights)
+            model = CDVAE(config_from_card(card["config"]))
+            load_into(model, state_dict, self.weights)
+        self._model = model.requires_grad_(False).eval().to(device)
+        self._device = device
+        self.steps = self._requested_steps or model.config.num_steps
+
+    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
+        """That many crystals; a function of (seed, num_crystals, weights, steps, threads, device)."""
+        if self._model is None:
+            self.load("cpu")
+        assert self._model is not None
+        noise_seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        noise = SeededNoise.from_seed(noise_seed, self._device)
+        with EvaluationCounter(self._model.decoder) as counter:
+            batch = self._model.sample(num_crystals, noise, self.steps)
+        num_atoms, atomic_numbers, frac_coords, lattices = (part.cpu().numpy() for part in batch)
+        sifted = sift(num_atoms, atomic_numbers, frac_coords, lattices)
+        evaluations = np.where(num_atoms > 0, counter.per_crystal, 0)
+        return SampleBatch(sifted.crystals, self.steps, evaluations, dict(sifted.reasons))
+
+
+def cdvae(
+    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+) -> CDVAEGenerator:
+    """CDVAE with the weights trained for a data set. 50 noise levels of 100 Langevin steps, or `steps` in all."""
+    return CDVAEGenerator(dataset, preset, steps, weights)
