@@ -66,6 +66,13 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
         raise _named(error, path) from error
 
 
+def failure(error: Exception) -> str:
+    """What an error says, of the operating system's the file and the reason."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def _named(error: OSError, path: Path) -> OSError:
     """The error with the file's name: that of a full disk comes without."""
     return OSError(error.errno, error.strerror or str(error), str(path))

@@ -305,10 +305,10 @@ def _explain(error: Exception) -> int:
     usage = getattr(error, "format_message", None)  # of the parser: unknown option, missing argument
     if usage is not None:
         text = f"{usage()} (--help shows the options)"
-    elif isinstance(error, OSError):
-        text = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-    elif isinstance(error, ValueError) or code == 130:
-        text = str(error)
+    elif isinstance(error, OSError | ValueError) or code == 130:
+        from bench.atomic import failure
+
+        text = failure(error)
     else:
         text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
     sys.stderr.write(f"{'' if code == 130 else 'error: '}{' '.join(text.split())}\n")
@@ -328,9 +328,16 @@ def _show_warning(
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
-    """The names in "a,b"; None where the option was not given."""
-    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+    """The names in "a,b"; None where the option was not given. ValueError where it names nothing."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ValueError("a list of names is empty; leave its option out for the default")
+    return names
 
 
 def _show(text: str) -> None:
-    sys.stdout.write(text.rstrip("\n") + "\n")
+    from bench.screen import writable
+
+    sys.stdout.write(writable(text.rstrip("\n") + "\n", sys.stdout.encoding))

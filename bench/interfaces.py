@@ -80,6 +80,7 @@ class Task(Protocol):
 
     `score` is pure and sees one chunk of crystals at a time, perhaps in a worker process of one thread, so a task
     pickles. The runner adds the rows of crystals that do not exist: booleans false, numbers null, with their reason.
+    Its class may have `needs`, the names of tasks whose tables its summary reads: they are scored along with it.
     """
 
     name: str

@@ -236,22 +236,32 @@ def build_generator(spec: ModelSpec, dataset: str, preset: str) -> Generator:
     return generator
 
 
+def task_names(names: Sequence[str] | None) -> list[str]:
+    """These tasks and those that they need (`needs` of their classes), in the table's order; all that exist for None.
+
+    ValueError lists the known ones.
+    """
+    targets = known("task")
+    if names is None:
+        return list(targets)
+    wanted = list(names)
+    for name in wanted:  # which grows meanwhile
+        if name not in targets:
+            raise ValueError(f"unknown task {name!r}; known are {', '.join(targets) or 'none'}")
+        wanted += [needed for needed in getattr(load(targets[name]), "needs", ()) if needed not in wanted]
+    return [name for name in targets if name in wanted]
+
+
 def build_tasks(names: Sequence[str] | None, potentials: Sequence[str] = (), dataset: str | None = None) -> list[Task]:
-    """The tasks of these names, all that exist for None, in the table's order. ValueError lists the known ones.
+    """The tasks of `task_names`.
 
     A task that takes `dataset` gets the name of the run's. One that takes `potential` is built once for each potential
     asked for: the first has the plain name, the others "stability-<potential>".
     """
-    targets = known("task")
-    for name in names or ():
-        if name not in targets:
-            raise ValueError(f"unknown task {name!r}; known are {', '.join(targets) or 'none'}")
     tasks: list[Task] = []
     takes_potential = False
-    for name in targets:
-        if names is not None and name not in names:
-            continue
-        factory = load(targets[name])
+    for name in task_names(names):
+        factory = load(PLUGINS["task"][name])
         accepted = inspect.signature(factory).parameters
         options = {"dataset": dataset} if "dataset" in accepted else {}
         if potentials and "potential" in accepted:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench import manifest as manifests
 from bench import registry
-from bench.atomic import folder_lock, write_json
+from bench.atomic import failure, folder_lock, write_json
 from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock, device_clock
 from bench.datasets import DataUnavailable, canonical_name, reference_card
 from bench.device import default_threads, describe_device, resolve_device
@@ -73,7 +73,8 @@ def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -
     ValueError and OSError say in one line what was wrong; what is complete by then stays and can be resumed.
     """
     dataset = canonical_name(plan.dataset)
-    tasks = registry.build_tasks(plan.tasks, plan.potentials, dataset)
+    names = registry.task_names(plan.tasks)
+    tasks = registry.build_tasks(names, plan.potentials, dataset)
     device = resolve_device(plan.device)
     models = [build_model(spec, dataset, plan.preset, plan.workers) for spec in plan.models]
     registry.require_distinct([model.name for model in models])
@@ -85,7 +86,8 @@ def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -
         "dataset": dataset,
         "protocol": protocol,
         "protocol_hash": manifests.protocol_hash(protocol),
-        "tasks": [name for name in registry.known("task") if plan.tasks is None or name in plan.tasks],
+        "tasks": names,
+        "known_tasks": list(registry.known("task")),
         "potentials": list(plan.potentials),
         "budget": budget.plain(),
         "default_budget": plan.budget is None,
@@ -102,6 +104,8 @@ def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -
     create_folder(root)
     with folder_lock(root):
         say(f"run folder: {root}")
+        if plan.tasks is not None and set(names) > set(plan.tasks):
+            say(f"tasks: {', '.join(names)}, as {', '.join(plan.tasks)} needs the others")
         if plan.budget is None and not all(model.spec.is_file for model in models):
             say(f"{budget} of each model, the default on {device}; the paper's is --num-samples {PAPER_NUM_SAMPLES}")
         new = Run(root, manifest)
@@ -126,6 +130,8 @@ def resume(
         stored = Run.open(root)
         manifest = stored.manifest
         asked = {name: value for name, value in (given or {}).items() if value is not None}
+        if "tasks" in asked:
+            asked["tasks"] = registry.task_names(asked["tasks"])
         own = {**manifest, "device": manifest["device"]["kind"], "out": str(root)}
         own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
         manifests.require_same(
@@ -161,10 +167,11 @@ def rescore(
         stored = Run.open(root)
         before = stored.manifest
         chosen = list(before["tasks"] if names is None else names)
-        all_names = [name for name in registry.PLUGINS["task"] if name in {*before["tasks"], *chosen}]
+        all_names = registry.task_names([*before["tasks"], *chosen])
         kinds = before["potentials"] if potentials is None else list(potentials)
         tasks = registry.build_tasks(all_names, kinds, stored.dataset)
         anew = {task.name for task in registry.build_tasks(chosen, kinds, stored.dataset)}
+        anew -= {*before["tasks"]} - {*chosen}  # what one of these only needs
         protocol = manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks)
         for name, old in before["protocol"]["tasks"].items():
             if name in protocol["tasks"] and name not in anew:
@@ -191,6 +198,7 @@ def rescore(
             "protocol": protocol,
             "protocol_hash": manifests.protocol_hash(protocol),
             "tasks": all_names,
+            "known_tasks": list(registry.known("task")),
             "potentials": kinds,
         }
         with going_on(Run(root, manifest)) as changed:
@@ -253,7 +261,7 @@ def going_on(run: Run) -> Iterator[Run]:
         raise Interrupted(f"interrupted; {remedy}") from None
     except (ValueError, OSError) as error:
         if has_crystals(run):
-            raise ValueError(f"{error}; what is complete is kept: {remedy}") from error
+            raise ValueError(f"{failure(error)}; what is complete is kept: {remedy}") from error
         raise
 
 

@@ -63,11 +63,12 @@ def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: in
     for size, seconds in prepared.warmup:
         planner.measured(size, seconds)
     if how.announce_cost and source.timed and not folder.batches and repeat == 0 and budget.num_samples is not None:
-        own, paper = (format_seconds(planner.predicted(n)) for n in (budget.num_samples, PAPER_NUM_SAMPLES))
-        say(
-            f"{how.name}: {budget} will take about {own} of device time, the paper's {PAPER_NUM_SAMPLES} about {paper} "
-            "(estimated from the warm-up)"
-        )
+        own, paper = planner.predicted(budget.num_samples), planner.predicted(PAPER_NUM_SAMPLES)
+        if paper > 1:
+            say(
+                f"{how.name}: {budget} will take about {format_seconds(own)} of device time, the paper's "
+                f"{PAPER_NUM_SAMPLES} about {format_seconds(paper)} (estimated from the warm-up)"
+            )
     for batch in folder.batches:
         if batch.start_s is not None and batch.end_s is not None:
             planner.measured(batch.num_crystals, batch.end_s - batch.start_s)

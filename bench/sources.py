@@ -108,7 +108,7 @@ class GeneratorSource:
         self.load()
         load_seconds = time.perf_counter() - started
         self.loaded(self.generator)
-        warmup = []
+        warmup: list[tuple[int, float]] = []
         for size in self.warmup_sizes:
             if warmup and warmup[-1][1] > ENOUGH_WARMUP_S:
                 break

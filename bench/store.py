@@ -45,6 +45,9 @@ class Run:
         manifest = read_json(root / MANIFEST)
         if manifest.get("format") != FORMAT:
             raise ValueError(f"{root}: its format is {manifest.get('format')!r}, this version reads {FORMAT}")
+        missing = [key for key in ("dataset", "protocol", "models") if key not in manifest]
+        if missing:
+            raise ValueError(f"{root / MANIFEST}: damaged, it has no {', '.join(missing)}")
         return cls(root, manifest)
 
     @property

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from reports.columns import distance
+from reports.columns import distance, three_digits
 from reports.paper_rows import PAPER, PrintedRow
+from reports.paper_rows import STABILITY_SAMPLES as PAPER_SAMPLES
 from reports.run_results import ModelResult
 
 
@@ -37,7 +38,9 @@ def column_note(metric: str, results: Sequence[ModelResult]) -> str:
 def dash_note(metric: str, task: str | None, result: ModelResult) -> str:
     """Why a model has no such figure, and what would give it."""
     if task is not None and task not in result.run.tasks:
-        return f"not computed in this run; it needs the task {task} (`python -m bench rescore DIR --tasks {task}`)"
+        if task in result.run.manifest.get("known_tasks", ()):
+            return f"not computed in this run; `python -m bench rescore DIR --tasks {task}` adds it"
+        return f"not computed: it needs the task {task}, which is not part of the version that made this run"
     if task is None:
         return "not known: the crystals came from a file that does not say what they cost"
     if metric == "steps_per_stable" and not result.known("steps"):
@@ -109,11 +112,11 @@ def _devices(results: Sequence[ModelResult]) -> str:
 
 
 def _run_remark(results: Sequence[ModelResult]) -> str:
-    """Crystals, seed, repeats and skipped models of one run."""
+    """Crystals, seed, repeats, what is missing, and what the paper's number would cost, of one run."""
     run = results[0].run
     counts = {result.requested for result in results}
     asked = (
-        f"{counts.pop()} crystals of each model"
+        f"{counts.pop()} crystals" + " of each model" * (len(results) > 1)
         if len(counts) == 1
         else ", ".join(f"{result.method} {result.requested}" for result in results) + " crystals"
     )
@@ -122,7 +125,32 @@ def _run_remark(results: Sequence[ModelResult]) -> str:
     repeats = f" and {run.manifest['repeats']} repeats" if run.manifest["repeats"] > 1 else ""
     skipped = [f"{model} skipped: {reason}" for model, reason in run.summary().get("skipped", {}).items()]
     name = f"{results[0].dataset}, run {run.root.resolve().name}"
-    return "; ".join([f"{name}: {asked}{budget}, seed {run.manifest['seed']}{repeats}", *skipped]) + "."
+    lost = [_loss(result) for result in results if result.lost]
+    asked += f"{budget}, seed {run.manifest['seed']}{repeats}"
+    return "; ".join([f"{name}: {asked}", *_paper_cost(results), *lost, *skipped]) + "."
+
+
+def _loss(result: ModelResult) -> str:
+    """How many crystals of a model are none, and the most frequent reason."""
+    reason = f", such as: {result.loss.rstrip('.!')}" if result.loss else ""
+    return f"{result.method}: {result.lost} of {result.requested} are no crystals{reason}"
+
+
+def _paper_cost(results: Sequence[ModelResult]) -> list[str]:
+    """What the paper's number of crystals would take, where a smaller one was chosen for the user."""
+    manifest = results[0].run.manifest
+    if not manifest.get("default_budget") or manifest["budget"].get("num_samples", PAPER_SAMPLES) >= PAPER_SAMPLES:
+        return []
+    costs = [
+        f"{three_digits(PAPER_SAMPLES * figure.value, 0)} device seconds with {result.method}"
+        for result in results
+        if not result.is_control and (figure := result.known("seconds_per_crystal")) and figure.value
+    ]
+    return (
+        [f"the default number; the paper's --num-samples {PAPER_SAMPLES} would take {', '.join(costs)}"]
+        if costs
+        else []
+    )
 
 
 def _is_small(result: ModelResult) -> bool:

@@ -19,13 +19,18 @@ METHODS = {"crysldm": "CrysLDM", "diffcsp": "DiffCSP", "cdvae": "CDVAE"}
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model of one run. label: its name, with the run's folder where another run has the same model."""
+    """One model of one run. label: its name, with the run's folder where another run has the same model.
+
+    lost: how many of the crystals asked for are none. loss: the most frequent reason why, empty where none is known.
+    """
 
     run: Run
     model: str
     label: str
     requested: int
     metrics: Mapping[str, Metric]
+    lost: int = 0
+    loss: str = ""
 
     @property
     def is_control(self) -> bool:
@@ -74,7 +79,10 @@ def read_results(run_dirs: Sequence[Path]) -> list[ModelResult]:
             label = model if models[run.dataset, model] == 1 else f"{model} ({where})"
             try:
                 metrics = {name: Metric.from_json(figure) for name, figure in entry["metrics"].items()}
-                results.append(ModelResult(run, model, label, int(entry["requested"]), metrics))
+                requested, ledger = int(entry["requested"]), entry.get("ledger", {})
+                lost = requested - int(ledger.get("parsed", requested))
+                loss = next(iter(ledger.get("reasons", {}).get("parsed", {})), "")
+                results.append(ModelResult(run, model, label, requested, metrics, lost, loss))
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 remedy = f"write it anew with `python -m bench rescore {run.root}`"
                 raise ValueError(f"{run.root}: summary.json is damaged at {model} ({error!r}); {remedy}") from error

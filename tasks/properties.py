@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ class Properties:
     """The task. Needs the table of `validity` for its summary."""
 
     name: str = "properties"
+    needs: ClassVar[tuple[str, ...]] = ("validity",)
 
     @property
     def schema(self) -> pa.Schema:
@@ -58,19 +59,10 @@ class Properties:
         }
         return pa.table([pa.array(columns[f.name], f.type) for f in fields], schema=pa.schema(fields))
 
-    def finish(self, table: pa.Table) -> pa.Table:
-        """The table as it is."""
-        return table
-
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
-        """Distances to the test split over valid crystals, their floors for as many crystals, and the median density.
-
-        All undefined where validity was not scored: which crystals to compare is then unknown.
-        """
+        """Distances to the test split over valid crystals, their floors for as many, and the median density."""
         table = tables[self.name]
-        valid = np.zeros(table.num_rows, dtype=bool)
-        if "validity" in tables:
-            valid = np.asarray(tables["validity"]["valid"].to_numpy(zero_copy_only=False), dtype=bool)
+        valid = np.asarray(tables["validity"]["valid"].to_numpy(zero_copy_only=False), dtype=bool)
         seeds = np.random.SeedSequence(seed).generate_state(2 * len(PROPERTIES)).tolist()
         metrics = {}
         for name in PROPERTIES:

@@ -112,10 +112,6 @@ class Validity:
     def _scored(self) -> list[pa.Field]:
         return [field for field in self.schema if field.name != "index"]
 
-    def finish(self, table: pa.Table) -> pa.Table:
-        """The table as it is."""
-        return table
-
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """The four rates over all requested crystals, and that of cells collapsed onto an atom's own images."""
         table = tables[self.name]

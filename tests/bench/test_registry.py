@@ -143,3 +143,13 @@ def test_a_foreign_package_named_models_is_told_apart_without_running_it(tmp_pat
     )
     assert safe.returncode == 0, safe.stderr
     assert "crysldm" in safe.stdout
+
+
+def test_a_task_brings_along_those_that_it_needs_in_the_tables_order() -> None:
+    assert registry.task_names(["properties"]) == ["validity", "properties"]
+    assert registry.task_names(["properties", "validity"]) == ["validity", "properties"]
+    assert registry.task_names(["validity"]) == ["validity"]
+    assert registry.task_names(None) == list(registry.known("task"))
+    assert [task.name for task in registry.build_tasks(["properties"])] == ["validity", "properties"]
+    with pytest.raises(ValueError, match="unknown task 'speed'; known are validity, properties"):
+        registry.task_names(["properties", "speed"])

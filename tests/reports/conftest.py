@@ -57,6 +57,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         dataset: str = "perov5",
         smact: str = "4.0.2",
         tasks: tuple[str, ...] = ("validity", "properties"),
+        ledgers: Mapping[str, Any] = {},
         **changes: Any,
     ) -> Path:
         validity = {"smact": smact, "composition": {"oxidation_states_set": "smact14"}}
@@ -87,7 +88,11 @@ def make_run(tmp_path: Path) -> MakeRun:
             if arguments is None:
                 metrics = {metric: Metric(None) for metric in metrics}
             found = {metric: figure.to_json() for metric, figure in metrics.items()}
-            entries[model] = {"requested": metrics["valid_structure"].n, "metrics": found}
+            entries[model] = {
+                "requested": metrics["valid_structure"].n,
+                "ledger": ledgers.get(model, {}),
+                "metrics": found,
+            }
         folder = tmp_path / name
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -53,9 +53,13 @@ def test_presets_of_the_published_size_are_not_called_small(make_run: MakeRun) -
 
 
 def test_columns_that_were_not_computed_show_a_dash_with_the_reason(make_run: MakeRun) -> None:
-    text = render([make_run({"crysldm": {}})])
-    (note,) = re.findall(r"^([⁰¹²³⁴-⁹]+) not computed in this run; it needs the task stability", text, re.MULTILINE)
-    assert text.count(f"–{note}") == 2  # the rate and steps / stable
+    for known, reason in (
+        (["stability"], r"not computed in this run; `python -m bench rescore DIR --tasks stability` adds it"),
+        (["validity"], "not computed: it needs the task stability, which is not part of the version"),
+    ):
+        text = render([make_run({"crysldm": {}}, name=known[0], known_tasks=known)])
+        (note,) = re.findall(rf"^([⁰¹²³⁴-⁹]+) {reason}", text, re.MULTILINE)
+        assert text.count(f"–{note}") == 2  # the rate and steps / stable
 
 
 def test_crystals_from_a_file_have_no_cost_and_say_so(make_run: MakeRun) -> None:
@@ -239,3 +243,22 @@ def test_a_damaged_summary_is_refused_by_name(make_run: MakeRun) -> None:
 def test_an_unknown_format_lists_the_known_ones(make_run: MakeRun) -> None:
     with pytest.raises(ValueError, match="text, markdown, csv, latex"):
         render([make_run(METHODS)], "html")  # type: ignore[arg-type]
+
+
+def test_crystals_that_are_none_are_told_with_a_reason(make_run: MakeRun) -> None:
+    ledger = {"requested": 1000, "parsed": 996, "reasons": {"parsed": {"lattice is not finite": 3, "no atoms.": 1}}}
+    text = render([make_run({"crysldm": {}, "diffcsp": {}}, ledgers={"crysldm": ledger})], "markdown")
+    assert "CrysLDM: 4 of 1000 are no crystals, such as: lattice is not finite." in text
+    assert "DiffCSP: 0" not in text
+
+
+def test_a_default_number_of_crystals_is_told_with_what_the_papers_would_cost(make_run: MakeRun) -> None:
+    models = {"crysldm": {"seconds": 0.04}, "diffcsp": {"seconds": 0.4}, "train-copy": {"evaluations": 0.0}}
+    told = (
+        "the paper's --num-samples 1000 would take 40.0 device seconds with CrysLDM, 400 device seconds with DiffCSP."
+    )
+    default = {"budget": {"num_samples": 250}, "default_budget": True}
+    assert told in render([make_run(models, name="default", **default)], "markdown").replace("\\", "")
+    assert told not in render([make_run(models, name="chosen", **{**default, "default_budget": False})], "markdown")
+    full = make_run(models, name="full", budget={"num_samples": 1000}, default_budget=True)
+    assert "would take" not in render([full])

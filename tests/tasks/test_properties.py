@@ -82,11 +82,8 @@ def test_crystals_that_do_not_exist_take_no_part():
     assert metrics["emd_num_elements"].n == 2
 
 
-@pytest.mark.parametrize("valid", [[False, False], None])
-def test_without_valid_crystals_or_validity_everything_is_undefined(valid):
-    found = tables([1.0, 2.0], [2, 3], valid or [True, True])
-    if valid is None:
-        del found["validity"]
+def test_without_valid_crystals_everything_is_undefined():
+    found = tables([1.0, 2.0], [2, 3], [False, False])
     assert set(Properties().summary(found, reference(), seed=0).values()) == {Metric(None)}
 
 
