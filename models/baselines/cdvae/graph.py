@@ -3,8 +3,8 @@
 The published rules, which decide what a trained network means by "neighbour", are kept to the letter:
 
 - images of the 27 cells around an atom are looked at, no more, however small the cell;
-- of those within the cutoff an atom keeps its `max_neighbors` nearest; among equal distances the one whose
-  (neighbour, cell) comes first;
+- of those within the cutoff an atom keeps its `max_neighbors` nearest; of equal distances, which an atom's own images
+  always come in, those that PyTorch's sort puts first;
 - the decoder then drops every edge from a later to an earlier atom and adds the reverse of every edge that is left
   (so where an atom has more than `max_neighbors` neighbours, the order of the atoms matters a little).
 
@@ -103,7 +103,7 @@ def neighbour_images(
         within &= ~layout.missing[:, :, None]
         within &= ~layout.missing.repeat_interleave(_NUM_CELLS, dim=1)[:, None]
     if int(within.sum(-1).max()) > max_neighbors:
-        within = _nearest(squared, within, max_neighbors)
+        within = _nearest(squared, within, max_neighbors, cutoff)
     return Images(centres, places, within)
 
 
@@ -140,15 +140,32 @@ def _cell_shifts(lattices: Tensor) -> Tensor:
     return shifts
 
 
-def _nearest(squared: Tensor, within: Tensor, count: int) -> Tensor:
-    """Of the places `within` (..., P), the `count` with the smallest `squared`, the first ones among equals."""
+def _nearest(squared: Tensor, within: Tensor, count: int, cutoff: float) -> Tensor:
+    """Of the places `within` (..., P), the `count` with the smallest `squared`."""
     squared = squared.masked_fill(~within, torch.inf)
-    last = _kth_smallest(squared, count)
-    kept = (squared <= last) & within
-    if int(kept.sum(-1).max()) > count:
-        equal = kept & (squared == last)
-        room = count - (squared < last).sum(-1, keepdim=True)
-        kept &= ~equal | (equal.cumsum(-1) <= room)
+    kept = (squared <= _kth_smallest(squared, count)) & within
+    tied = kept.sum(-1) > count  # (B, W)
+    if bool(tied.any()):
+        kept[tied] = _first_sorted(squared[tied], int(within.sum(-1).max()), count, cutoff)
+    return kept
+
+
+def _first_sorted(squared: Tensor, width: int, count: int, cutoff: float) -> Tensor:
+    """(T, P) the `count` smallest of each row of `squared` (T, P), infinite where there is no neighbour.
+
+    Which of several equal distances are the first is what `torch.sort` happens to make of the published table: each
+    row's neighbours in their order, padded to the largest number of neighbours in the batch.
+    """
+    there = squared.isfinite()
+    rank = there.cumsum(1) - 1
+    table = torch.full((len(squared), width), cutoff * cutoff + 1.0, dtype=squared.dtype, device=squared.device)
+    rows, columns = there.nonzero(as_tuple=True)
+    ranks = rank[rows, columns]
+    table[rows, ranks] = squared[rows, columns]
+    chosen = torch.zeros_like(table, dtype=torch.bool)
+    chosen.scatter_(1, table.sort(dim=1).indices[:, :count], True)
+    kept = torch.zeros_like(there)
+    kept[rows, columns] = chosen[rows, ranks]
     return kept
 
 
