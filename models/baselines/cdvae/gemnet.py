@@ -238,11 +238,12 @@ class TripletMessages(nn.Module):
         x = _times_radial(_scaled_silu(self.dense(m)), self.rbf(radial.triplets) * self.rbf_scale)
         x = _scaled_silu(self.down(x))  # (2H, trip)
         atoms, rows, slots = graph.angular.shape
-        padded = x.new_zeros(atoms * slots, x.shape[1]).index_copy(0, graph.slot, x)
-        summed = torch.bmm(graph.angular, padded.view(atoms, slots, -1))  # (A, 7K, trip)
-        summed = summed.view(atoms * slots, -1).index_select(0, graph.slot)  # (2H, 7 trip)
+        trip, degrees = x.shape[1], rows // slots
+        padded = x.new_zeros(atoms * slots, trip).index_copy(0, graph.slot, x)
+        summed = torch.bmm(graph.angular, padded.view(atoms, slots, trip))  # (A, 7K, trip)
+        summed = summed.view(atoms * slots, degrees * trip).index_select(0, graph.slot)
         circular = torch.cat([radial.circular, radial.circular])  # (2H, cbf, 7)
-        x = torch.bmm(circular, summed.view(len(x), rows // max(slots, 1), -1)).flatten(1)  # (2H, cbf trip)
+        x = torch.bmm(circular, summed.view(-1, degrees, trip)).flatten(1)  # (2H, cbf trip)
         x = self.bilinear(x) * self.triplet_scale
         reverse = _scaled_silu(self.up_reverse(x)).unflatten(0, (2, -1)).flip(0).flatten(0, 1)
         return (_scaled_silu(self.up(x)) + reverse).mul_(_HALF)
