@@ -92,8 +92,8 @@ class Crystals:
             if not structure.is_ordered:
                 raise ValueError(f"crystal {index}: has partial occupancies ({structure.formula}); order it first")
             for element in structure.elements:
-                if element.Z > MAX_ATOMIC_NUMBER:  # pymatgen gives what it does not know a number made of its name
-                    raise ValueError(f"crystal {index}: {element} is no element")
+                if not 1 <= element.Z <= MAX_ATOMIC_NUMBER:  # what pymatgen does not know gets some number
+                    raise ValueError(f"crystal {index}: {element.symbol} is no element")
             num_atoms.append(len(structure))
             numbers.extend(structure.atomic_numbers)
             coords.append(structure.frac_coords)

@@ -68,6 +68,8 @@ def test_help_comes_quickly_and_imports_nothing_heavy() -> None:
         ([*RUN, "--budget", "10m"], "either --num-samples or --budget"),
         ([*RUN[:5], "--budget", "soon"], "such as 90s, 10m or 1.5h"),
         ([*RUN, "--tasks", "speed"], "unknown task 'speed'; known are validity, novelty"),
+        ([*RUN, "--tasks", ""], "a list of names is empty"),
+        (["report", "nowhere", "--format", "pdf"], "is not one of 'text', 'markdown', 'csv', 'latex'"),
         ([*RUN, "--workers", "0"], "--workers 0"),
         ([*RUN, "--repeats", "0"], "--repeats 0"),
         ([*RUN, "--seed", "-1"], "--seed -1"),
