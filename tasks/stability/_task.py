@@ -111,7 +111,8 @@ class Stability:
 @functools.lru_cache(maxsize=4)  # a worker scores many chunks against the same one
 def _read_hull(potential: str, entries: str | None) -> Hull:
     if entries is None:
-        return read_hull(hull_path(potential), potential_protocol(potential))
+        weights = potential_protocol(potential)
+        return read_hull(hull_path(potential), weights)
     from tasks.stability.mp_entries import read_mp_hull
 
     return read_mp_hull(entries, potential)

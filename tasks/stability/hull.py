@@ -109,7 +109,7 @@ def _by_linear_programme(phases: Mapping[str, float], symbols: Sequence[str]) ->
     def hull_energy(composition: Composition) -> float:
         amounts = np.array([composition[symbol] for symbol in symbols], dtype=np.float64)
         found = linprog(energies, A_eq=shares.T, b_eq=amounts / amounts.sum(), bounds=(0, None), method="highs")
-        if not found.success:
+        if not found.success or found.fun is None:
             raise ValueError(f"no hull energy of {dict(composition)}: {found.message}")
         return float(found.fun)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from bench.crystals import Crystals
 from tasks.stability.hull import Hull, energies_above
 from tasks.stability.phases import Phases
-from tasks.stability.potentials import Potential
+from tasks.stability.potentials import Potential, load_potential
 from tasks.stability.relaxation import RelaxationSettings, relax
 
 if TYPE_CHECKING:
@@ -37,64 +39,48 @@ def build_hull(
     out: Path,
     settings: RelaxationSettings | None = None,
     relax_limit: int | None = 0,
+    workers: int = 1,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Writes <potential>.parquet and its card into the folder `out`; gives the card.
 
     Single points of all phases that the potential knows, then relaxations of those within NEAR of their hull: all for
-    relax_limit None, else a random choice of so many. Finished parts lie in out/parts-<potential> until the end, and a
-    second call goes on from them. on_progress: called with (phases done, phases in all).
+    relax_limit None, else a random choice of so many. Finished parts lie in out/parts-<potential>, which may be deleted
+    at the end; another call goes on from them. workers: processes, of one thread each if OMP_NUM_THREADS says so; more
+    than one needs a potential that `load_potential` gives by its name. on_progress: called with (phases done, in all).
     """
     settings = settings or RelaxationSettings()
-    weights = str(potential.protocol().get("sha256", ""))
-    work = out / f"parts-{potential.name}"
-    work.mkdir(parents=True, exist_ok=True)
+    parts = Parts(potential, out / f"parts-{potential.name}", workers, on_progress)
     known = np.flatnonzero(_knows(potential, phases.crystals))
     crystals = phases.crystals[known]
     ids = [phases.ids[i] for i in known]
     formulas = [crystals.formula(b) for b in range(len(crystals))]
-    points = _in_parts(
-        work / f"points-{_digest(weights, ids)}",
-        len(crystals),
-        lambda part: _points(potential, crystals[part]),
-        on_progress,
-    )
-    energies, seconds = points["energy_per_atom"], float(points["seconds"].sum())
-    near = _near(formulas, energies, crystals, relax_limit)
-    chosen = near if relax_limit is None else np.sort(np.random.default_rng(seed).permutation(near)[:relax_limit])
-    shifts = np.zeros(0)
+    points = parts.compute("points", ids, crystals, None)
+    energies = points["energy_per_atom"].copy()
+    chosen = _near(Hull(formulas, energies.copy(), {}), crystals, energies, relax_limit, seed)
+    found = parts.compute("relaxed", [ids[b] for b in chosen], crystals[chosen], settings)
+    good = found["converged"] > 0
     relaxed = np.zeros(len(crystals), dtype=bool)
-    relax_seconds = 0.0
-    if len(chosen):
-        name = _digest(weights, [ids[i] for i in chosen], json.dumps(settings.protocol()))
-        found = _in_parts(
-            work / f"relaxed-{name}",
-            len(chosen),
-            lambda part: _relaxed(potential, crystals[chosen[part]], settings),
-            on_progress,
-        )
-        lower = np.isfinite(found["energy_per_atom"]) & found["converged"].astype(bool)
-        shifts = (found["energy_per_atom"] - energies[chosen])[lower]
-        energies = energies.copy()
-        energies[chosen[lower]] = np.minimum(energies[chosen], found["energy_per_atom"])[lower]
-        relaxed[chosen[lower]] = True
-        relax_seconds = float(found["seconds"].sum())
+    relaxed[chosen[good]] = True
+    shifts = (found["energy_per_atom"] - energies[chosen])[good]
+    energies[chosen[good]] += shifts
     card = {
         "potential": dict(potential.protocol()),
         "phases": len(crystals),
         "sources": {s: sum(phases.sources[i] == s for i in known) for s in sorted(set(phases.sources))},
         "left_out": len(phases.ids) - len(crystals),
-        "geometry": "single points at the given geometry; phases near the hull relaxed as far as `relaxed` says",
-        "near_ev_per_atom": NEAR,
+        "geometry": f"single points at the given geometry; of the phases within {NEAR} eV/atom of their hull, "
+        f"{relaxed.sum()} were relaxed",
         "relaxed": {
             "phases": int(relaxed.sum()),
-            "near_hull": None if len(near) == 0 else len(near),
+            "all_near_hull": relax_limit is None,
+            "not_converged": int((~good).sum()),
             "settings": settings.protocol(),
             "shift_ev_per_atom": _shift(shifts),
-            "seconds": round(relax_seconds, 1),
+            "seconds": round(float(found["seconds"].sum()), 1),
         },
-        "seconds": round(seconds, 1),
+        "seconds": round(float(points["seconds"].sum()), 1),
         "versions": {package: version(package) for package in ("torch", "pymatgen", "numpy")},
     }
     _write(out, potential.name, ids, formulas, energies, relaxed, card)
@@ -107,35 +93,61 @@ def _knows(potential: Potential, crystals: Crystals) -> NDArray[np.bool_]:
     return ~np.isin(np.arange(len(crystals)), unknown)
 
 
-def _digest(*content: object) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+class Parts:
+    """Energies of many crystals, PART at a time, each part in a file that a killed process leaves behind."""
+
+    def __init__(self, potential: Potential, folder: Path, workers: int, on_progress: Progress | None) -> None:
+        self.potential, self.folder, self.workers, self.on_progress = potential, folder, workers, on_progress
+
+    def compute(
+        self, name: str, ids: Sequence[str], crystals: Crystals, settings: RelaxationSettings | None
+    ) -> dict[str, FloatArray]:
+        """Columns energy_per_atom (eV), converged (0 or 1) and seconds. settings: None for single points."""
+        import pyarrow.parquet as pq
+
+        depends_on = [dict(self.potential.protocol()), settings and settings.protocol(), list(ids)]
+        digest = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
+        folder = self.folder / f"{name}-{digest}"
+        folder.mkdir(parents=True, exist_ok=True)
+        starts = range(0, len(ids), PART)
+        files = [folder / f"{start:07d}.parquet" for start in starts]
+        missing = [(f, crystals[s : s + PART], settings) for f, s in zip(files, starts, strict=True) if not f.is_file()]
+        done = len(ids) - sum(len(part) for _, part, _ in missing)
+        for count in self._run(missing):
+            done += count
+            if self.on_progress is not None:
+                self.on_progress(done, len(ids))
+        tables = [pq.read_table(file) for file in files]
+        columns = ("energy_per_atom", "converged", "seconds")
+        return {c: np.concatenate([np.zeros(0), *(table[c].to_numpy() for table in tables)]) for c in columns}
+
+    def _run(self, missing: Sequence[Job]) -> Iterator[int]:
+        if self.workers == 1 or len(missing) <= 1:
+            for job in missing:
+                yield write_part(self.potential, *job)
+            return
+        with ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn")) as pool:
+            futures = [pool.submit(_write_part_by_name, self.potential.name, *job) for job in missing]
+            for future in as_completed(futures):
+                yield future.result()
 
 
-def _in_parts(
-    folder: Path,
-    count: int,
-    compute: Callable[[NDArray[np.int64]], dict[str, FloatArray]],
-    on_progress: Progress | None,
-) -> dict[str, FloatArray]:
-    """Columns over `count` places, computed PART at a time and kept; what is there already is read."""
+Job = tuple[Path, Crystals, RelaxationSettings | None]
+
+
+def write_part(potential: Potential, file: Path, crystals: Crystals, settings: RelaxationSettings | None) -> int:
+    """Computes one part and writes it; gives its number of crystals."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    folder.mkdir(exist_ok=True)
-    columns: dict[str, list[FloatArray]] = {}
-    for start in range(0, count, PART):
-        part, file = np.arange(start, min(start + PART, count)), folder / f"{start:07d}.parquet"
-        if not file.is_file():
-            began = time.perf_counter()
-            found = compute(part)
-            found["seconds"] = np.full(len(part), (time.perf_counter() - began) / len(part))
-            _write_table(pa.table(found), file)
-        table = pq.read_table(file)
-        for name in table.column_names:
-            columns.setdefault(name, []).append(table[name].to_numpy())
-        if on_progress is not None:
-            on_progress(int(part[-1]) + 1, count)
-    return {name: np.concatenate(values) for name, values in columns.items()}
+    began = time.perf_counter()
+    columns = _points(potential, crystals) if settings is None else _relaxed(potential, crystals, settings)
+    seconds = (time.perf_counter() - began) / len(crystals)
+    _write_table(pa.table({**columns, "seconds": np.full(len(crystals), seconds)}), file)
+    return len(crystals)
+
+
+def _write_part_by_name(name: str, file: Path, crystals: Crystals, settings: RelaxationSettings | None) -> int:
+    return write_part(load_potential(name), file, crystals, settings)
 
 
 def _points(potential: Potential, crystals: Crystals) -> dict[str, FloatArray]:
@@ -149,7 +161,7 @@ def _points(potential: Potential, crystals: Crystals) -> dict[str, FloatArray]:
         batch.append(b)
         atoms += int(crystals.num_atoms[b])
     energies[batch] = potential.evaluate(crystals[batch], derivatives=False).energies
-    return {"energy_per_atom": energies / crystals.num_atoms}
+    return {"energy_per_atom": energies / crystals.num_atoms, "converged": np.ones(len(crystals))}
 
 
 def _relaxed(potential: Potential, crystals: Crystals, settings: RelaxationSettings) -> dict[str, FloatArray]:
@@ -159,12 +171,16 @@ def _relaxed(potential: Potential, crystals: Crystals, settings: RelaxationSetti
     return {"energy_per_atom": energies, "converged": converged}
 
 
-def _near(formulas: Sequence[str], energies: FloatArray, crystals: Crystals, limit: int | None) -> NDArray[np.int64]:
-    """Places of phases within NEAR of the hull of all; not looked for where none is to be relaxed."""
-    if limit == 0:
-        return np.zeros(0, dtype=np.int64)
-    above = energies_above(Hull(formulas, energies, {}), crystals, energies)
-    return np.array([b for b, energy in enumerate(above) if not isinstance(energy, str) and energy <= NEAR], np.int64)
+def _near(hull: Hull, crystals: Crystals, energies: FloatArray, limit: int | None, seed: int) -> NDArray[np.int64]:
+    """Places of phases within NEAR of the hull, ascending: all, or so many chosen at random."""
+    near: list[int] = []
+    for b in np.random.default_rng(seed).permutation(len(crystals)).tolist():
+        if limit is not None and len(near) >= limit:
+            break
+        above = energies_above(hull, crystals[b], energies[b : b + 1])[0]
+        if isinstance(above, float) and above <= NEAR:
+            near.append(b)
+    return np.sort(np.array(near, dtype=np.int64))
 
 
 def _shift(shifts: FloatArray) -> dict[str, float] | None:

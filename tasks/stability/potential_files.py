@@ -20,6 +20,11 @@ MATGL_FOLDERS: Mapping[str, str] = MappingProxyType(
 MATGL_FILES = ("model.json", "model.pt", "state.pt")
 MATGL_ORGANISATION = "materialyze"
 CHGNET_VERSION = "0.3.0"
+# Folder in the package's `pretrained_potentials`, and the name by which the package loads it.
+SEVENNET_MODELS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {"sevennet": ("SevenNet_0__11Jul2024", "7net-0"), "sevennet-l3i5": ("SevenNet_l3i5", "7net-l3i5")}
+)
+BUILT_IN = ("chgnet", *MATGL_FOLDERS, *SEVENNET_MODELS)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,12 @@ def _sha256(files: tuple[Path, ...]) -> str:
 def find_source(name: str) -> Source:
     """The files of a potential by name, or of a matgl model folder by path. ValueError says what is missing."""
     if name == "chgnet":
-        return _chgnet()
+        _require_package("chgnet", name)
+        return _in_package(name, "chgnet", f"pretrained/{CHGNET_VERSION}", CHGNET_VERSION)
+    if name in SEVENNET_MODELS:
+        _require_package("sevenn", name)
+        folder, weights = SEVENNET_MODELS[name]
+        return _in_package(name, "sevenn", f"pretrained_potentials/{folder}", weights)
     if name in MATGL_FOLDERS:
         _require_package("matgl", name)
         folder = MATGL_FOLDERS[name]
@@ -64,7 +74,7 @@ def find_source(name: str) -> Source:
         _require_package("matgl", name)
         return _matgl(path.name, "m3gnet", path, path.name)
     raise ValueError(
-        f"unknown potential {name!r}; known are chgnet, {', '.join(MATGL_FOLDERS)}, those of installed plug-ins, or "
+        f"unknown potential {name!r}; known are {', '.join(BUILT_IN)}, those of installed plug-ins, or "
         f"the path of a matgl model folder ({', '.join(MATGL_FILES)})"
     )
 
@@ -81,16 +91,16 @@ def _require_package(package: str, name: str) -> None:
         raise ValueError(f"the potential {name} needs the package {package}: pip install {package}") from None
 
 
-def _chgnet() -> Source:
-    _require_package("chgnet", "chgnet")
-    spec = find_spec("chgnet")
-    assert spec is not None
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent / "pretrained" / CHGNET_VERSION
-    files = tuple(sorted(folder.glob("*.pth.tar")))
+def _in_package(name: str, package: str, folder: str, weights: str) -> Source:
+    """Weights that a package brings with it, in one file."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"the potential {name}: the package {package} is damaged; install it again")
+    path = Path(spec.origin).parent / folder
+    files = tuple(sorted(file for file in path.glob("*") if ".pth" in file.suffixes))
     if len(files) != 1:
-        raise ValueError(f"the potential chgnet: no weights in {folder}; install chgnet 0.4 again")
-    return Source("chgnet", "chgnet", "chgnet", CHGNET_VERSION, folder, files)
+        raise ValueError(f"the potential {name}: there are {len(files)} files of weights in {path} instead of one")
+    return Source(name, name, package, weights, path, files)
 
 
 def _matgl(name: str, kind: str, folder: Path, weights: str) -> Source:

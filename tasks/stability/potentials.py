@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.crystals import Crystals
-from tasks.stability.potential_files import MATGL_FOLDERS, Source, find_source
+from tasks.stability.potential_files import MATGL_FOLDERS, SEVENNET_MODELS, Source, find_source
 from tasks.stability.self_test import SelfTestFailed, self_test
 
 if TYPE_CHECKING:
@@ -201,5 +201,28 @@ def _load_chgnet(source: Source, device: str) -> Potential:
     return potential
 
 
+def _load_sevennet(source: Source, device: str) -> Potential:
+    import warnings
+
+    from sevenn.util import load_checkpoint
+
+    from tasks.stability.sevennet import SevenNetEnergies
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that faster kernels for GPUs are not installed
+        checkpoint = load_checkpoint(source.version)
+        model = checkpoint.build_model().to(device).eval().requires_grad_(False)
+    cutoff = float(checkpoint.config["cutoff"])
+    potential = EdgePotential(source.name, cutoff, SevenNetEnergies(model), 40, device, source.description())
+    self_test(potential)
+    return potential
+
+
 Loader = Callable[[Source, str], Potential]
-LOADERS: Mapping[str, Loader] = MappingProxyType({"chgnet": _load_chgnet, **dict.fromkeys(MATGL_FOLDERS, _load_matgl)})
+LOADERS: Mapping[str, Loader] = MappingProxyType(
+    {
+        "chgnet": _load_chgnet,
+        **dict.fromkeys(MATGL_FOLDERS, _load_matgl),
+        **dict.fromkeys(SEVENNET_MODELS, _load_sevennet),
+    }
+)

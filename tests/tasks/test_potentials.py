@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,11 +19,18 @@ from tasks.stability.potential_files import MATGL_FOLDERS, find_source
 from tasks.stability.potentials import load_potential, potential_protocol
 from tasks.stability.self_test import EV_PER_A3_IN_GPA, KNOWN
 from tasks.stability.tensornet import TensorNetEnergies
+from tests.ase_relaxation import atoms_of
 from tests.symmetry import random_rotation
 from tests.toy_potential import Counting, crystal, rattled
 
 needs_files = pytest.mark.skipif("BENCH_POTENTIALS_DIR" not in os.environ, reason="needs BENCH_POTENTIALS_DIR")
-NAMES = ["chgnet", pytest.param("m3gnet", marks=needs_files), pytest.param("tensornet", marks=needs_files)]
+needs_sevenn = pytest.mark.skipif(find_spec("sevenn") is None, reason="needs the extra sevennet")
+NAMES = [
+    "chgnet",
+    pytest.param("m3gnet", marks=needs_files),
+    pytest.param("tensornet", marks=needs_files),
+    pytest.param("sevennet", marks=needs_sevenn),
+]
 
 
 def folder(name):
@@ -90,6 +98,21 @@ def test_chgnet_in_a_batch_equals_the_packages_own_prediction():
         assert found.energies[b] / crystals.num_atoms[b] == pytest.approx(float(theirs["e"]), abs=2e-5)
         np.testing.assert_allclose(found.forces[atoms], theirs["f"], atol=5e-4)
         np.testing.assert_allclose(found.stresses[b] * EV_PER_A3_IN_GPA, theirs["s"], atol=2e-2)
+
+
+@needs_sevenn
+def test_sevennet_in_a_batch_equals_the_packages_own_calculator():
+    from sevenn.calculator import SevenNetCalculator
+
+    crystals = mixed()
+    found = load_potential("sevennet").evaluate(crystals)
+    calculator = SevenNetCalculator("7net-0", device="cpu")
+    for b in range(len(crystals)):
+        atoms = atoms_of(crystals, b)
+        atoms.calc = calculator
+        own = slice(crystals.offsets[b], crystals.offsets[b + 1])
+        assert found.energies[b] == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+        np.testing.assert_allclose(found.forces[own], atoms.get_forces(), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
