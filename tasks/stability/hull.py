@@ -141,6 +141,15 @@ def read_hull(path: Path | Traversable, potential: Mapping[str, Any] | None = No
     return Hull(table["formula"].to_pylist(), table["energy_per_atom"].to_numpy(), card)
 
 
+def read_hull_ids(path: Path | Traversable) -> list[str]:
+    """The phases' ids, in the order of the hull's formulas."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ids: list[str] = pq.read_table(pa.BufferReader(path.read_bytes()), columns=["id"])["id"].to_pylist()
+    return ids
+
+
 def _sibling(path: Traversable) -> Traversable:
     name = path.name.removesuffix(".parquet") + ".json"
     return resources.files("tasks.stability") / "reference" / name
