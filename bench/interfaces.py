@@ -113,3 +113,20 @@ class Task(Protocol):
         tables: the finished tables of all tasks of the model by task name, this one's among them, rows in the same
         order: what counts over valid crystals only finds them there.
         """
+
+
+def task_schema(columns: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The columns of a task's table: these between index and formula on one side and reason on the other."""
+    import pyarrow as pa
+
+    return pa.schema({"index": pa.int64(), "formula": pa.string(), **columns, "reason": pa.string()})
+
+
+def task_rows(schema: pa.Schema, crystals: Crystals, columns: Mapping[str, Any]) -> pa.Table:
+    """What `Task.score` gives: one row per crystal, with its formula and these values. Without a `reason`, none."""
+    import pyarrow as pa
+
+    formulas = [crystals.formula(b) for b in range(len(crystals))]
+    values = {"formula": formulas, "reason": [None] * len(crystals), **columns}
+    fields = [field for field in schema if field.name != "index"]
+    return pa.table([pa.array(values[field.name], field.type) for field in fields], schema=pa.schema(fields))

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.crystals import Crystals
+from bench.interfaces import task_rows, task_schema
 from bench.statistics import EQUAL_WITHIN_ERRORS, RESAMPLES, Metric, emd, emd_floor, median
 
 if TYPE_CHECKING:
@@ -29,15 +30,7 @@ class Properties:
     @property
     def schema(self) -> pa.Schema:
         """Density in g/cm^3; num_elements: different ones."""
-        return pa.schema(
-            [
-                ("index", pa.int64()),
-                ("formula", pa.string()),
-                ("density", pa.float64()),
-                ("num_elements", pa.int64()),
-                ("reason", pa.string()),
-            ]
-        )
+        return task_schema({"density": pa.float64(), "num_elements": pa.int64()})
 
     def protocol(self) -> dict[str, Any]:
         """Which crystals are compared with what, and how the interval is made."""
@@ -50,14 +43,8 @@ class Properties:
 
     def score(self, crystals: Crystals) -> pa.Table:
         """One row per crystal."""
-        fields = [field for field in self.schema if field.name != "index"]
-        columns = {
-            "formula": [crystals.formula(b) for b in range(len(crystals))],
-            "density": crystals.densities,
-            "num_elements": crystals.num_elements,
-            "reason": [None] * len(crystals),
-        }
-        return pa.table([pa.array(columns[f.name], f.type) for f in fields], schema=pa.schema(fields))
+        columns = {"density": crystals.densities, "num_elements": crystals.num_elements}
+        return task_rows(self.schema, crystals, columns)
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Distances to the test split over valid crystals, their floors for as many, and the median density."""

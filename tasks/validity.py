@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bench.crystals import Crystals
+from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, wilson
 from tasks.closest_pair import closest_pairs, shortest_translations
 from tasks.composition import OxidationStates, composition_fault
@@ -61,16 +62,7 @@ class Validity:
     @property
     def schema(self) -> pa.Schema:
         """min_distance in A, null for one atom; volume in A^3."""
-        return pa.schema(
-            [
-                ("index", pa.int64()),
-                ("formula", pa.string()),
-                *((rate, pa.bool_()) for rate in RATES),
-                ("min_distance", pa.float64()),
-                ("volume", pa.float64()),
-                ("reason", pa.string()),
-            ]
-        )
+        return task_schema({**dict.fromkeys(RATES, pa.bool_()), "min_distance": pa.float64(), "volume": pa.float64()})
 
     def protocol(self) -> dict[str, Any]:
         """SMACT's version and settings, and the limits of the structure."""
@@ -94,7 +86,6 @@ class Validity:
         translations = shortest_translations(crystals.lattices)
         composition = np.array([fault is None for fault in faults], dtype=bool)
         columns = {
-            "formula": [crystals.formula(b) for b in range(len(crystals))],
             "valid_composition": composition,
             "valid_composition_icsd24": np.array([fault is None for fault in faults_icsd24], dtype=bool),
             "valid_structure": structure,
@@ -106,11 +97,7 @@ class Validity:
                 for crystal in zip(faults, crystals.num_atoms, distances, volumes, translations, strict=True)
             ],
         }
-        return pa.table([pa.array(columns[f.name], f.type) for f in self._scored], schema=pa.schema(self._scored))
-
-    @property
-    def _scored(self) -> list[pa.Field]:
-        return [field for field in self.schema if field.name != "index"]
+        return task_rows(self.schema, crystals, columns)
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """The four rates over all requested crystals, and that of cells collapsed onto an atom's own images."""

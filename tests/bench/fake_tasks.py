@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench.crystals import Crystals
+from bench.interfaces import task_schema
 from bench.statistics import Metric, wilson
 
 
@@ -23,15 +24,7 @@ class FakeValidity:
 
     @property
     def schema(self) -> pa.Schema:
-        return pa.schema(
-            [
-                ("index", pa.int64()),
-                ("formula", pa.string()),
-                ("valid", pa.bool_()),
-                ("volume", pa.float64()),
-                ("reason", pa.string()),
-            ]
-        )
+        return task_schema({"valid": pa.bool_(), "volume": pa.float64()})
 
     def protocol(self) -> dict[str, Any]:
         return {"version": os.environ.get("FAKE_TASK_VERSION", "1"), "limits": (64.0,)}
@@ -61,8 +54,7 @@ class FakeNovelty:
 
     @property
     def schema(self) -> pa.Schema:
-        flags = [("unique", pa.bool_()), ("novel", pa.bool_())]
-        return pa.schema([("index", pa.int64()), ("formula", pa.string()), *flags, ("reason", pa.string())])
+        return task_schema({"unique": pa.bool_(), "novel": pa.bool_()})
 
     def protocol(self) -> dict[str, Any]:
         return {}
