@@ -98,13 +98,12 @@ class PlainGemNetT(nn.Module):
         self.config = fast.config
         self.harmonics = legendre_formulae(fast.config.num_spherical)
 
-    def forward(self, z, frac_coords, atomic_numbers, lattices, layout):
-        net, config = self.fast, self.config
-        num_atoms = layout.num_atoms
+    def graph(self, frac_coords, lattices, num_atoms):
+        """Edges, their reverses, triplets and the harmonics of their angles."""
         crystal = torch.arange(len(num_atoms)).repeat_interleave(num_atoms)
         cart_coords = torch.einsum("bi,bij->bj", frac_coords, lattices[crystal])
         edges, cells, per_crystal = plain_neighbours(
-            cart_coords, lattices, num_atoms, config.radius, config.max_neighbors
+            cart_coords, lattices, num_atoms, self.config.radius, self.config.max_neighbors
         )
         vectors = cart_coords[edges[0]] - cart_coords[edges[1]]
         vectors = vectors + torch.einsum("bi,bij->bj", cells, lattices.repeat_interleave(per_crystal, dim=0))
@@ -115,12 +114,17 @@ class PlainGemNetT(nn.Module):
         ba, ca, rank = triplet_list(source, target, len(crystal))
         cosines = (directions[ca] * directions[ba]).sum(-1).clamp(-1, 1)
         angular = torch.stack([f(cosines) for f in self.harmonics], dim=1)
+        return source, target, distances, directions, swap, (ba, ca, rank), angular
+
+    def forward(self, z, frac_coords, atomic_numbers, lattices, layout):
+        net, config = self.fast, self.config
+        num_atoms = layout.num_atoms
+        source, target, distances, directions, swap, triplets, angular = self.graph(frac_coords, lattices, num_atoms)
+        ba, ca, rank = triplets
 
         x = distances * (1 / config.radius)
         p = config.envelope_exponent
-        falling = (
-            1 - (p + 1) * (p + 2) / 2 * x**p + p * (p + 2) * x ** (p + 1) - p * (p + 1) / 2 * x ** (p + 2)
-        )
+        falling = 1 - (p + 1) * (p + 2) / 2 * x**p + p * (p + 2) * x ** (p + 1) - p * (p + 1) / 2 * x ** (p + 2)
         falling = torch.where(x < 1, falling, torch.zeros_like(x))
         coefficient = -0.5 / (1 / (config.num_radial - 1)) ** 2
         rbf = falling[:, None] * torch.exp(coefficient * torch.pow(x[:, None] - net.offsets, 2))
@@ -130,15 +134,15 @@ class PlainGemNetT(nn.Module):
         m = embed_edges(net.edge_embedding, h, rbf, source, target)
         rbf3, rbf_atoms, rbf_out = net.rbf_triplets(rbf), net.rbf_atoms(rbf), net.rbf_outputs(rbf)
         circular = torch.matmul(rbf[None], net.circular).permute(1, 2, 0)  # (E, cbf, 7)
-        padded = x.new_zeros(len(source), int(rank.max()) + 1, config.num_spherical)
+        padded = x.new_zeros(len(source), 1 + int(rank.max()), config.num_spherical)
         padded[ca, rank] = angular
         basis = circular, padded.transpose(1, 2)
 
         force = push(net.outputs[0], m, rbf_out)
         for block, output in zip(net.interactions, net.outputs[1:], strict=True):
-            h, m = interact(block, h, m, rbf3, rbf_atoms, basis, (ba, ca, rank), source, target, swap)
+            h, m = interact(block, h, m, rbf3, rbf_atoms, basis, triplets, source, target, swap)
             force = force + push(output, m, rbf_out)
-        moved = torch.zeros_like(cart_coords).index_add_(0, target, force * directions)
+        moved = torch.zeros_like(frac_coords).index_add_(0, target, force * directions)
         return moved, net.type_logits(h)
 
 

@@ -71,9 +71,7 @@ def replay(fixture):
     both = model.decoder = BothDecoders(model.decoder)
     noise = Replay(fixture["draws"])
     with torch.no_grad():
-        end = model.decode(
-            fixture["z"], noise, num_atoms=fixture["num_atoms"], atomic_numbers=fixture["initial_types"]
-        )
+        end = model.decode(fixture["z"], noise, num_atoms=fixture["num_atoms"], atomic_numbers=fixture["initial_types"])
     final = fixture["final"]
     apart = end.frac_coords - final["frac_coords"]
     return {

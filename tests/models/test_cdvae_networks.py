@@ -144,7 +144,9 @@ def encoder():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         # Few angular functions: SymPy takes ten seconds to derive the published seven.
-        config = EncoderConfig(8, 1, int_emb_size=4, basis_emb_size=4, out_emb_channels=8, num_spherical=3, num_radial=3)
+        config = EncoderConfig(
+            8, 1, int_emb_size=4, basis_emb_size=4, out_emb_channels=8, num_spherical=3, num_radial=3
+        )
         network = DimeNetPlusPlus(config, num_targets=4)
         for block in network.output_blocks:
             torch.nn.init.normal_(block.lin.weight)

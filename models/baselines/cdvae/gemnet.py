@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -83,8 +84,9 @@ class CrystalGraph(NamedTuple):
     """What all blocks share of the geometry, with A atoms and 2 H edges (forward, then their reverses).
 
     sources, targets: (2 H,). distances: (H,). directions: (2 H, 3) unit vectors from source to target.
-    slot: (2 H,) place of each edge among the padded edges (A, K) that enter an atom. angular: (A, 7 K, K) Legendre
-    polynomials of the angle between two edges that enter one atom, 0 between an edge and itself.
+    slot: (2 H,) place of each edge among the padded edges (A, K) that enter an atom. angular: (A, 7 K, K) polynomials
+    of the cosine between two edges that enter one atom, by degree, 0 between an edge and itself. rows: (2 H * 7,) where
+    the degrees of each edge lie among (A * 7 K).
     """
 
     sources: Tensor
@@ -93,6 +95,7 @@ class CrystalGraph(NamedTuple):
     directions: Tensor
     slot: Tensor
     angular: Tensor
+    rows: Tensor
 
 
 class RadialFeatures(NamedTuple):
@@ -167,13 +170,14 @@ class GemNetT(nn.Module):
         width = -0.5 * (config.num_radial - 1) ** 2
         basis = torch.exp(width * (x[:, None] - self.offsets) ** 2) * _envelope(x, config.envelope_exponent)[:, None]
         cbf = config.emb_size_cbf * config.num_spherical
+        degrees = self.circular.new_tensor(_recursion(config.num_spherical)[1])[:, None, None]
         weights = torch.cat(
             [
                 self.edge_embedding.edge.weight,
                 self.rbf_triplets.weight,
                 self.rbf_atoms.weight,
                 self.rbf_outputs.weight,
-                self.circular.permute(2, 0, 1).reshape(cbf, config.num_radial),
+                (self.circular * degrees).permute(2, 0, 1).reshape(cbf, config.num_radial),
             ]
         )
         rbf = config.emb_size_rbf
@@ -238,12 +242,12 @@ class TripletMessages(nn.Module):
         x = _times_radial(_scaled_silu(self.dense(m)), self.rbf(radial.triplets) * self.rbf_scale)
         x = _scaled_silu(self.down(x))  # (2H, trip)
         atoms, rows, slots = graph.angular.shape
-        trip, degrees = x.shape[1], rows // slots
+        trip = x.shape[1]
         padded = x.new_zeros(atoms * slots, trip).index_copy(0, graph.slot, x)
         summed = torch.bmm(graph.angular, padded.view(atoms, slots, trip))  # (A, 7K, trip)
-        summed = summed.view(atoms * slots, degrees * trip).index_select(0, graph.slot)
+        summed = summed.view(-1, trip).index_select(0, graph.rows).view(-1, rows // slots, trip)  # (2H, 7, trip)
         circular = torch.cat([radial.circular, radial.circular])  # (2H, cbf, 7)
-        x = torch.bmm(circular, summed.view(-1, degrees, trip)).flatten(1)  # (2H, cbf trip)
+        x = torch.bmm(circular, summed).flatten(1)  # (2H, cbf trip)
         x = self.bilinear(x) * self.triplet_scale
         reverse = _scaled_silu(self.up_reverse(x)).unflatten(0, (2, -1)).flip(0).flatten(0, 1)
         return (_scaled_silu(self.up(x)) + reverse).mul_(_HALF)
@@ -312,18 +316,35 @@ def symmetric_graph(forward: Edges, num_atoms: int, num_spherical: int) -> Cryst
 
     padded = directions.new_zeros(num_atoms * width, 3).index_copy(0, slot, directions).view(num_atoms, width, 3)
     cosines = torch.bmm(padded, padded.transpose(1, 2)).clamp(-1.0, 1.0)
-    angular = _legendre(cosines, num_spherical)  # (A, K, 7, K)
-    angular = angular * (1 - torch.eye(width, dtype=cosines.dtype, device=cosines.device))[:, None]
-    return CrystalGraph(sources, targets, distances, directions, slot, angular.flatten(1, 2))
+    angular = torch.stack(_polynomials(cosines, num_spherical), dim=1)  # (A, 7, K, K)
+    angular.diagonal(dim1=2, dim2=3).zero_()
+    # Row of (atom, degree, edge) in the flattened angular sums.
+    first = targets * (num_spherical * width) + rank
+    rows = first[:, None] + torch.arange(num_spherical, device=order.device) * width
+    return CrystalGraph(sources, targets, distances, directions, slot, angular.flatten(1, 2), rows.flatten())
 
 
-def _legendre(x: Tensor, count: int) -> Tensor:
-    """(A, K, count, K) of x (A, K, K): spherical harmonics of order 0, sqrt((2 l + 1) / 4 pi) P_l(x)."""
+def _polynomials(x: Tensor, count: int) -> list[Tensor]:
+    """Legendre polynomials P_0 .. P_(count - 1) of x, each up to a factor that makes its recursion one operation."""
+    ratios = _recursion(count)[0]
     values = [torch.ones_like(x), x]
     for degree in range(2, count):
-        values.append(((2 * degree - 1) * x * values[-1] - (degree - 1) * values[-2]) / degree)
-    factors = [math.sqrt((2 * degree + 1) / (4 * math.pi)) for degree in range(count)]
-    return torch.stack([v * f for v, f in zip(values, factors, strict=False)], dim=2)
+        values.append(torch.addcmul(values[-2], x, values[-1], value=ratios[degree]))
+    return values[:count]
+
+
+@lru_cache(maxsize=8)
+def _recursion(count: int) -> tuple[list[float], list[float]]:
+    """What `_polynomials` multiplies by, and the factors from its values to sqrt((2 l + 1) / 4 pi) P_l.
+
+    l P_l = (2 l - 1) x P_(l-1) - (l - 1) P_(l-2), so with P_l = c_l Q_l and c_l = -(l - 1) / l c_(l-2) it is
+    Q_l = r_l x Q_(l-1) + Q_(l-2), where r_l = (2 l - 1) / l c_(l-1) / c_l.
+    """
+    ratios, factors = [1.0, 1.0], [1.0, 1.0]
+    for degree in range(2, count):
+        factors.append(-(degree - 1) / degree * factors[degree - 2])
+        ratios.append((2 * degree - 1) / degree * factors[degree - 1] / factors[degree])
+    return ratios, [f * math.sqrt((2 * degree + 1) / (4 * math.pi)) for degree, f in enumerate(factors)][:count]
 
 
 def _envelope(x: Tensor, exponent: int) -> Tensor:

@@ -90,8 +90,6 @@ class CDVAEGenerator:
         return SampleBatch(sifted.crystals, self.steps, evaluations, dict(sifted.reasons))
 
 
-def cdvae(
-    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
-) -> CDVAEGenerator:
+def cdvae(dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None) -> CDVAEGenerator:
     """CDVAE with the weights trained for a data set. 50 noise levels of 100 Langevin steps, or `steps` in all."""
     return CDVAEGenerator(dataset, preset, steps, weights)
