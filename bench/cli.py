@@ -10,9 +10,11 @@ import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn, TextIO
+from typing import Annotated, NoReturn
 
 import typer
+
+from bench.progress import show_warning
 
 app = typer.Typer(
     name="bench",
@@ -281,7 +283,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs a command and exits; errors become one line, with their trace under --debug."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
-    warnings.showwarning = _show_warning
+    warnings.showwarning = show_warning
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     try:
         code = app(arguments, prog_name="bench", standalone_mode=False) or 0
@@ -313,18 +315,6 @@ def _explain(error: Exception) -> int:
         text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
     sys.stderr.write(f"{'' if code == 130 else 'error: '}{' '.join(text.split())}\n")
     return code
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """A warning as one line on stderr, without the place in the code."""
-    sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

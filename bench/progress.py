@@ -19,6 +19,11 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
+def show_warning(message: Warning | str, *place: object, **more: object) -> None:
+    """A warning as one line on stderr, without the place in the code: stands in for `warnings.showwarning`."""
+    say(f"warning: {' '.join(str(message).split())}")
+
+
 @contextmanager
 def progress(label: str, total: float, unit: str, done: float = 0.0) -> Iterator[Advance]:
     """A bar for one stage; call what it gives with each piece of work done.

@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -24,7 +25,7 @@ from bench.crystals import Crystals, IntArray, Sifted
 from bench.device import set_threads
 from bench.interfaces import Task
 from bench.parquet import open_table, read_table, table_writer, write_table
-from bench.progress import progress, say
+from bench.progress import progress, say, show_warning
 from bench.shards import SampleFolder, read_shard
 from bench.store import read_state, write_state
 
@@ -282,6 +283,7 @@ _worker_tasks: dict[str, Task] = {}
 
 def _start_worker(tasks: dict[str, Task]) -> None:
     """Runs first in a worker: keeps the tasks, leaves Ctrl-C to the parent and ends when the parent does."""
+    warnings.showwarning = show_warning
     _worker_tasks.update(tasks)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

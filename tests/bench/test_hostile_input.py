@@ -160,3 +160,28 @@ def test_properties_bring_validity_along_and_say_so(tmp_path: Path) -> None:
     assert Run.open(tmp_path / "r").tasks == ["validity", "properties"]
     assert Run.open(tmp_path / "r").summary()["models"]["fake"]["metrics"]["emd_density"]["value"] is not None
     assert start(["run", "--resume", "r", "--tasks", "properties"], tmp_path).returncode == 0
+
+
+def test_warnings_are_one_line_each_also_those_of_scoring_processes(tmp_path: Path) -> None:
+    (tmp_path / "warner.py").write_text(WARNER)
+    done = start(["run", "--models", "warner:Warns", *RUN[3:], "--num-samples", "1200", "--out", "r"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    warned = [line for line in done.stderr.splitlines() if "strange weights" in line]
+    assert warned == ["warning: strange weights, used as they are"]
+    code = "import warnings; from bench.scoring import _start_worker; _start_worker({}); warnings.warn('a\\nb')"
+    worker = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert worker.stderr == "warning: a b\n"
+
+
+WARNER = """
+import warnings
+from fake_generators import Fake
+
+
+class Warns(Fake):
+    name = "warns"
+
+    def load(self, device):
+        warnings.warn("strange weights,\\n  used as they are", stacklevel=2)
+        super().load(device)
+"""
