@@ -2,7 +2,7 @@
 
 The graph lists every image of every pair of atoms and sorts each atom's neighbours; triplets are a list; every dense
 layer is applied to every edge. It takes the modules of our GemNet-T, so both have the same weights. The operations and
-their order are the published ones, so that it gives the published numbers to the last bit on the same kind of processor.
+their order are the published ones, so it gives the published numbers to the last bit on the same kind of processor.
 """
 
 import itertools
@@ -120,7 +120,7 @@ class PlainGemNetT(nn.Module):
         net, config = self.fast, self.config
         num_atoms = layout.num_atoms
         source, target, distances, directions, swap, triplets, angular = self.graph(frac_coords, lattices, num_atoms)
-        ba, ca, rank = triplets
+        _, ca, rank = triplets
 
         x = distances * (1 / config.radius)
         p = config.envelope_exponent

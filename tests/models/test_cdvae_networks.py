@@ -170,7 +170,7 @@ def test_latents_are_blind_to_rotation_translation_order_and_images():
 
 
 def test_an_element_that_the_encoder_does_not_know_is_named():
-    num_atoms, frac_coords, numbers, lattices = crystals([2])
+    num_atoms, frac_coords, _, lattices = crystals([2])
     with pytest.raises(ValueError, match="atomic number 99"):
         encoder()(torch.tensor([1, 99]), frac_coords, lattices, num_atoms)
 

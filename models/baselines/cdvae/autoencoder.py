@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -77,6 +78,11 @@ class RaggedCrystals(NamedTuple):
 class CDVAE(nn.Module):
     """The whole model. Xie et al. 2022 (CDVAE, ICLR)."""
 
+    sigmas: Tensor
+    type_sigmas: Tensor
+    lattice_mean: Tensor
+    lattice_std: Tensor
+
     def __init__(self, config: CDVAEConfig) -> None:
         super().__init__()
         if config.decoder.latent_dim != config.latent_dim:
@@ -96,9 +102,10 @@ class CDVAE(nn.Module):
         self.register_buffer("lattice_std", torch.ones(6))
 
     def _head(self, width: int) -> nn.Sequential:
-        config, layers = self.config, []
+        config = self.config
         widths = [config.latent_dim] + [config.hidden_dim] * config.num_head_layers
-        for before, after in zip(widths, widths[1:], strict=False):
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear(widths[-1], width))
 

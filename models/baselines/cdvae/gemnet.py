@@ -1,4 +1,4 @@
-"""CDVAE's decoder: GemNet-T, which sees a noisy crystal and its latent and says where the atoms belong and what they are.
+"""CDVAE's decoder: GemNet-T, which sees a noisy crystal and its latent and says where atoms belong and what they are.
 
 The mathematics is the published one; what makes it fast is the layout:
 
@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.baselines.cdvae.angles import CrystalGraph, recursion, symmetric_graph
 from models.baselines.cdvae.cells import to_cartesian
-from models.baselines.cdvae.graph import Edges, Layout, forward_edges, neighbour_images
+from models.baselines.cdvae.graph import Layout, forward_edges, neighbour_images
 
 _HALF = 1 / math.sqrt(2.0)
 # Gain of a SiLU, so that activations keep their variance.
@@ -80,24 +80,6 @@ class DecoderOutput(NamedTuple):
     type_logits: Tensor
 
 
-class CrystalGraph(NamedTuple):
-    """What all blocks share of the geometry, with A atoms and 2 H edges (forward, then their reverses).
-
-    sources, targets: (2 H,). distances: (H,). directions: (2 H, 3) unit vectors from source to target.
-    slot: (2 H,) place of each edge among the padded edges (A, K) that enter an atom. angular: (A, 7 K, K) polynomials
-    of the cosine between two edges that enter one atom, by degree, 0 between an edge and itself. rows: (2 H * 7,) where
-    the degrees of each edge lie among (A * 7 K).
-    """
-
-    sources: Tensor
-    targets: Tensor
-    distances: Tensor
-    directions: Tensor
-    slot: Tensor
-    angular: Tensor
-    rows: Tensor
-
-
 class RadialFeatures(NamedTuple):
     """Radial basis, projected for its uses; rows are forward edges, and the reverses have the same.
 
@@ -114,6 +96,8 @@ class RadialFeatures(NamedTuple):
 
 class GemNetT(nn.Module):
     """(latents, noisy crystals) -> directions to the clean places and logits of the atom types."""
+
+    offsets: Tensor
 
     def __init__(self, config: GemNetConfig) -> None:
         super().__init__()
@@ -170,7 +154,7 @@ class GemNetT(nn.Module):
         width = -0.5 * (config.num_radial - 1) ** 2
         basis = torch.exp(width * (x[:, None] - self.offsets) ** 2) * _envelope(x, config.envelope_exponent)[:, None]
         cbf = config.emb_size_cbf * config.num_spherical
-        degrees = self.circular.new_tensor(_recursion(config.num_spherical)[1])[:, None, None]
+        degrees = self.circular.new_tensor(recursion(config.num_spherical)[1])[:, None, None]
         weights = torch.cat(
             [
                 self.edge_embedding.edge.weight,
@@ -187,6 +171,8 @@ class GemNetT(nn.Module):
 
 class Interaction(nn.Module):
     """One block: messages from triplets to edges, from edges to atoms and back (GemNet, figure 2)."""
+
+    atom_scale: Tensor
 
     def __init__(self, config: GemNetConfig, rbf_scale: float, triplet_scale: float, atom_scale: float) -> None:
         super().__init__()
@@ -296,55 +282,6 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., width)."""
         return (x + _scaled_silu(self.second(_scaled_silu(self.first(x))))).mul_(_HALF)
-
-
-def symmetric_graph(forward: Edges, num_atoms: int, num_spherical: int) -> CrystalGraph:
-    """The graph of the forward edges and their reverses."""
-    sources = torch.cat([forward.sources, forward.targets])
-    targets = torch.cat([forward.targets, forward.sources])
-    distances = forward.vectors.norm(dim=-1)
-    away = forward.vectors / distances[:, None]
-    directions = torch.cat([-away, away])
-
-    order = targets.argsort(stable=True)
-    entering = torch.bincount(targets, minlength=num_atoms)
-    width = max(int(entering.max()), 1)
-    starts = entering.cumsum(0) - entering
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device) - starts.index_select(0, targets.index_select(0, order))
-    slot = targets * width + rank
-
-    padded = directions.new_zeros(num_atoms * width, 3).index_copy(0, slot, directions).view(num_atoms, width, 3)
-    cosines = torch.bmm(padded, padded.transpose(1, 2)).clamp(-1.0, 1.0)
-    angular = torch.stack(_polynomials(cosines, num_spherical), dim=1)  # (A, 7, K, K)
-    angular.diagonal(dim1=2, dim2=3).zero_()
-    # Row of (atom, degree, edge) in the flattened angular sums.
-    first = targets * (num_spherical * width) + rank
-    rows = first[:, None] + torch.arange(num_spherical, device=order.device) * width
-    return CrystalGraph(sources, targets, distances, directions, slot, angular.flatten(1, 2), rows.flatten())
-
-
-def _polynomials(x: Tensor, count: int) -> list[Tensor]:
-    """Legendre polynomials P_0 .. P_(count - 1) of x, each up to a factor that makes its recursion one operation."""
-    ratios = _recursion(count)[0]
-    values = [torch.ones_like(x), x]
-    for degree in range(2, count):
-        values.append(torch.addcmul(values[-2], x, values[-1], value=ratios[degree]))
-    return values[:count]
-
-
-@lru_cache(maxsize=8)
-def _recursion(count: int) -> tuple[list[float], list[float]]:
-    """What `_polynomials` multiplies by, and the factors from its values to sqrt((2 l + 1) / 4 pi) P_l.
-
-    l P_l = (2 l - 1) x P_(l-1) - (l - 1) P_(l-2), so with P_l = c_l Q_l and c_l = -(l - 1) / l c_(l-2) it is
-    Q_l = r_l x Q_(l-1) + Q_(l-2), where r_l = (2 l - 1) / l c_(l-1) / c_l.
-    """
-    ratios, factors = [1.0, 1.0], [1.0, 1.0]
-    for degree in range(2, count):
-        factors.append(-(degree - 1) / degree * factors[degree - 2])
-        ratios.append((2 * degree - 1) / degree * factors[degree - 1] / factors[degree])
-    return ratios, [f * math.sqrt((2 * degree + 1) / (4 * math.pi)) for degree, f in enumerate(factors)][:count]
 
 
 def _envelope(x: Tensor, exponent: int) -> Tensor:

@@ -8,7 +8,7 @@ The published rules, which decide what a trained network means by "neighbour", a
 - the decoder then drops every edge from a later to an earlier atom and adds the reverse of every edge that is left
   (so where an atom has more than `max_neighbors` neighbours, the order of the atoms matters a little).
 
-Distances are padded to (B, N_max, 27 N_max), so nothing is gathered or sorted; only the edges that are kept become lists.
+Distances are padded to (B, N_max, 27 N_max), so nothing is gathered or sorted; only the kept edges become lists.
 """
 
 from __future__ import annotations

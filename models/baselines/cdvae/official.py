@@ -183,6 +183,7 @@ def cdvae_from_official(
     sigmas, type_sigmas = state_dict["sigmas"], state_dict["type_sigmas"]
     published = CDVAEConfig()
     costs = ("cost_natom", "cost_coord", "cost_type", "cost_lattice", "cost_composition")
+    weights = [float(settings.get(k, v)) for k, v in zip(costs, published.loss_weights, strict=True)]
     config = CDVAEConfig(
         latent_dim=shape["fc_mu.weight"][0],
         hidden_dim=shape["fc_num_atoms.0.weight"][0],
@@ -193,7 +194,7 @@ def cdvae_from_official(
         num_levels=len(sigmas),
         sigma_range=(float(sigmas[0]), float(sigmas[-1])),
         type_sigma_range=(float(type_sigmas[0]), float(type_sigmas[-1])),
-        loss_weights=tuple(float(settings.get(k, v)) for k, v in zip(costs, published.loss_weights, strict=True)),
+        loss_weights=(weights[0], weights[1], weights[2], weights[3], weights[4]),
         kl_weight=float(settings.get("beta", published.kl_weight)),
         scale_lengths=data.get("lattice_scale_method", "scale_length") == "scale_length",
     )
