@@ -17,7 +17,8 @@ from bench import cli
 from bench.store import Run
 
 ROOT = Path(__file__).parents[2]
-RUN = ["run", "--models", "fake_generators:Fake", "--dataset", "perov5", "--num-samples", "40", "--workers", "1"]
+SCORED = ["--dataset", "perov5", "--tasks", "validity", "--workers", "1"]
+RUN = ["run", "--models", "fake_generators:Fake", "--num-samples", "40", *SCORED]
 Sites = Sequence[tuple[str, float, float, float]]
 
 
@@ -67,7 +68,7 @@ def test_each_hostile_file_of_a_folder_has_a_row_with_its_reason(
     (tmp_path / "mine").mkdir()
     for name, (content, _) in FILES.items():
         (tmp_path / "mine" / name).write_text(content)
-    assert bench("score", tmp_path / "mine", "--dataset", "perov5", "--workers", 1, "--out", tmp_path / "r") == 0
+    assert bench("score", tmp_path / "mine", *SCORED, "--out", tmp_path / "r") == 0
     rows = Run.open(tmp_path / "r").task_table("mine", "validity").to_pylist()
     assert len(rows) == len(FILES)
     for row, (name, (_, reason)) in zip(rows, FILES.items(), strict=True):
@@ -87,7 +88,7 @@ def test_a_file_without_any_crystal_is_one_line_and_leaves_nothing(
 ) -> None:
     content, reason = FILES[name]
     (tmp_path / name).write_text(content)
-    assert bench("score", tmp_path / name, "--dataset", "perov5", "--out", tmp_path / "r") == 2
+    assert bench("score", tmp_path / name, *SCORED, "--out", tmp_path / "r") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert str(reason).lower() in line.lower()
@@ -97,7 +98,7 @@ def test_a_file_without_any_crystal_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize("name", ["x.zip", "x.parquet", "x.extxyz", "x.json", "x.csv", "x.pt"])
 def test_an_empty_file_of_any_kind_is_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / name).touch()
-    assert bench("score", tmp_path / name, "--dataset", "perov5", "--out", tmp_path / "r") == 2
+    assert bench("score", tmp_path / name, *SCORED, "--out", tmp_path / "r") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {tmp_path / name}: ")
     assert "unexpected" not in line
@@ -164,7 +165,7 @@ def test_properties_bring_validity_along_and_say_so(tmp_path: Path) -> None:
 
 def test_warnings_are_one_line_each_also_those_of_scoring_processes(tmp_path: Path) -> None:
     (tmp_path / "warner.py").write_text(WARNER)
-    done = start(["run", "--models", "warner:Warns", *RUN[3:], "--num-samples", "1200", "--out", "r"], tmp_path)
+    done = start(["run", "--models", "warner:Warns", *RUN[3:], "--out", "r"], tmp_path)
     assert done.returncode == 0, done.stderr
     warned = [line for line in done.stderr.splitlines() if "strange weights" in line]
     assert warned == ["warning: strange weights, used as they are"]
