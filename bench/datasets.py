@@ -25,6 +25,7 @@ from bench.dataset_files import (
 from bench.formula_hashes import FormulaSet, formula_hashes
 from bench.parsing import parse_published
 from bench.reference_card import ReferenceCard, SplitCard
+from bench.split_figures import SplitFigures
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +38,7 @@ __all__ = [
     "FormulaSet",
     "ReferenceCard",
     "Split",
+    "SplitFigures",
     "SplitSummary",
     "canonical_name",
     "dataset_spec",
@@ -45,6 +47,7 @@ __all__ = [
     "load_split",
     "prepare",
     "reference_card",
+    "split_figures",
     "split_hash",
     "training_formulas",
     "write_reference_card",
@@ -119,6 +122,12 @@ def write_reference_card(dataset: str, folder: Path) -> ReferenceCard:
     card = ReferenceCard.from_crystals(spec, splits, load_split(dataset, "train"), load_split(dataset, "test"))
     card.write(folder)
     return card
+
+
+@functools.cache
+def split_figures(dataset: str) -> SplitFigures | None:
+    """What the tasks say of a data set's test split as it is shipped in the package, None where it is not yet known."""
+    return SplitFigures.read(resources.files("bench") / "reference", canonical_name(dataset))
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from reports.columns import distance, three_digits
 from reports.paper_rows import PAPER, PrintedRow
 from reports.paper_rows import STABILITY_SAMPLES as PAPER_SAMPLES
 from reports.run_results import ModelResult
+from reports.test_split import split_remark
 
 
 def column_note(metric: str, results: Sequence[ModelResult]) -> str:
@@ -58,6 +59,8 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
     controls = dict.fromkeys(result.method for result in results if result.is_control)
     if controls:
         lines.append(f"Controls, which use no network and are not ranked: {', '.join(controls)}.")
+    own = [list(members) for _, members in groupby(results, key=lambda result: result.run.dataset)]
+    lines += filter(None, map(split_remark, own))
     if printed:
         lines.append(
             f"(paper): as printed in {PAPER}. Their intervals are computed here from the 1000 crystals that the paper "

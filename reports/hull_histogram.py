@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bench.statistics import Metric, median
 from reports.run_results import ModelResult
+from reports.test_split import TEST_SPLIT, split_energies
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -69,16 +70,18 @@ class HullHistogram:
 
 
 def hull_histograms(results: Sequence[ModelResult]) -> list[HullHistogram]:
-    """One histogram for each of these models, all repeats together; the bins are chosen for all of them.
+    """One histogram for each of these models of one run, all repeats together, and one for the data's own test split.
 
-    The task `stability` must have been scored.
+    The task `stability` must have been scored. The bins are chosen for all models.
     """
-    found = [_energies(result) for result in results]
-    edges = bin_edges(np.concatenate([energies for energies, _ in found]) if found else np.zeros(0))
-    return [
-        HullHistogram.of(result.method, result.requested, energies, converged, edges)
-        for result, (energies, converged) in zip(results, found, strict=True)
-    ]
+    found = [(result.method, result.requested, *_energies(result)) for result in results]
+    edges = bin_edges(np.concatenate([energies for _, _, energies, _ in found]))
+    own = split_energies(results)
+    if own is not None:
+        sure, unsure = own.e_above_hull, own.e_above_hull_not_converged
+        energies = np.array([*sure, *unsure], dtype=np.float64)
+        found.append((TEST_SPLIT, own.requested, energies, np.arange(len(energies)) < len(sure)))
+    return [HullHistogram.of(*crystals, edges) for crystals in found]
 
 
 def bin_edges(energies: FloatArray) -> FloatArray:

@@ -15,6 +15,7 @@ from reports.ranking import Mark, rank
 from reports.run_results import ModelResult, read_results
 from reports.table1_csv import to_csv
 from reports.table_formats import DASH, Cell, Header, Table, to_latex, to_markdown, to_text
+from reports.test_split import TEST_SPLIT, split_metrics
 
 Format = Literal["text", "markdown", "csv", "latex"]
 SUFFIXES: dict[Format, str] = {"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"}
@@ -49,7 +50,7 @@ def write_reports(run_dirs: Sequence[Path], paper: bool = False) -> str:
 
 
 def compose(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) -> Table:
-    """The table of these results: for each data set its models, its controls and its printed rows.
+    """The table of these results: for each data set its models, its controls, its test split and its printed rows.
 
     The data set is named in its first row.
     """
@@ -65,8 +66,9 @@ def compose(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
         marks = [_marks(column, models) for column in COLUMNS]
         sections.append([_row(model, [column[i] for column in marks], notes) for i, model in enumerate(models)])
         sections.append([_row(control, [""] * len(COLUMNS), notes) for control in rows if control.is_control])
+        sections.append(_test_split_rows(rows))
         sections.append([_printed_row(row) for row in printed if row.dataset == dataset])
-        first = next(section for section in sections[-3:] if section)[0]
+        first = next(section for section in sections[-4:] if section)[0]
         first[0] = Cell(rows[0].dataset)
     return Table(headers, [section for section in sections if section], notes.lines, remarks(results, printed))
 
@@ -101,6 +103,13 @@ def _row(result: ModelResult, marks: Sequence[Mark], notes: _Notes) -> list[Cell
         else:
             cells.append(column.cell(metric, mark))
     return cells
+
+
+def _test_split_rows(results: Sequence[ModelResult]) -> list[list[Cell]]:
+    """The row of the data set's own test split, if it was scored under the protocol of these runs."""
+    figures = split_metrics(results)
+    cells = [column.cell(figures[column.metric]) if column.metric in figures else Cell(DASH) for column in COLUMNS]
+    return [[Cell(""), Cell(TEST_SPLIT), Cell(DASH), *cells]] if figures else []
 
 
 def _printed_row(printed: PrintedRow) -> list[Cell]:

@@ -1,0 +1,53 @@
+"""The data set's own test split beside the models: what a faithful generator would reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.datasets import DATASETS, SplitFigures, split_figures
+from bench.statistics import Metric
+from reports.columns import COLUMNS
+from reports.run_results import ModelResult
+
+TEST_SPLIT = "test split"
+AGAINST_ITSELF = ("properties",)  # tasks that compare with the test split: nothing to learn of it
+
+
+def split_metrics(results: Sequence[ModelResult]) -> dict[str, Metric]:
+    """Figures of the test split for Table 1, of the tasks that scored it as they did these models of one data set."""
+    figures = _figures(results)
+    if figures is None:
+        return {}
+    protocols = _protocols(results)
+    known = {c.metric: figures.known(c.metric, c.task, protocols) for c in COLUMNS if c.task not in AGAINST_ITSELF}
+    return {name: metric for name, metric in known.items() if metric is not None}
+
+
+def split_energies(results: Sequence[ModelResult]) -> SplitFigures | None:
+    """The test split with its energies above hull, None where it was not relaxed as these models of one data set."""
+    figures = _figures(results)
+    if figures is None or figures.known("stable_rate", "stability", _protocols(results)) is None:
+        return None
+    return figures
+
+
+def split_remark(results: Sequence[ModelResult]) -> str:
+    """What the row of the test split is; empty where the table has none."""
+    figures = _figures(results)
+    if figures is None or not split_metrics(results):
+        return ""
+    return (
+        f"{TEST_SPLIT}: the {figures.requested} crystals of {results[0].dataset}'s own test split, scored in the same "
+        "way: what a generator true to the data would reach. Not ranked."
+    )
+
+
+def _figures(results: Sequence[ModelResult]) -> SplitFigures | None:
+    dataset = results[0].run.dataset
+    return split_figures(dataset) if dataset in DATASETS else None
+
+
+def _protocols(results: Sequence[ModelResult]) -> Mapping[str, Any]:
+    """Task -> its protocol, which is one for all of them (`read_results`)."""
+    return {task: how for result in results for task, how in result.run.manifest["protocol"]["tasks"].items()}
