@@ -11,7 +11,6 @@ from torch import Tensor
 from models.cspnet import CSPNet
 from models.diffusion import CoordSchedule, GaussianSchedule, Noise, time_embedding
 
-
 # For strided schedules: beyond every cell of MP-20 (45 A), and three times a one-hot type. With fewer steps than T the
 # first one multiplies the error of the predicted noise by up to 1000, and no weights are good enough without a bound.
 STRIDED_CLAMP = (60.0, 3.0)
