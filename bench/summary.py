@@ -113,7 +113,7 @@ def combine(repeats: Sequence[Metric], rate: bool) -> Metric:
     """One figure of several repeats: their mean, with the wider of two intervals.
 
     One is the mean's with the errors that the repeats' own intervals say (lower and upper side apart), the other
-    Student's t interval of the spread between them. Undefined where one repeat is; its smallest lower bound is kept.
+    Student's t interval of the spread between them. Undefined where one repeat is; the outermost bounds are kept.
     """
     if len(repeats) == 1:
         return repeats[0]
@@ -123,7 +123,7 @@ def combine(repeats: Sequence[Metric], rate: bool) -> Metric:
     highs = [metric.high for metric in repeats if metric.high is not None]
     count = len(repeats)
     if len(values) < count:
-        return Metric(None, min(lows, default=None), None, n)
+        return Metric(None, min(lows, default=None), max(highs) if len(highs) == count else None, n)
     from scipy.stats import t
 
     mean = float(np.mean(values))

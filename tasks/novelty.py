@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 BoolArray = NDArray[np.bool_]
 
+REDUCED_KEPT = 2000  # training crystals, of some 20 kB each
 COMPARED_AT_ONCE = 20_000  # crystals in memory while those of one formula are compared, if no formula has more
 
 
@@ -37,11 +38,10 @@ class TrainingCrystals:
     """The training split by formula, each crystal reduced when it is first compared."""
 
     def __init__(self, crystals: Crystals) -> None:
-        self._crystals = crystals
         self._rows: dict[int, list[int]] = defaultdict(list)
         for row, hashed in enumerate(formula_hashes(crystals).tolist()):
             self._rows[hashed].append(row)
-        self._primitive = functools.lru_cache(maxsize=None)(functools.partial(Primitive.of, crystals))
+        self._primitive = functools.lru_cache(maxsize=REDUCED_KEPT)(functools.partial(Primitive.of, crystals))
 
     def of_formula(self, hashed: int) -> Iterator[tuple[int, Primitive]]:
         """Rows and crystals of one formula. NotComparable where one of them cannot be matched."""

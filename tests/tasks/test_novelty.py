@@ -18,6 +18,7 @@ from bench.crystals import Crystals, Sifted
 from bench.datasets import formula_hashes, reference_card, training_formulas
 from bench.scoring import crystals_of, finished, score_in_memory, score_rows
 from bench.statistics import Metric, wilson
+from bench.summary import combine
 from tasks import novelty
 from tasks.novelty import Novelty, first_of_groups, rate_between
 
@@ -209,6 +210,11 @@ def test_what_is_not_known_widens_the_interval_to_both_possibilities() -> None:
 def test_without_stability_there_is_no_sun_rate() -> None:
     metrics = TASK.summary({"novelty": rows([True], [True])}, reference_card("perov5"), 0)
     assert metrics["sun_rate"] == Metric(None)
+
+
+def test_repeats_of_which_not_all_is_known_keep_both_bounds() -> None:
+    together = combine([rate_between(1, 3, 10), rate_between(2, 2, 10)], rate=True)
+    assert together == Metric(None, wilson(1, 10).low, wilson(3, 10).high, 20)
 
 
 def test_a_rate_that_is_known_has_its_value() -> None:
