@@ -128,12 +128,13 @@ class PlainGemNetT(nn.Module):
         falling = torch.where(x < 1, falling, torch.zeros_like(x))
         coefficient = -0.5 / (1 / (config.num_radial - 1)) ** 2
         rbf = falling[:, None] * torch.exp(coefficient * torch.pow(x[:, None] - net.offsets, 2))
+        angular_rbf = falling[:, None] * torch.exp(coefficient * torch.pow(x[:, None] - net.offsets, 2))
 
         h = torch.cat([net.atom_embedding(atomic_numbers - 1), z.repeat_interleave(num_atoms, dim=0)], dim=1)
         h = net.latent_mixing(h)
         m = embed_edges(net.edge_embedding, h, rbf, source, target)
         rbf3, rbf_atoms, rbf_out = net.rbf_triplets(rbf), net.rbf_atoms(rbf), net.rbf_outputs(rbf)
-        circular = torch.matmul(rbf[None], net.circular).permute(1, 2, 0)  # (E, cbf, 7)
+        circular = torch.matmul(angular_rbf[None], net.circular).permute(1, 2, 0)  # (E, cbf, 7)
         padded = x.new_zeros(len(source), 1 + int(rank.max()), config.num_spherical)
         padded[ca, rank] = angular
         basis = circular, padded.transpose(1, 2)

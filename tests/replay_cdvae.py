@@ -58,7 +58,7 @@ class Replay:
 def model_of(fixture):
     """The CDVAE of a fixture, its sampler as configured there."""
     scaler = fixture["lattice_scaler"]
-    settings = {**fixture["config"], "encoder": fixture["encoder_config"]}
+    settings = {**fixture["config"], "encoder": fixture["encoder_config"], "decoder": fixture["decoder_config"]}
     model = cdvae_from_official(fixture["state_dict"], (scaler["means"], scaler["stds"]), settings)
     sampler = LangevinSettings(fixture["langevin"]["step_lr"], fixture["langevin"]["n_step_each"])
     model.config = dataclasses.replace(model.config, sampler=sampler)

@@ -11,7 +11,7 @@ from models.diffusion import SeededNoise
 from tests.plain_cdvae import PlainGemNetT
 
 # Crystals of 5 and of 20 atoms; both batches in one test.
-BATCHES = ((16, 5), (4, 20))
+BATCHES = ((32, 5), (16, 20))
 
 
 @pytest.fixture(autouse=True)
@@ -104,9 +104,9 @@ def test_langevin_step(benchmark):
         apart = coords - plain_coords
         assert (apart - apart.round()).abs().max() <= 1e-4
         assert (types == plain_types).all()
-    benchmark.pedantic(step(decoder()), rounds=7, warmup_rounds=1)
+    benchmark.pedantic(step(decoder()), rounds=5, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="cdvae-step")
 def test_langevin_step_reference(benchmark):
-    benchmark.pedantic(step(PlainDecoder(decoder())), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(step(PlainDecoder(decoder())), rounds=4, warmup_rounds=1)

@@ -47,8 +47,8 @@ def symmetric_graph(forward: Edges, num_atoms: int, num_spherical: int) -> Cryst
     slot = targets * width + rank
 
     padded = directions.new_zeros(num_atoms * width, 3).index_copy(0, slot, directions).view(num_atoms, width, 3)
-    cosines = torch.bmm(padded, padded.transpose(1, 2)).clamp(-1.0, 1.0)
-    angular = torch.stack(polynomials(cosines, num_spherical), dim=1)  # (A, 7, K, K)
+    cosines = torch.bmm(padded, padded.transpose(1, 2))
+    angular = polynomials(cosines, num_spherical)
     angular.diagonal(dim1=2, dim2=3).zero_()
     # Row of (atom, degree, edge) in the flattened angular sums.
     first = targets * (num_spherical * width) + rank
@@ -56,13 +56,20 @@ def symmetric_graph(forward: Edges, num_atoms: int, num_spherical: int) -> Cryst
     return CrystalGraph(sources, targets, distances, directions, slot, angular.flatten(1, 2), rows.flatten())
 
 
-def polynomials(x: Tensor, count: int) -> list[Tensor]:
-    """Legendre polynomials P_0 .. P_(count - 1) of x, each up to a factor that makes its recursion one operation."""
+def polynomials(x: Tensor, count: int) -> Tensor:
+    """(A, count, K, K) Legendre polynomials P_0 .. of x (A, K, K), each up to a factor that saves an operation."""
     ratios = recursion(count)[0]
-    values = [torch.ones_like(x), x]
+    if x.requires_grad:
+        values = [torch.ones_like(x), x]
+        for degree in range(2, count):
+            values.append(torch.addcmul(values[-2], x, values[-1], value=ratios[degree]))
+        return torch.stack(values[:count], dim=1)
+    filled = x.new_empty(len(x), count, *x.shape[1:])
+    filled[:, 0] = 1.0
+    filled[:, 1:2] = x[:, None]
     for degree in range(2, count):
-        values.append(torch.addcmul(values[-2], x, values[-1], value=ratios[degree]))
-    return values[:count]
+        torch.addcmul(filled[:, degree - 2], x, filled[:, degree - 1], value=ratios[degree], out=filled[:, degree])
+    return filled
 
 
 @lru_cache(maxsize=8)

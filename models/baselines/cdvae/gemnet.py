@@ -83,8 +83,8 @@ class DecoderOutput(NamedTuple):
 class RadialFeatures(NamedTuple):
     """Radial basis, projected for its uses; rows are forward edges, and the reverses have the same.
 
-    edges: (H, hidden) in the edge embedding. triplets, atoms, outputs: (H, emb_size_rbf). circular: (H, emb_size_cbf,
-    num_spherical).
+    edges: (H, hidden) in the edge embedding. triplets, atoms, outputs: (H, emb_size_rbf). circular: (2 H, emb_size_cbf,
+    num_spherical), reverses included.
     """
 
     edges: Tensor
@@ -152,7 +152,9 @@ class GemNetT(nn.Module):
         config = self.config
         x = distances / config.radius
         width = -0.5 * (config.num_radial - 1) ** 2
-        basis = torch.exp(width * (x[:, None] - self.offsets) ** 2) * _envelope(x, config.envelope_exponent)[:, None]
+        # Far Gaussians would be denormal numbers, with which a processor takes nine times as long; 1e-35 is as good.
+        basis = torch.exp((width * (x[:, None] - self.offsets) ** 2).clamp_min(-80.0))
+        basis = basis * _envelope(x, config.envelope_exponent)[:, None]
         cbf = config.emb_size_cbf * config.num_spherical
         degrees = self.circular.new_tensor(recursion(config.num_spherical)[1])[:, None, None]
         weights = torch.cat(
@@ -166,7 +168,8 @@ class GemNetT(nn.Module):
         )
         rbf = config.emb_size_rbf
         parts = (basis @ weights.T).split([config.hidden_dim, rbf, rbf, rbf, cbf], dim=1)
-        return RadialFeatures(*parts[:4], parts[4].unflatten(1, (config.emb_size_cbf, config.num_spherical)))
+        circular = parts[4].unflatten(1, (config.emb_size_cbf, config.num_spherical))
+        return RadialFeatures(*parts[:4], torch.cat([circular, circular]))
 
 
 class Interaction(nn.Module):
@@ -232,8 +235,7 @@ class TripletMessages(nn.Module):
         padded = x.new_zeros(atoms * slots, trip).index_copy(0, graph.slot, x)
         summed = torch.bmm(graph.angular, padded.view(atoms, slots, trip))  # (A, 7K, trip)
         summed = summed.view(-1, trip).index_select(0, graph.rows).view(-1, rows // slots, trip)  # (2H, 7, trip)
-        circular = torch.cat([radial.circular, radial.circular])  # (2H, cbf, 7)
-        x = torch.bmm(circular, summed).flatten(1)  # (2H, cbf trip)
+        x = torch.bmm(radial.circular, summed).flatten(1)  # (2H, cbf trip)
         x = self.bilinear(x) * self.triplet_scale
         reverse = _scaled_silu(self.up_reverse(x)).unflatten(0, (2, -1)).flip(0).flatten(0, 1)
         return (_scaled_silu(self.up(x)) + reverse).mul_(_HALF)
@@ -281,7 +283,9 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width)."""
-        return (x + _scaled_silu(self.second(_scaled_silu(self.first(x))))).mul_(_HALF)
+        # Constants ride on the weights and on the sum: a pass over the edges each less.
+        inner = F.linear(F.silu(self.first(x), inplace=True), self.second.weight * _SILU_GAIN)
+        return torch.add(x, F.silu(inner, inplace=True), alpha=_SILU_GAIN).mul_(_HALF)
 
 
 def _envelope(x: Tensor, exponent: int) -> Tensor:

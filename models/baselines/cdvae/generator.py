@@ -36,6 +36,17 @@ def config_from_card(values: dict[str, Any]) -> CDVAEConfig:
     )
 
 
+def sample_crystals(model: CDVAE, num_crystals: int, seed: int, steps: int, device: str) -> SampleBatch:
+    """Crystals of latents from the prior. What a network makes empty or not finite gets a reason."""
+    noise_seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    with EvaluationCounter(model.decoder) as counter:
+        batch = model.sample(num_crystals, SeededNoise.from_seed(noise_seed, device), steps)
+    num_atoms, atomic_numbers, frac_coords, lattices = (part.cpu().numpy() for part in batch)
+    sifted = sift(num_atoms, atomic_numbers, frac_coords, lattices)
+    evaluations = np.where(num_atoms > 0, counter.per_crystal, 0)
+    return SampleBatch(sifted.crystals, steps, evaluations, dict(sifted.reasons))
+
+
 class CDVAEGenerator:
     """A trained CDVAE as a `bench.interfaces.Generator`; it decides itself how many atoms a crystal has.
 
@@ -80,14 +91,7 @@ class CDVAEGenerator:
         if self._model is None:
             self.load("cpu")
         assert self._model is not None
-        noise_seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        noise = SeededNoise.from_seed(noise_seed, self._device)
-        with EvaluationCounter(self._model.decoder) as counter:
-            batch = self._model.sample(num_crystals, noise, self.steps)
-        num_atoms, atomic_numbers, frac_coords, lattices = (part.cpu().numpy() for part in batch)
-        sifted = sift(num_atoms, atomic_numbers, frac_coords, lattices)
-        evaluations = np.where(num_atoms > 0, counter.per_crystal, 0)
-        return SampleBatch(sifted.crystals, self.steps, evaluations, dict(sifted.reasons))
+        return sample_crystals(self._model, num_crystals, seed, self.steps, self._device)
 
 
 def cdvae(dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None) -> CDVAEGenerator:

@@ -94,10 +94,10 @@ def neighbour_images(
     shifts = _cell_shifts(lattices)  # (B, 27, 3)
     places = (centres[:, :, None] + shifts[:, None]).view(batch, width * _NUM_CELLS, 3)
     # Coordinate by coordinate and in this order, as published: images at equal distances are told apart by rounding.
-    still, moved = centres.detach(), places.detach()
-    squared = (still[:, :, None, 0] - moved[:, None, :, 0]).square_()  # (B, W, 27 W)
+    still, moved = centres.detach(), places.detach().transpose(1, 2).contiguous()  # (B, W, 3), (B, 3, 27 W)
+    squared = (still[:, :, None, 0] - moved[:, None, 0]).square_()  # (B, W, 27 W)
     for k in (1, 2):
-        squared += (still[:, :, None, k] - moved[:, None, :, k]).square_()
+        squared += (still[:, :, None, k] - moved[:, None, k]).square_()
     within = (squared <= cutoff * cutoff) & (squared > _SAME_PLACE_A2)
     if layout.missing is not None:
         within &= ~layout.missing[:, :, None]
@@ -141,8 +141,8 @@ def _cell_shifts(lattices: Tensor) -> Tensor:
 
 
 def _nearest(squared: Tensor, within: Tensor, count: int, cutoff: float) -> Tensor:
-    """Of the places `within` (..., P), the `count` with the smallest `squared`."""
-    squared = squared.masked_fill(~within, torch.inf)
+    """Of the places `within` (B, W, P), the `count` with the smallest `squared`, which is filled up with infinity."""
+    squared.masked_fill_(~within, torch.inf)
     kept = (squared <= _kth_smallest(squared, count)) & within
     tied = kept.sum(-1) > count  # (B, W)
     if bool(tied.any()):

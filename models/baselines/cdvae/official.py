@@ -168,17 +168,17 @@ def cdvae_from_official(
 ) -> CDVAE:
     """A whole CDVAE with published weights, every size read from their shapes.
 
-    lattice_scaler: (means, stds), (6,) each. settings: the published model section with its "encoder" and "data"
-    sections, for what has no shape; the published values where it says nothing.
+    lattice_scaler: (means, stds), (6,) each. settings: the published model section with its "encoder", "decoder" and
+    "data" sections, for what has no shape; the published values where it says nothing.
     """
     need = ("fc_mu.weight", "fc_num_atoms.0.weight", "fc_lattice.0.weight", "sigmas", "type_sigmas")
     shape = _shapes(state_dict, need, "a published CDVAE")
     settings = settings or {}
     data = settings.get("data") or {}
     encoder = encoder_from_official(_under(state_dict, "encoder"), settings.get("encoder"))
-    decoder = decoder_from_official(
-        _under(state_dict, "decoder"), float(settings.get("radius", 7.0)), int(settings.get("max_neighbors", 20))
-    )
+    network = {**settings, **(settings.get("decoder") or {})}
+    radius, max_neighbors = float(network.get("radius", 7.0)), int(network.get("max_neighbors", 20))
+    decoder = decoder_from_official(_under(state_dict, "decoder"), radius, max_neighbors)
     head_layers = _count(state_dict, "fc_num_atoms") - 1
     sigmas, type_sigmas = state_dict["sigmas"], state_dict["type_sigmas"]
     published = CDVAEConfig()
