@@ -169,7 +169,7 @@ class GemNetT(nn.Module):
         rbf = config.emb_size_rbf
         parts = (basis @ weights.T).split([config.hidden_dim, rbf, rbf, rbf, cbf], dim=1)
         circular = parts[4].unflatten(1, (config.emb_size_cbf, config.num_spherical))
-        return RadialFeatures(*parts[:4], torch.cat([circular, circular]))
+        return RadialFeatures(parts[0], parts[1], parts[2], parts[3], torch.cat([circular, circular]))
 
 
 class Interaction(nn.Module):
