@@ -10,7 +10,7 @@ import torch
 from models.baselines.cdvae.autoencoder import CDVAE, CDVAEConfig, draw_types
 from models.baselines.cdvae.encoder import EncoderConfig
 from models.baselines.cdvae.gemnet import DecoderOutput, GemNetConfig
-from models.baselines.cdvae.generator import cdvae, config_from_card
+from models.baselines.cdvae.generator import cdvae, config_from_card, sample_crystals
 from models.baselines.cdvae.graph import Layout
 from models.baselines.cdvae.langevin import LangevinSettings, annealed_langevin, steps_of_levels
 from models.baselines.cdvae.official import from_official
@@ -262,6 +262,21 @@ def test_the_generator_repeats_itself_and_says_what_it_spent(tmp_path):
     assert empty and (first.network_evaluations[empty] == 0).all()
     assert (np.delete(first.network_evaluations, empty) == 6).all()
     assert set(first.crystals.num_atoms) == {3}
+
+
+@pytest.mark.parametrize("broken", ["lattice_head", "composition_head", "decoder.type_logits"])
+def test_what_a_network_makes_not_finite_is_a_reason_or_a_crystal_but_no_crash(broken):
+    net = model()
+    net.num_atoms_head[-1].bias.data[3] = 100.0
+    net.lattice_mean += torch.tensor([2.5, 2.5, 2.5, 90, 90, 90])
+    layer = net.get_submodule(broken)
+    (layer[-1] if isinstance(layer, torch.nn.Sequential) else layer).bias.data.fill_(torch.nan)
+    batch = sample_crystals(net, 4, seed=0, steps=4, device="cpu")
+    assert batch.requested == 4
+    if broken == "lattice_head":
+        assert all("lattice is not finite" in reason for reason in batch.reasons.values()) and len(batch.reasons) == 4
+    else:
+        assert len(batch.crystals) == 4
 
 
 def test_the_card_gives_the_configuration_back():

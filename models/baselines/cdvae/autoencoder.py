@@ -251,7 +251,7 @@ def draw_types(composition: Tensor, num_atoms: Tensor, noise: Noise) -> Tensor:
     order, and atoms too many are cut (Xie et al. 2022, section 4.2, as published).
     """
     drawn = []
-    for shares, count in zip(composition, num_atoms.tolist(), strict=True):
+    for shares, count in zip(composition.nan_to_num(0.0), num_atoms.tolist(), strict=True):
         whole = (shares * count).round()
         types = torch.arange(len(shares), device=shares.device).repeat_interleave(whole.long())
         missing = count - len(types)

@@ -57,8 +57,8 @@ def annealed_langevin(
     after which each atom has the type with the highest logit. Xie et al. 2022 (CDVAE), Algorithm 1.
     """
     frac_coords = noise.uniform("coord", (len(atomic_numbers), 3)).to(lattices)
-    # The cell of an untrained network may be flat.
-    inverses = torch.linalg.pinv(lattices)
+    # The cell of an untrained network may be flat, or not even finite: its crystal is lost, not its batch.
+    inverses = torch.linalg.pinv(lattices.nan_to_num(0.0, 0.0, 0.0))
     for level, repeats in levels:
         sigma = sigmas[level]
         step = settings.step_size * (sigma / sigmas[-1]) ** 2
