@@ -8,7 +8,8 @@ The published rules, which decide what a trained network means by "neighbour", a
 - the decoder then drops every edge from a later to an earlier atom and adds the reverse of every edge that is left
   (so where an atom has more than `max_neighbors` neighbours, the order of the atoms matters a little).
 
-Distances are padded to (B, N_max, 27 N_max), so nothing is gathered or sorted; only the kept edges become lists.
+Distances are dense, (B, N_max, 27 N_max); lists begin where the cutoff has left a tenth of them, and nothing is sorted
+but ties.
 """
 
 from __future__ import annotations
@@ -75,11 +76,14 @@ class Layout:
 
 
 class Images(NamedTuple):
-    """Atoms and the images of their neighbours. centres: (B, W, 3). places: (B, 27 W, 3). within: (B, W, 27 W)."""
+    """Atoms and the images of their neighbours, W = layout.width.
+
+    centres: (B, W, 3). places: (B, 27 W, 3). chosen: (E,) ascending, which of the B * W * 27 W pairs are neighbours.
+    """
 
     centres: Tensor
     places: Tensor
-    within: Tensor
+    chosen: Tensor
 
 
 def neighbour_images(
@@ -102,30 +106,32 @@ def neighbour_images(
     if layout.missing is not None:
         within &= ~layout.missing[:, :, None]
         within &= ~layout.missing.repeat_interleave(_NUM_CELLS, dim=1)[:, None]
-    if int(within.sum(-1).max()) > max_neighbors:
-        within = _nearest(squared, within, max_neighbors, cutoff)
-    return Images(centres, places, within)
+    counts = within.sum(-1).flatten()
+    chosen = _true_places(within.view(-1))
+    if int(counts.max()) > max_neighbors:
+        chosen = chosen[_nearest(squared.view(-1).index_select(0, chosen), counts, max_neighbors, cutoff)]
+    return Images(centres, places, chosen)
 
 
 def neighbour_edges(images: Images, layout: Layout) -> Edges:
     """The edges of the images that are kept, sorted by target: the encoder's graph."""
-    return _edges(images, images.within, layout)
+    return _edges(images, images.chosen, layout)
 
 
 def forward_edges(images: Images, layout: Layout) -> Edges:
     """The half of the decoder's edges that come from an earlier atom; the other half are their reverses."""
-    return _edges(images, images.within & layout.forward, layout)
+    forward = layout.forward.view(-1)
+    return _edges(images, images.chosen[forward.index_select(0, images.chosen % len(forward))], layout)
 
 
 def _edges(images: Images, chosen: Tensor, layout: Layout) -> Edges:
     width = layout.width
-    flat = _true_places(chosen.reshape(-1))
-    row = flat.div(_NUM_CELLS * width, rounding_mode="floor")  # of the target among B * W
-    column = flat - row * (_NUM_CELLS * width)
+    row = chosen.div(_NUM_CELLS * width, rounding_mode="floor")  # of the target among B * W
+    column = chosen - row * (_NUM_CELLS * width)
     crystal = row.div(width, rounding_mode="floor")
     source = crystal * width + column.div(_NUM_CELLS, rounding_mode="floor")
     vectors = images.places.view(-1, 3).index_select(0, crystal * (_NUM_CELLS * width) + column)
-    vectors -= images.centres.view(-1, 3).index_select(0, row)
+    vectors = vectors - images.centres.view(-1, 3).index_select(0, row)
     if layout.missing is None:
         return Edges(source, row, vectors)
     return Edges(layout.atom.index_select(0, source), layout.atom.index_select(0, row), vectors)
@@ -140,33 +146,24 @@ def _cell_shifts(lattices: Tensor) -> Tensor:
     return shifts
 
 
-def _nearest(squared: Tensor, within: Tensor, count: int, cutoff: float) -> Tensor:
-    """Of the places `within` (B, W, P), the `count` with the smallest `squared`, which is filled up with infinity."""
-    squared.masked_fill_(~within, torch.inf)
-    kept = (squared <= _kth_smallest(squared, count)) & within
-    tied = kept.sum(-1) > count  # (B, W)
-    if bool(tied.any()):
-        kept[tied] = _first_sorted(squared[tied], int(within.sum(-1).max()), count, cutoff)
-    return kept
+def _nearest(squared: Tensor, counts: Tensor, keep: int, cutoff: float) -> Tensor:
+    """(P,) mask of the `keep` smallest of each atom's squared distances (P,), which come `counts` (A,) at a time.
 
-
-def _first_sorted(squared: Tensor, width: int, count: int, cutoff: float) -> Tensor:
-    """(T, P) the `count` smallest of each row of `squared` (T, P), infinite where there is no neighbour.
-
-    Which of several equal distances are the first is what `torch.sort` happens to make of the published table: each
-    row's neighbours in their order, padded to the largest number of neighbours in the batch.
+    Which of several equal distances are the first is what PyTorch's sort happens to make of the published table: an
+    atom's neighbours in their order, padded to the largest number of neighbours in the batch.
     """
-    there = squared.isfinite()
-    rank = there.cumsum(1) - 1
-    table = torch.full((len(squared), width), cutoff * cutoff + 1.0, dtype=squared.dtype, device=squared.device)
-    rows, columns = there.nonzero(as_tuple=True)
-    ranks = rank[rows, columns]
-    table[rows, ranks] = squared[rows, columns]
-    chosen = torch.zeros_like(table, dtype=torch.bool)
-    chosen.scatter_(1, table.sort(dim=1).indices[:, :count], True)
-    kept = torch.zeros_like(there)
-    kept[rows, columns] = chosen[rows, ranks]
-    return kept
+    most = int(counts.max())
+    table = torch.full((len(counts), most), cutoff * cutoff + 1.0, dtype=squared.dtype, device=squared.device)
+    first = counts.cumsum(0) - counts
+    skipped = torch.arange(len(counts), device=counts.device) * most - first
+    slot = torch.arange(len(squared), device=counts.device) + skipped.repeat_interleave(counts)
+    table.view(-1)[slot] = squared
+    kept = table <= _kth_smallest(table, keep)
+    tied = kept.sum(1) > keep
+    if bool(tied.any()):
+        nearest = table[tied].sort(dim=1).indices[:, :keep]
+        kept[tied] = torch.zeros_like(kept[tied]).scatter_(1, nearest, True)
+    return kept.view(-1).index_select(0, slot)
 
 
 def _kth_smallest(values: Tensor, k: int) -> Tensor:
