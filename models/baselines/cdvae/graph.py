@@ -42,15 +42,14 @@ class Edges(NamedTuple):
 class Layout:
     """Where the atoms of a ragged batch lie in a padded one; made once for a whole trajectory.
 
-    num_atoms: (B,). crystal: (A,) crystal of each atom. place: (A,) row among B * width. atom: (B * width,) atom of
-    each row, 0 where there is none. missing: (B, width) rows without an atom, None where there is no such row.
+    num_atoms: (B,). crystal: (A,) crystal of each atom. atom: (B * width,) atom of each row, 0 where there is none.
+    missing: (B, width) rows without an atom, None where there is no such row.
     forward: (width, 27 * width) pairs (target, image of source) that come first under reversal.
     """
 
     num_atoms: Tensor
     width: int
     crystal: Tensor
-    place: Tensor
     atom: Tensor
     missing: Tensor | None
     forward: Tensor
@@ -63,16 +62,15 @@ class Layout:
         crystal = torch.arange(batch, device=device).repeat_interleave(num_atoms)
         starts = num_atoms.cumsum(0) - num_atoms
         rank = torch.arange(len(crystal), device=device) - starts[crystal]
-        place = crystal * width + rank
         atom = torch.zeros(batch * width, dtype=torch.long, device=device)
-        atom[place] = torch.arange(len(crystal), device=device)
+        atom[crystal * width + rank] = torch.arange(len(crystal), device=device)
         missing = torch.arange(width, device=device) >= num_atoms[:, None]
         order = torch.arange(width, device=device)
         cell = torch.arange(_NUM_CELLS, device=device)
         earlier_atom = order < order[:, None]  # (target, source)
         same_atom = order == order[:, None]
         forward = earlier_atom[:, :, None] | (same_atom[:, :, None] & (cell < _HOME))
-        return cls(num_atoms, width, crystal, place, atom, missing if bool(missing.any()) else None, forward.flatten(1))
+        return cls(num_atoms, width, crystal, atom, missing if bool(missing.any()) else None, forward.flatten(1))
 
 
 class Images(NamedTuple):
