@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bench.crystals import Crystals
 from tasks.stability.hull import Hull, energies_above
-from tasks.stability.phases import Phases
+from tasks.stability.phases import Phases, read_phases
 from tasks.stability.potentials import Potential, load_potential
 from tasks.stability.relaxation import RelaxationSettings, relax
 
@@ -31,6 +31,21 @@ Progress = Callable[[int, int], None]
 PART = 500  # phases between two files: seconds of work
 NEAR = 0.1  # eV/atom above the hull of single points, below which phases are relaxed
 DECIMALS = 5
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def build(
+    potential: str, out: Path, relax_limit: int | None = 0, workers: int = 2, on_progress: Progress | None = None
+) -> str:
+    """What stands behind `bench hull build`: the hull of all phases at hand, written into `out`; gives a line about it.
+
+    relax_limit: phases near the hull to relax, None for all. Goes on where it was killed.
+    """
+    card = build_hull(read_phases(workers), load_potential(potential), out, None, relax_limit, workers, 0, on_progress)
+    return (
+        f"{out / Path(potential).name}.parquet: {card['phases']} phases, {card['relaxed']['phases']} of them relaxed, "
+        f"SHA-256 {card['sha256'][:12]}; use it with BENCH_HULL_DIR={out}"
+    )
 
 
 def build_hull(
@@ -47,8 +62,8 @@ def build_hull(
 
     Single points of all phases that the potential knows, then relaxations of those within NEAR of their hull: all for
     relax_limit None, else a random choice of so many. Finished parts lie in out/parts-<potential>, which may be deleted
-    at the end; another call goes on from them. workers: processes, of one thread each if OMP_NUM_THREADS says so; more
-    than one needs a potential that `load_potential` gives by its name. on_progress: called with (phases done, in all).
+    at the end; another call goes on from them. workers: processes of one thread each; more than one need a potential
+    that `load_potential` gives by its name. on_progress: called with (phases done, in all).
     """
     settings = settings or RelaxationSettings()
     parts = Parts(potential, out / f"parts-{potential.name}", workers, on_progress)
@@ -126,10 +141,19 @@ class Parts:
             for job in missing:
                 yield write_part(self.potential, *job)
             return
-        with ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn")) as pool:
-            futures = [pool.submit(_write_part_by_name, self.potential.name, *job) for job in missing]
-            for future in as_completed(futures):
-                yield future.result()
+        before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # libraries read them when a process starts
+        try:
+            with ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn")) as pool:
+                futures = [pool.submit(_write_part_by_name, self.potential.name, *job) for job in missing]
+                for future in as_completed(futures):
+                    yield future.result()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 Job = tuple[Path, Crystals, RelaxationSettings | None]

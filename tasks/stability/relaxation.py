@@ -21,6 +21,7 @@ from tasks.stability.neighbours import expected_edges
 from tasks.stability.potentials import Evaluation, Potential
 
 MAX_LENGTH = 500.0  # A, of a reduced cell: the list of neighbours divides a box around it into small cubes
+EARLIEST_COLLAPSE = 40  # steps: atoms that overlap after so many have found a spurious basin and will not part
 TYPICAL_EDGES = 60  # of an atom within 5 to 6 A; a denser crystal takes the place of more atoms in a batch
 
 
@@ -205,6 +206,10 @@ class Flight:
             return self._end(energy, largest, converged=True)
         if self.steps >= self.settings.max_steps:
             return self._end(energy, largest, converged=False)
+        if self.steps >= EARLIEST_COLLAPSE and self.steps % EARLIEST_COLLAPSE == 0:
+            fault = _collapse(self.crystal, self.settings)
+            if fault is not None:
+                return fault
         # dE/dU is the virial up to second order in U: its first-order term is antisymmetric.
         position_slopes = -forces @ self.deformation.T
         moved, strained = self.minimiser.step(energy, position_slopes, virial)
