@@ -49,12 +49,12 @@ def check_equal(config, batch, num_atoms):
 @pytest.mark.benchmark(group="cspnet-paper-n5")
 def test_dense_paper_n5(benchmark):
     check_equal(PAPER, 8, 5)
-    benchmark.pedantic(step(PAPER, False, 32, 5), rounds=7, warmup_rounds=1)
+    benchmark.pedantic(step(PAPER, False, 64, 5), rounds=7, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="cspnet-paper-n5")
 def test_edge_list_reference_paper_n5(benchmark):
-    benchmark.pedantic(step(PAPER, True, 32, 5), rounds=7, warmup_rounds=1)
+    benchmark.pedantic(step(PAPER, True, 64, 5), rounds=7, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="cspnet-paper-n20")
@@ -71,9 +71,9 @@ def test_edge_list_reference_paper_n20(benchmark):
 @pytest.mark.benchmark(group="cspnet-cpu-n5")
 def test_dense_cpu_n5(benchmark):
     check_equal(CPU, 8, 5)
-    benchmark.pedantic(step(CPU, False, 256, 5), rounds=20, warmup_rounds=2)
+    benchmark.pedantic(step(CPU, False, 512, 5), rounds=15, warmup_rounds=2)
 
 
 @pytest.mark.benchmark(group="cspnet-cpu-n5")
 def test_edge_list_reference_cpu_n5(benchmark):
-    benchmark.pedantic(step(CPU, True, 256, 5), rounds=20, warmup_rounds=2)
+    benchmark.pedantic(step(CPU, True, 512, 5), rounds=15, warmup_rounds=2)
