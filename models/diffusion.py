@@ -134,6 +134,22 @@ def time_embedding(times: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
+def bounded_entries(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
+    """Predicted noise, changed so that every entry of the implied clean value lies within +-bound.
+
+    noisy: sqrt(product) clean + sqrt(1 - product) noise.
+    """
+    clean = ((noisy - (1 - product) ** 0.5 * eps) / product**0.5).clamp(-bound, bound)
+    return (noisy - product**0.5 * clean) / (1 - product) ** 0.5
+
+
+def bounded_norm(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
+    """Predicted noise of (B, 3, 3) matrices, changed so that the clean ones have Frobenius norm <= bound; equivariant."""
+    clean = (noisy - (1 - product) ** 0.5 * eps) / product**0.5
+    clean = clean * (bound / clean.flatten(1).norm(dim=1).clamp_min(bound))[:, None, None]
+    return (noisy - product**0.5 * clean) / (1 - product) ** 0.5
+
+
 class Noise(Protocol):
     """Where a sampler's random numbers come from; `name` says what for."""
 

@@ -17,14 +17,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig
 from models.crysldm.sampler import SamplerSettings, initial_state, sample_latent
 from models.cspnet import CSPNet, CSPNetConfig
+from models.denoising import denoising_losses
 from models.dense import DenseBatch
-from models.diffusion import Noise, coord_schedule, cosine_schedule, strided_times, time_embedding, wrapped_normal_score
+from models.diffusion import Noise, coord_schedule, cosine_schedule, strided_times
 
 
 @dataclass(frozen=True)
@@ -83,35 +83,10 @@ class CrysLDM(nn.Module):
         return (z_h - self.latent_mean) / self.latent_std, z_lattice / self.lattice_std
 
     def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
-        """Stage 2, eqs. 10 and 12: errors of the predicted noise of z_L and z_h and of the score; weighted sum "loss".
-
-        times: (B,) in 1..T; drawn uniformly when not given.
-        """
-        size, n = batch.atomic_numbers.shape
-        device, dtype = batch.frac_coords.device, batch.frac_coords.dtype
+        """Stage 2: `denoising_losses` of standardised latents. times: (B,) in 1..T; drawn uniformly when not given."""
         z_h, z_lattice = self.encode(batch, noise)
-        if times is None:
-            times = (noise.uniform("times", (size,)) * self.config.num_steps).long() + 1
-        lookup = times.cpu()
-        product = self.gaussian.alphas_cumprod[lookup].to(device, dtype)[:, None, None]
-        sigma = self.coords.sigmas[lookup].to(device, dtype)[:, None, None]
-        norm = self.coords.score_norms[lookup].to(device, dtype)[:, None, None]
-        eps_h = noise.normal("latent", tuple(z_h.shape))
-        eps_lattice = noise.normal("latent lattice", tuple(z_lattice.shape))
-        shift = sigma * noise.normal("coord", (size, n, 3))
-        out = self.network(
-            product.sqrt() * z_h + (1 - product).sqrt() * eps_h,
-            batch.frac_coords + shift,
-            product.sqrt() * z_lattice + (1 - product).sqrt() * eps_lattice,
-            time_embedding(times.to(dtype), self.config.network.time_dim),
-        )
-        # As in DiffCSP the network predicts the score with its sign turned, divided by the root of its mean square.
-        target = -wrapped_normal_score(shift, sigma) / norm.sqrt()
-        lattice, coord = F.mse_loss(out.lattice, eps_lattice), F.mse_loss(out.coord, target)
-        latent = F.mse_loss(out.node, eps_h)
-        weights = self.config.loss_weights
-        total = weights[0] * lattice + weights[1] * coord + weights[2] * latent
-        return {"loss": total, "lattice": lattice, "coord": coord, "type": latent}
+        clean = z_h, batch.frac_coords, z_lattice
+        return denoising_losses(self.network, self.gaussian, self.coords, clean, noise, self.config.loss_weights, times)
 
     @torch.no_grad()
     def sample(

@@ -22,7 +22,9 @@ from typing import Literal
 from torch import Tensor
 
 from models.cspnet import CSPNet
-from models.diffusion import CoordSchedule, GaussianSchedule, Noise, time_embedding
+from models.diffusion import CoordSchedule, GaussianSchedule, Noise, bounded_entries, bounded_norm, time_embedding
+
+LatentStep = Literal["ancestral", "ddim"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class SamplerSettings:
     step_size: its factor. clamp: (bound on |z_h| entries, bound on the Frobenius norm of z_L), or None.
     """
 
-    latent_step: Literal["ancestral", "ddim"] = "ancestral"
+    latent_step: LatentStep = "ancestral"
     corrector: Literal["eta", "variance", "none"] = "eta"
     step_size: float = 1e-3
     clamp: tuple[float, float] | None = None
@@ -91,34 +93,24 @@ def sample_latent(
                 predicted = predicted + (2 * size) ** 0.5 * noise.normal("coord", tuple(x.shape))
         x = predicted % 1.0
 
-        z_h = _latent_step(z_h, out.node, gaussian, step, settings, noise, "latent", entrywise=True)
-        z_lattice = _latent_step(z_lattice, out.lattice, gaussian, step, settings, noise, "latent lattice", False)
+        eps_h, eps_lattice = out.node, out.lattice
+        if settings.clamp is not None:
+            product = float(gaussian.alphas_cumprod[step])
+            eps_h = bounded_entries(z_h, eps_h, product, settings.clamp[0])
+            eps_lattice = bounded_norm(z_lattice, eps_lattice, product, settings.clamp[1])
+        z_h = _latent_step(z_h, eps_h, gaussian, step, settings.latent_step, noise, "latent")
+        z_lattice = _latent_step(z_lattice, eps_lattice, gaussian, step, settings.latent_step, noise, "latent lattice")
         if on_step is not None:
             on_step(step)
     return LatentState(z_h, x, z_lattice)
 
 
 def _latent_step(
-    z: Tensor,
-    eps: Tensor,
-    gaussian: GaussianSchedule,
-    step: int,
-    settings: SamplerSettings,
-    noise: Noise,
-    name: str,
-    entrywise: bool,
+    z: Tensor, eps: Tensor, gaussian: GaussianSchedule, step: int, kind: LatentStep, noise: Noise, name: str
 ) -> Tensor:
     """One step of lines 5-6: from z_t and its predicted noise to z_{t-1}."""
     product, previous = float(gaussian.alphas_cumprod[step]), float(gaussian.alphas_cumprod[step - 1])
-    if settings.clamp is not None:
-        clean = (z - (1 - product) ** 0.5 * eps) / product**0.5
-        if entrywise:
-            clean = clean.clamp(-settings.clamp[0], settings.clamp[0])
-        else:
-            norm = clean.flatten(1).norm(dim=1)[:, None, None]
-            clean = clean * (settings.clamp[1] / norm.clamp_min(settings.clamp[1]))
-        eps = (z - product**0.5 * clean) / (1 - product) ** 0.5
-    if settings.latent_step == "ddim":
+    if kind == "ddim":
         clean = (z - (1 - product) ** 0.5 * eps) / product**0.5
         return previous**0.5 * clean + (1 - previous) ** 0.5 * eps
     beta = float(gaussian.betas[step])

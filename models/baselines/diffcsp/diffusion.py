@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from models.baselines.diffcsp.sampler import SamplerSettings, initial_state, sample_predictor_corrector
 from models.cspnet import CSPNet, CSPNetConfig
+from models.denoising import denoising_losses
 from models.dense import DenseBatch
-from models.diffusion import Noise, coord_schedule, cosine_schedule, strided_times, time_embedding, wrapped_normal_score
+from models.diffusion import Noise, coord_schedule, cosine_schedule, strided_times
 
 
 @dataclass(frozen=True)
@@ -40,36 +41,10 @@ class DiffCSP(nn.Module):
         self.coords = coord_schedule(config.num_steps, *config.sigma_range)
 
     def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
-        """Mean squared errors of the predicted noise and score, and their weighted sum "loss".
-
-        times: (B,) in 1..T; drawn uniformly when not given.
-        """
-        size, n = batch.atomic_numbers.shape
-        device, dtype = batch.frac_coords.device, batch.frac_coords.dtype
-        if times is None:
-            times = (noise.uniform("times", (size,)) * self.config.num_steps).long() + 1
-        lookup = times.cpu()
-        product = self.gaussian.alphas_cumprod[lookup].to(device, dtype)[:, None, None]
-        sigma = self.coords.sigmas[lookup].to(device, dtype)[:, None, None]
-        norm = self.coords.score_norms[lookup].to(device, dtype)[:, None, None]
-        clean_types = F.one_hot(batch.atomic_numbers - 1, self.config.network.node_dim).to(dtype)
-
-        eps_lattice = noise.normal("lattice", (size, 3, 3))
-        eps_types = noise.normal("type", (size, n, self.config.network.node_dim))
-        shift = sigma * noise.normal("coord", (size, n, 3))
-        out = self.network(
-            product.sqrt() * clean_types + (1 - product).sqrt() * eps_types,
-            batch.frac_coords + shift,
-            product.sqrt() * batch.lattices + (1 - product).sqrt() * eps_lattice,
-            time_embedding(times.to(dtype), self.config.network.time_dim),
-        )
-        # The published network predicts the score with its sign turned, divided by the root of its mean square.
-        target = -wrapped_normal_score(shift, sigma) / norm.sqrt()
-        lattice, coord = F.mse_loss(out.lattice, eps_lattice), F.mse_loss(out.coord, target)
-        types = F.mse_loss(out.node, eps_types)
-        weights = self.config.loss_weights
-        total = weights[0] * lattice + weights[1] * coord + weights[2] * types
-        return {"loss": total, "lattice": lattice, "coord": coord, "type": types}
+        """`denoising_losses` with one-hot types as nodes. times: (B,) in 1..T; drawn uniformly when not given."""
+        types = F.one_hot(batch.atomic_numbers - 1, self.config.network.node_dim).to(batch.frac_coords.dtype)
+        clean = types, batch.frac_coords, batch.lattices
+        return denoising_losses(self.network, self.gaussian, self.coords, clean, noise, self.config.loss_weights, times)
 
     @torch.no_grad()
     def sample(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.cspnet import CSPNet
-from models.diffusion import CoordSchedule, GaussianSchedule, Noise, time_embedding
+from models.diffusion import CoordSchedule, GaussianSchedule, Noise, bounded_entries, bounded_norm, time_embedding
 
 # For strided schedules: beyond every cell of MP-20 (45 A), and three times a one-hot type. With fewer steps than T the
 # first one multiplies the error of the predicted noise by up to 1000, and no weights are good enough without a bound.
@@ -87,8 +87,8 @@ def sample_predictor_corrector(
         eps_lattice, eps_types = out.lattice, out.node
         product = float(gaussian.alphas_cumprod[step])
         if settings.clamp is not None:
-            eps_lattice = _clamp_norm(lattices, eps_lattice, product, settings.clamp[0])
-            eps_types = _clamp_each(types, eps_types, product, settings.clamp[1])
+            eps_lattice = bounded_norm(lattices, eps_lattice, product, settings.clamp[0])
+            eps_types = bounded_entries(types, eps_types, product, settings.clamp[1])
         beta, posterior_sigma = float(gaussian.betas[step]), float(gaussian.posterior_sigmas[step])
         shrink, weight = (1 - beta) ** -0.5, beta / (1 - product) ** 0.5
         lattices = shrink * (lattices - weight * eps_lattice) + posterior_sigma * lattice_noise
@@ -104,17 +104,3 @@ def _draw(noise: Noise, lattices: Tensor, types: Tensor, x: Tensor, last: bool) 
     drawn = (("lattice", lattices), ("type", types), ("coord", x))
     lattice, kind, coord = (noise.normal(name, tuple(like.shape)) for name, like in drawn)
     return lattice, kind, coord
-
-
-def _clamp_norm(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
-    """Predicted noise, changed so that the implied clean lattice has Frobenius norm <= bound; equivariant."""
-    clean = (noisy - (1 - product) ** 0.5 * eps) / product**0.5
-    norm = clean.flatten(1).norm(dim=1)[:, None, None]
-    clean = clean * (bound / norm.clamp_min(bound))
-    return (noisy - product**0.5 * clean) / (1 - product) ** 0.5
-
-
-def _clamp_each(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
-    """Predicted noise, changed so that every entry of the implied clean value lies within +-bound."""
-    clean = ((noisy - (1 - product) ** 0.5 * eps) / product**0.5).clamp(-bound, bound)
-    return (noisy - product**0.5 * clean) / (1 - product) ** 0.5

@@ -1,0 +1,50 @@
+"""The joint denoising loss of DiffCSP and CrysLDM: Gaussian on lattice and node features, wrapped on coordinates."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.cspnet import CSPNet
+from models.diffusion import CoordSchedule, GaussianSchedule, Noise, time_embedding, wrapped_normal_score
+
+
+def denoising_losses(
+    network: CSPNet,
+    gaussian: GaussianSchedule,
+    coords: CoordSchedule,
+    clean: tuple[Tensor, Tensor, Tensor],
+    noise: Noise,
+    weights: tuple[float, float, float],
+    times: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Mean squared errors of the predicted noise and score at random times, and their weighted sum "loss".
+
+    clean: node features (B, N, F), fractional coordinates (B, N, 3) and lattices (B, 3, 3), in feature or latent space.
+    weights: of lattice, coordinates and nodes. times: (B,) in 1..T; drawn uniformly when not given.
+    The network predicts the score with its sign turned, divided by the root of its mean square, as published.
+    DiffCSP, eqs. 3, 6 and 8; CrysLDM, eqs. 10 and 12.
+    """
+    nodes, frac_coords, lattices = clean
+    device, dtype = frac_coords.device, frac_coords.dtype
+    if times is None:
+        times = (noise.uniform("times", (len(nodes),)) * gaussian.num_steps).long() + 1
+    lookup = times.cpu()
+    product, sigma, norm = (
+        values[lookup].to(device, dtype)[:, None, None]  # (B, 1, 1)
+        for values in (gaussian.alphas_cumprod, coords.sigmas, coords.score_norms)
+    )
+    eps_lattice = noise.normal("lattice", tuple(lattices.shape))
+    eps_nodes = noise.normal("node", tuple(nodes.shape))
+    shift = sigma * noise.normal("coord", tuple(frac_coords.shape))
+    out = network(
+        product.sqrt() * nodes + (1 - product).sqrt() * eps_nodes,
+        frac_coords + shift,
+        product.sqrt() * lattices + (1 - product).sqrt() * eps_lattice,
+        time_embedding(times.to(dtype), network.config.time_dim),
+    )
+    target = -wrapped_normal_score(shift, sigma) / norm.sqrt()
+    lattice, coord = F.mse_loss(out.lattice, eps_lattice), F.mse_loss(out.coord, target)
+    types = F.mse_loss(out.node, eps_nodes)
+    total = weights[0] * lattice + weights[1] * coord + weights[2] * types
+    return {"loss": total, "lattice": lattice, "coord": coord, "type": types}
