@@ -1,4 +1,4 @@
-"""The joint denoising loss of DiffCSP and CrysLDM: Gaussian on lattice and node features, wrapped on coordinates."""
+"""The joint denoising loss of DiffCSP and CrysLDM: Gaussian for lattice and nodes, wrapped normal for coordinates."""
 
 from __future__ import annotations
 
