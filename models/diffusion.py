@@ -144,7 +144,10 @@ def bounded_entries(noisy: Tensor, eps: Tensor, product: float, bound: float) ->
 
 
 def bounded_norm(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
-    """Predicted noise of (B, 3, 3) matrices, changed so that the clean ones have Frobenius norm <= bound; equivariant."""
+    """Predicted noise of matrices, changed so that the clean ones have Frobenius norm <= bound; equivariant.
+
+    noisy, eps: (B, 3, 3), as in `bounded_entries`.
+    """
     clean = (noisy - (1 - product) ** 0.5 * eps) / product**0.5
     clean = clean * (bound / clean.flatten(1).norm(dim=1).clamp_min(bound))[:, None, None]
     return (noisy - product**0.5 * clean) / (1 - product) ** 0.5
