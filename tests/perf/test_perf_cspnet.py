@@ -1,4 +1,8 @@
-"""One predictor-corrector step of DiffCSP: the dense CSPNet against the plain edge lists, one thread."""
+"""One predictor-corrector step of DiffCSP: the dense CSPNet against the plain edge lists, one thread.
+
+The ratio grows with the batch, since edges in blocks stay in the cache and edge lists do not. At `cpu` size it was 2.1 for
+50 crystals, 2.4 to 2.5 for 512 and 3.4 to 3.7 for 1000, the paper's number of samples, which is timed here.
+"""
 
 import pytest
 import torch
@@ -71,9 +75,9 @@ def test_edge_list_reference_paper_n20(benchmark):
 @pytest.mark.benchmark(group="cspnet-cpu-n5")
 def test_dense_cpu_n5(benchmark):
     check_equal(CPU, 8, 5)
-    benchmark.pedantic(step(CPU, False, 512, 5), rounds=15, warmup_rounds=2)
+    benchmark.pedantic(step(CPU, False, 1000, 5), rounds=9, warmup_rounds=2)
 
 
 @pytest.mark.benchmark(group="cspnet-cpu-n5")
 def test_edge_list_reference_cpu_n5(benchmark):
-    benchmark.pedantic(step(CPU, True, 512, 5), rounds=15, warmup_rounds=2)
+    benchmark.pedantic(step(CPU, True, 1000, 5), rounds=9, warmup_rounds=2)
