@@ -1,7 +1,7 @@
 """One predictor-corrector step of DiffCSP: the dense CSPNet against the plain edge lists, one thread.
 
-The ratio grows with the batch, since edges in blocks stay in the cache and edge lists do not. At `cpu` size it was 2.1 for
-50 crystals, 2.4 to 2.5 for 512 and 3.4 to 3.7 for 1000, the paper's number of samples, which is timed here.
+The ratio grows with the batch, since edges in blocks stay in the cache and edge lists do not. At `cpu` size it was 2.1
+for 50 crystals, 2.4 to 2.5 for 512 and 3.4 to 3.7 for 1000, the paper's number of samples, which is timed here.
 """
 
 import pytest
