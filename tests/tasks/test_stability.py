@@ -1,0 +1,150 @@
+"""The stability task: columns, rates, and what happens to crystals that cannot be relaxed or have no hull."""
+
+import json
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bench.crystals import Crystals
+from tasks.stability._task import STABLE_BELOW, Stability
+from tasks.stability.potentials import load_potential, potential_protocol
+from tasks.stability.relaxation import RelaxationSettings
+from tests.toy_potential import crystal
+
+COLUMNS = ["formula", "energy_per_atom", "e_above_hull", "stable", "converged", "relax_steps", "reason"]
+PEROVSKITE = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+
+
+def rock_salt(first, second, lattice_constant):
+    primitive = (np.ones((3, 3)) - np.eye(3)) * lattice_constant / 2
+    return crystal([first, second], [[0, 0, 0], [0.5, 0.5, 0.5]], primitive)
+
+
+def samples():
+    return Crystals.concatenate(
+        [
+            rock_salt(12, 8, 4.3),  # magnesia, stable
+            rock_salt(11, 17, 5.6),  # salt, stable
+            crystal([47, 79, 9, 9, 9], PEROVSKITE, np.eye(3) * 4.2),  # AgAuF3, which nobody has seen
+            crystal([84], [[0, 0, 0]], np.eye(3) * 3.4),  # polonium: no potential knows it
+            crystal([8, 8], [[0, 0, 0], [0, 0, 0]], np.eye(3) * 4),
+            crystal([8] * 9, np.random.default_rng(0).random((9, 3)), np.eye(3) * 1.5),
+            rock_salt(12, 8, 4.3),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def scored():
+    return Stability().score(samples())
+
+
+def test_a_table_has_the_columns_of_the_store_in_their_types(scored):
+    task = Stability()
+    assert scored.schema.names == COLUMNS
+    assert task.schema.names == ["index", *COLUMNS]
+    assert [task.schema.field(name).type for name in COLUMNS] == scored.schema.types
+    assert task.score(Crystals.empty()).schema == scored.schema
+
+
+def test_known_stable_crystals_are_stable_and_an_impossible_one_is_not(scored):
+    rows = scored.to_pylist()
+    for row in rows[:2]:
+        assert row["stable"]
+        assert row["converged"]
+        assert abs(row["e_above_hull"]) < 0.05
+        assert row["reason"] is None
+    assert not rows[2]["stable"]
+    assert rows[2]["e_above_hull"] > STABLE_BELOW
+    assert rows[0]["energy_per_atom"] == pytest.approx(-6.31, abs=0.03)
+
+
+def test_every_crystal_whose_elements_the_hull_knows_has_a_finite_value(scored):
+    rows = scored.to_pylist()
+    for row in (rows[4], rows[5]):
+        assert np.isfinite(row["e_above_hull"])
+        assert np.isfinite(row["energy_per_atom"])
+        assert not row["stable"]
+        assert not row["converged"]
+        assert row["reason"]
+    assert rows[5]["reason"].startswith("over-dense")
+
+
+def test_an_element_without_a_reference_phase_gives_a_reason_and_no_number(scored):
+    row = scored.to_pylist()[3]
+    assert row["reason"] == "the hull has no phase of Po"
+    assert row["energy_per_atom"] is None
+    assert row["e_above_hull"] is None
+    assert not row["stable"]
+
+
+def test_duplicates_have_the_same_row(scored):
+    rows = scored.to_pylist()
+    assert rows[6] == rows[0]
+
+
+def test_stable_means_converged_and_below_the_threshold():
+    task = Stability(settings=RelaxationSettings(max_steps=1, fmax=1e-6))
+    rows = task.score(samples()[:2]).to_pylist()
+    assert all(abs(row["e_above_hull"]) < STABLE_BELOW for row in rows)
+    assert not any(row["stable"] for row in rows)
+    assert all(row["reason"].startswith("not converged in 1 steps") for row in rows)
+
+
+def table():
+    return pa.table(
+        {
+            "e_above_hull": [-0.01, 0.04, 0.09, 0.3, None, 0.02],
+            "stable": [True, True, True, False, False, False],
+            "converged": [True, True, True, True, False, False],
+        }
+    )
+
+
+def test_rates_count_all_requested_crystals_with_other_thresholds_beside():
+    metrics = Stability().summary({"stability": table()}, None, 0)
+    assert {name: metric.value for name, metric in metrics.items()} == {
+        "stable_rate": 3 / 6,
+        "stable_below_0_rate": 1 / 6,
+        "stable_below_0.05_rate": 2 / 6,  # the last one did not converge
+        "converged_rate": 4 / 6,
+        "e_above_hull_median": pytest.approx(0.04),
+    }
+    assert metrics["stable_rate"].n == 6
+    assert metrics["stable_rate"].low < 0.5 < metrics["stable_rate"].high
+
+
+def test_a_second_potential_has_names_of_its_own():
+    task = Stability(potential="m3gnet", name="stability-m3gnet")
+    metrics = task.summary({"stability-m3gnet": table()}, None, 0)
+    assert "stable_rate[m3gnet]" in metrics
+    assert all(name.endswith("[m3gnet]") for name in metrics)
+
+
+def test_no_crystals_and_none_with_a_number_give_undefined_figures():
+    empty = Stability().schema.empty_table()
+    assert {metric.value for metric in Stability().summary({"stability": empty}, None, 0).values()} == {None}
+
+
+def test_the_protocol_is_plain_json_with_both_checksums_and_the_task_travels_to_workers():
+    protocol = Stability().protocol()
+    assert json.loads(json.dumps(protocol, allow_nan=False)) == protocol
+    assert protocol["potential"]["sha256"] == potential_protocol("chgnet")["sha256"]
+    assert len(protocol["hull"]["sha256"]) == 64
+    assert protocol["stable_below_ev_per_atom"] == 0.1
+    assert pickle.loads(pickle.dumps(Stability())) == Stability()
+
+
+def test_an_unknown_potential_is_refused_before_anything_is_sampled():
+    with pytest.raises(ValueError, match="unknown potential 'gnome'"):
+        Stability(potential="gnome").protocol()
+
+
+def test_the_shipped_hull_knows_every_element_of_the_potential():
+    from pymatgen.core import Element
+
+    hull = Stability()._hull()
+    symbols = {str(Element.from_Z(z).symbol) for z in load_potential("chgnet").elements}
+    assert symbols <= hull.elements
