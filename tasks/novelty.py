@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from bench.crystals import Crystals, IntArray
 from bench.datasets import DataUnavailable, formula_hashes, load_split, training_formulas
+from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, wilson
 from tasks.structure_match import NotComparable, Primitive, matching_protocol
 
@@ -110,15 +111,7 @@ class Novelty:
     @property
     def schema(self) -> pa.Schema:
         """`reason` says what makes a crystal not unique or not novel, or why that is not known."""
-        return pa.schema(
-            [
-                ("index", pa.int64()),
-                ("formula", pa.string()),
-                ("unique", pa.bool_()),
-                ("novel", pa.bool_()),
-                ("reason", pa.string()),
-            ]
-        )
+        return task_schema({"unique": pa.bool_(), "novel": pa.bool_()})
 
     def protocol(self) -> dict[str, Any]:
         """The matcher's settings, the order of comparison and the training formulas."""
@@ -131,7 +124,6 @@ class Novelty:
 
     def score(self, crystals: Crystals) -> pa.Table:
         """One row per crystal; `unique` is left to `compare`."""
-        fields = [field for field in self.schema if field.name != "index"]
         hashes = formula_hashes(crystals)
         novel: list[bool | None] = [True] * len(crystals)
         reasons: list[str | None] = [None] * len(crystals)
@@ -145,13 +137,8 @@ class Novelty:
             else:
                 for b in known:
                     novel[b], reasons[b] = is_novel(crystals, b, int(hashes[b]), training)
-        columns = {
-            "formula": [crystals.formula(b) for b in range(len(crystals))],
-            "unique": [None] * len(crystals),
-            "novel": novel,
-            "reason": reasons,
-        }
-        return pa.table([pa.array(columns[f.name], f.type) for f in fields], schema=pa.schema(fields))
+        columns = {"unique": [None] * len(crystals), "novel": novel, "reason": reasons}
+        return task_rows(self.schema, crystals, columns)
 
     def compare(self, table: pa.Table, crystals: Callable[[IntArray], Crystals]) -> pa.Table:
         """The table with `unique`. A crystal whose formula occurs once is unique; the others are compared."""

@@ -13,7 +13,7 @@ Section 4.2 and Appendices C and D of the paper. Chosen where the paper is silen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -89,13 +89,11 @@ class CrysLDM(nn.Module):
         return denoising_losses(self.network, self.gaussian, self.coords, clean, noise, self.config.loss_weights, times)
 
     @torch.no_grad()
-    def sample(
-        self, batch: int, num_atoms: int, noise: Noise, steps: int, on_step: Callable[[int], None] | None = None
-    ) -> DenseBatch:
+    def sample(self, batch: int, num_atoms: int, noise: Noise, steps: int) -> DenseBatch:
         """(B) crystals of N atoms in `steps` steps: all of 1..T, or evenly strided with the same marginals."""
         times = strided_times(self.config.num_steps, steps)
         state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
         schedules = self.gaussian.take(times), self.coords.take(times)
-        end = sample_latent(self.network, state, *schedules, times, self.config.sampler, noise, on_step)
+        end = sample_latent(self.network, state, *schedules, times, self.config.sampler, noise)
         z_h = end.z_h * self.latent_std + self.latent_mean
         return self.autoencoder.decode(z_h, end.frac_coords, end.z_lattice * self.lattice_std)

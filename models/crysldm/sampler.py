@@ -15,7 +15,6 @@ Where Algorithm 2 of the paper is silent or slips, chosen here:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,7 +65,6 @@ def sample_latent(
     times: Tensor,
     settings: SamplerSettings,
     noise: Noise,
-    on_step: Callable[[int], None] | None = None,
 ) -> LatentState:
     """Algorithm 2, lines 3-12: latents by DDPM (or DDIM), coordinates by predictor and Langevin corrector.
 
@@ -100,8 +98,6 @@ def sample_latent(
             eps_lattice = bounded_norm(z_lattice, eps_lattice, product, settings.clamp[1])
         z_h = _latent_step(z_h, eps_h, gaussian, step, settings.latent_step, noise, "latent")
         z_lattice = _latent_step(z_lattice, eps_lattice, gaussian, step, settings.latent_step, noise, "latent lattice")
-        if on_step is not None:
-            on_step(step)
     return LatentState(z_h, x, z_lattice)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.crystals import Crystals
+from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
 from tasks.stability.hull import Hull, energies_above, hull_path, read_hull
 from tasks.stability.potentials import DEFAULT_POTENTIAL, load_potential, potential_protocol
@@ -46,17 +47,14 @@ class Stability:
     @property
     def schema(self) -> pa.Schema:
         """energy_per_atom and e_above_hull in eV/atom, of the relaxed crystal; relax_steps: evaluations."""
-        return pa.schema(
-            [
-                ("index", pa.int64()),
-                ("formula", pa.string()),
-                ("energy_per_atom", pa.float64()),
-                ("e_above_hull", pa.float64()),
-                ("stable", pa.bool_()),
-                ("converged", pa.bool_()),
-                ("relax_steps", pa.int64()),
-                ("reason", pa.string()),
-            ]
+        return task_schema(
+            {
+                "energy_per_atom": pa.float64(),
+                "e_above_hull": pa.float64(),
+                "stable": pa.bool_(),
+                "converged": pa.bool_(),
+                "relax_steps": pa.int64(),
+            }
         )
 
     def protocol(self) -> dict[str, Any]:
@@ -83,13 +81,7 @@ class Stability:
         for b, outcome, energy, over in zip(known, outcomes, energies, above, strict=True):
             rows[b] = _row(outcome, float(energy), over)
         columns = {name: [row[name] for row in rows] for name in self.schema.names if name not in ("index", "formula")}
-        columns["formula"] = [crystals.formula(b) for b in range(len(crystals))]
-        scored = [f for f in self.schema if f.name != "index"]
-        return pa.table([pa.array(columns[f.name], f.type) for f in scored], schema=pa.schema(scored))
-
-    def finish(self, table: pa.Table) -> pa.Table:
-        """The table as it is."""
-        return table
+        return task_rows(self.schema, crystals, columns)
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Rates over all requested crystals; the median energy above the hull over those that have one."""

@@ -10,16 +10,9 @@ from models.baselines.cdvae.langevin import LangevinSettings, annealed_langevin
 from models.diffusion import SeededNoise
 from tests.plain_cdvae import PlainGemNetT
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 # Crystals of 5 and of 20 atoms; both batches in one test.
 BATCHES = ((32, 5), (16, 20))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class PlainDecoder(PlainGemNetT):

@@ -13,16 +13,9 @@ from models.diffusion import SeededNoise, coord_schedule, cosine_schedule, strid
 from models.presets import preset
 from tests.edge_list_cspnet import EdgeListCSPNet
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PAPER = CSPNetConfig()
 CPU = preset("diffcsp", "perov5", "cpu").config.network
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def step(config, plain, batch, num_atoms):

@@ -5,21 +5,13 @@ beside them. Fresh weights: the cost of a step does not depend on them.
 """
 
 import pytest
-import torch
 
 from models.diffusion import SeededNoise
 from models.presets import preset
 from models.training import build
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CRYSTALS = 20
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def sampler(name):

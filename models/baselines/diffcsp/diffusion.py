@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -47,12 +46,10 @@ class DiffCSP(nn.Module):
         return denoising_losses(self.network, self.gaussian, self.coords, clean, noise, self.config.loss_weights, times)
 
     @torch.no_grad()
-    def sample(
-        self, batch: int, num_atoms: int, noise: Noise, steps: int, on_step: Callable[[int], None] | None = None
-    ) -> DenseBatch:
+    def sample(self, batch: int, num_atoms: int, noise: Noise, steps: int) -> DenseBatch:
         """(B) crystals of N atoms in `steps` steps: all of 1..T, or evenly strided with the same marginals."""
         times = strided_times(self.config.num_steps, steps)
         state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
         schedules = self.gaussian.take(times), self.coords.take(times)
-        end = sample_predictor_corrector(self.network, state, *schedules, times, self.config.sampler, noise, on_step)
+        end = sample_predictor_corrector(self.network, state, *schedules, times, self.config.sampler, noise)
         return DenseBatch(end.types.argmax(-1) + 1, end.frac_coords, end.lattices)

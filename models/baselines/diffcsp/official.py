@@ -97,8 +97,8 @@ def from_official(source: Mapping[str, Any] | str | Path) -> tuple[CSPNet, Gauss
     code of the file runs. ValueError names the file and what it lacks.
     """
     if isinstance(source, str | Path):
-        state_dict = read_foreign_checkpoint(Path(source))["state_dict"]
-        hyper_parameters: Any = read_foreign_checkpoint(Path(source)).get("hyper_parameters", {})
+        checkpoint = read_foreign_checkpoint(Path(source))
+        state_dict, hyper_parameters = checkpoint["state_dict"], checkpoint.get("hyper_parameters", {})
         decoder = hyper_parameters.get("decoder", {}) if isinstance(hyper_parameters, Mapping) else {}
         equivariant = bool(decoder.get("ip", True)) if isinstance(decoder, Mapping) else True
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -57,7 +56,6 @@ def sample_predictor_corrector(
     times: Tensor,
     settings: SamplerSettings,
     noise: Noise,
-    on_step: Callable[[int], None] | None = None,
 ) -> CrystalState:
     """Ancestral steps for lattice and types; Langevin corrector and ancestral predictor for coordinates.
 
@@ -93,8 +91,6 @@ def sample_predictor_corrector(
         shrink, weight = (1 - beta) ** -0.5, beta / (1 - product) ** 0.5
         lattices = shrink * (lattices - weight * eps_lattice) + posterior_sigma * lattice_noise
         types = shrink * (types - weight * eps_types) + posterior_sigma * type_noise
-        if on_step is not None:
-            on_step(step)
     return CrystalState(types, x, lattices)
 
 
