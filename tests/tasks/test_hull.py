@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from monty.serialization import dumpfn
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
@@ -13,9 +14,10 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from bench.crystals import Crystals
 from tasks.stability import hull as hulls
 from tasks.stability.hull import Hull, energies_above, hull_path, read_hull
-from tasks.stability.hull_build import PART, build_hull
+from tasks.stability.hull_build import NEAR, PART, KnownEnergies, build_hull
 from tasks.stability.mp_entries import mp2020_corrections, read_mp_hull
 from tasks.stability.phases import Phases
+from tasks.stability.relaxation import RelaxationSettings
 from tests.toy_potential import Counting, crystal, rattled
 
 NACL = {"Na": -1.3, "Cl2": -1.8, "NaCl": -3.4, "NaCl3": -2.2, "Mg": -1.5}
@@ -99,17 +101,68 @@ def test_a_hull_that_was_built_is_read_back_with_its_card(tmp_path):
     np.testing.assert_allclose(hull.energies, expected, atol=2e-5)
 
 
+def elements():
+    """Eight crystals of an element each: all are on the hull, the first four have fewer atoms."""
+    shapes = rattled(0, 8)
+    numbers = np.repeat(np.arange(22, 30), 4)
+    return Crystals(shapes.num_atoms, numbers, shapes.frac_coords, shapes.lattices)
+
+
 def test_phases_near_the_hull_are_relaxed_with_the_tasks_settings_and_the_shift_is_on_the_card(tmp_path):
-    shapes = rattled(0, 8)  # of an element each
-    crystals = Crystals(shapes.num_atoms, np.repeat(np.arange(22, 30), 4), shapes.frac_coords, shapes.lattices)
+    crystals = elements()
     card = build_hull(phases_of(crystals), Counting(), tmp_path, relax_limit=None)
     hull = read_hull(tmp_path / "toy.parquet")
     points = Counting().evaluate(crystals, derivatives=False).energies / 4
-    assert card["relaxed"]["phases"] >= 1
-    assert card["relaxed"]["all_near_hull"]
+    assert card["relaxed"]["phases"] == card["relaxed"]["near_hull"] == 8
+    assert card["relaxed"]["all_up_to_ev_per_atom"] == NEAR
     assert card["relaxed"]["shift_ev_per_atom"]["median"] < 0
-    assert (hull.energies <= points + 1e-4).all()
-    assert (hull.energies < points - 1e-3).any()
+    assert (hull.energies < points - 1e-3).all()
+
+
+def polymorphs():
+    """Crystals of one element, each more strained than the one before."""
+    calm = crystal([29] * 4, [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]], np.eye(3) * 3.7)
+    rng = np.random.default_rng(0)
+    shifts = rng.normal(size=(4, 3))
+    return Crystals.concatenate(
+        [Crystals([4], [29] * 4, calm.frac_coords + 0.004 * k * shifts, calm.lattices) for k in range(6)]
+    )
+
+
+def relaxed_ids(folder):
+    table = pq.read_table(folder / "toy.parquet")
+    return {i for i, relaxed in zip(table["id"].to_pylist(), table["relaxed"].to_pylist(), strict=True) if relaxed}
+
+
+def test_with_a_limit_the_nearest_are_relaxed_and_a_sample_of_the_others_tells_what_they_would_gain(tmp_path):
+    phases = phases_of(polymorphs())
+    whole = build_hull(phases, Counting(), tmp_path / "whole", relax_limit=None)
+    points = pq.read_table(tmp_path / "whole/toy.parquet")["single_point"].to_numpy()
+    assert (np.diff(points) > 0).all()
+    card = build_hull(phases, Counting(), tmp_path / "limited", relax_limit=2)
+    assert card["relaxed"]["near_hull"] == whole["relaxed"]["near_hull"] > 3
+    assert card["relaxed"]["all_up_to_ev_per_atom"] == pytest.approx(points[1] - points[0], abs=1e-4)
+    assert card["relaxed"]["shift_ev_per_atom"]["phases"] == 2
+    assert card["relaxed"]["shift_of_the_others_ev_per_atom"]["phases"] == whole["relaxed"]["near_hull"] - 2
+
+
+def test_a_hull_is_extended_without_computing_again_what_it_knows(tmp_path):
+    phases = phases_of(elements())
+    build_hull(phases, Counting(), tmp_path / "first", relax_limit=None)
+    known = KnownEnergies.of(tmp_path / "first/toy.parquet")
+    potential = Counting()
+    build_hull(phases, potential, tmp_path / "second", relax_limit=None, known=known)
+    assert potential.batches == []
+    assert (tmp_path / "second/toy.parquet").read_bytes() == (tmp_path / "first/toy.parquet").read_bytes()
+    assert relaxed_ids(tmp_path / "second") == set(phases.ids)
+
+
+def test_a_hull_of_other_relaxations_is_not_extended(tmp_path):
+    phases = phases_of(elements())
+    build_hull(phases, Counting(), tmp_path, relax_limit=1)
+    known = KnownEnergies.of(tmp_path / "toy.parquet")
+    with pytest.raises(ValueError, match="has another relaxation"):
+        build_hull(phases, Counting(), tmp_path / "other", RelaxationSettings(fmax=0.3), known=known)
 
 
 def test_a_killed_build_goes_on_with_the_parts_that_it_left(tmp_path):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from bench.crystals import Crystals
-from tasks.stability._task import STABLE_BELOW, Stability
+from tasks.stability.task import STABLE_BELOW, Stability
 from tasks.stability.potentials import load_potential, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings
 from tests.toy_potential import crystal
