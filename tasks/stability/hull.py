@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -24,8 +25,8 @@ FloatArray = NDArray[np.float64]
 Composition = Mapping[str, float]  # element -> amount
 
 SYMBOL = re.compile(r"[A-Z][a-z]?")
-# Beyond this many elements a phase diagram in as many dimensions takes minutes, and linear programming milliseconds.
-MAX_DIAGRAM_ELEMENTS = 5
+# Beyond this many elements a hull in as many dimensions takes minutes, and linear programming milliseconds.
+MAX_HULL_ELEMENTS = 5
 CACHED_SYSTEMS = 512
 
 
@@ -73,38 +74,75 @@ class Hull:
 
     def phases(self, symbols: Collection[str]) -> dict[str, float]:
         """Formula -> lowest energy of all phases made of these elements."""
-        chosen = frozenset(symbols)
-        return {f: e for system, phases in self.lowest.items() if system <= chosen for f, e in phases.items()}
+        chosen = sorted(set(symbols))
+        if 2 ** len(chosen) < len(self.lowest):
+            parts = (frozenset(part) for k in range(len(chosen)) for part in itertools.combinations(chosen, k + 1))
+            systems = [part for part in parts if part in self.lowest]
+        else:
+            systems = [system for system in self.lowest if system.issubset(chosen)]
+        return {formula: energy for system in systems for formula, energy in self.lowest[system].items()}
 
     def _build(self, symbols: frozenset[str]) -> Callable[[Composition], float]:
-        phases = self.phases(symbols)
-        if len(symbols) <= MAX_DIAGRAM_ELEMENTS:
-            return _by_phase_diagram(phases)
-        return _by_linear_programme(phases, sorted(symbols))
+        build = _by_convex_hull if len(symbols) <= MAX_HULL_ELEMENTS else _by_linear_programme
+        return build(self.phases(symbols), sorted(symbols))
 
 
-def _by_phase_diagram(phases: Mapping[str, float]) -> Callable[[Composition], float]:
-    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
-    from pymatgen.core import Composition as Formula
+def _by_convex_hull(phases: Mapping[str, float], symbols: Sequence[str]) -> Callable[[Composition], float]:
+    """The energy of the lower hull at a composition: the highest of the planes through its facets.
 
-    entries = [PDEntry(formula, energy * Formula(formula).num_atoms) for formula, energy in phases.items()]
-    diagram = PhaseDiagram(entries)
+    As pymatgen's PhaseDiagram computes it, which takes 30 to 100 ms to build, most of it outside of qhull.
+    """
+    from scipy.spatial import ConvexHull
+
+    shares, energies = _shares(phases, symbols)
+    lowest = np.array([energies[shares[:, k] > 1 - 1e-12].min() for k in range(len(symbols))])
+    if len(symbols) == 1:
+        return lambda composition: float(lowest[0])
+    # Relative to the elements, so that only compounds below their plane count, and closed from above by one point far
+    # from it: without it qhull has no body where there is no compound.
+    heights = energies - shares @ lowest
+    below = (heights < -1e-12) & (shares.max(axis=1) < 1 - 1e-12)
+    corners = np.eye(len(symbols))
+    lid = np.append(corners.mean(axis=0), 10.0 + np.abs(heights).max())
+    points = np.concatenate(
+        [
+            np.column_stack([shares[below], heights[below]]),
+            np.column_stack([corners, np.zeros(len(symbols))]),
+            lid[None],
+        ]
+    )
+    equations = ConvexHull(
+        points[:, 1:]
+    ).equations  # normal and offset, outwards; the first share follows from the rest
+    facets = equations[equations[:, -2] < -1e-12]
 
     def hull_energy(composition: Composition) -> float:
-        energy = diagram.get_hull_energy_per_atom(Formula(dict(composition)))
-        assert energy is not None  # a phase of each element is there
-        return float(energy)
+        amounts = np.array([composition[symbol] for symbol in symbols], dtype=np.float64)
+        amounts /= amounts.sum()
+        planes = -(facets[:, :-2] @ amounts[1:] + facets[:, -1]) / facets[:, -2]
+        return float(planes.max() + amounts @ lowest)
 
     return hull_energy
 
 
+def _shares(phases: Mapping[str, float], symbols: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """(P, S) shares of the elements in each phase; (P,) energies."""
+    amounts = np.array([[_amounts(formula).get(s, 0.0) for s in symbols] for formula in phases])
+    return amounts / amounts.sum(axis=1, keepdims=True), np.array(list(phases.values()))
+
+
+@lru_cache(maxsize=200_000)  # a phase is in the systems of many crystals
+def _amounts(formula: str) -> Mapping[str, float]:
+    from pymatgen.core import Composition as Formula
+
+    return Formula(formula).get_el_amt_dict()
+
+
 def _by_linear_programme(phases: Mapping[str, float], symbols: Sequence[str]) -> Callable[[Composition], float]:
     """The same energy: the least sum of energies of phases that together have the composition."""
-    from pymatgen.core import Composition as Formula
     from scipy.optimize import linprog
 
-    shares = np.array([[Formula(formula).get_atomic_fraction(s) for s in symbols] for formula in phases])
-    energies = np.array(list(phases.values()))
+    shares, energies = _shares(phases, symbols)
 
     def hull_energy(composition: Composition) -> float:
         amounts = np.array([composition[symbol] for symbol in symbols], dtype=np.float64)
