@@ -50,6 +50,9 @@ Seed = Annotated[int, typer.Option(help="of every random number")]
 Workers = Annotated[int, typer.Option(help="processes that score, of one thread each; never while sampling is timed")]
 Tasks = Annotated[str | None, typer.Option(help="such as validity,properties; default: all that exist")]
 Potential = Annotated[str | None, typer.Option(help="for stability, such as chgnet,m3gnet; the first fills the table")]
+HullFile = Annotated[
+    Path | None, typer.Option("--hull", help="instead of the package's: of `bench hull build`, or entries as JSON")
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -76,6 +79,7 @@ def run_command(
     preset: Annotated[str | None, typer.Option(help="size of our models: cpu (default) or paper")] = None,
     device: Annotated[Device | None, typer.Option(help="where to sample; default auto")] = None,
     potential: Potential = None,
+    hull: HullFile = None,
     seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
@@ -103,6 +107,7 @@ def run_command(
             "preset": preset,
             "device": None if device in (None, Device.auto) else device,
             "potentials": _names(potential),
+            "hull": None if hull is None else str(hull.resolve()),
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
@@ -120,6 +125,7 @@ def run_command(
         preset=preset or "cpu",
         device=device or "auto",
         potentials=_names(potential) or (),
+        hull=hull,
         seed=seed or 0,
         repeats=1 if repeats is None else repeats,
         workers=workers,
@@ -137,6 +143,7 @@ def score(
     name: Annotated[str | None, typer.Option(help="name in the table; default: that of the file")] = None,
     tasks: Tasks = None,
     potential: Potential = None,
+    hull: HullFile = None,
     workers: Workers = 2,
     seed: Seed = 0,
     meta: Annotated[
@@ -153,6 +160,7 @@ def score(
         dataset=dataset,
         tasks=_names(tasks),
         potentials=_names(potential) or (),
+        hull=hull,
         device="cpu",
         seed=seed,
         workers=workers,
@@ -176,11 +184,13 @@ def report(
 
 
 @app.command()
-def rescore(run: RunFolder, tasks: Tasks = None, potential: Potential = None, workers: Workers = 2) -> None:
+def rescore(
+    run: RunFolder, tasks: Tasks = None, potential: Potential = None, hull: HullFile = None, workers: Workers = 2
+) -> None:
     """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
     from bench import runner
 
-    _show(runner.rescore(run, _names(tasks), _names(potential), workers).text)
+    _show(runner.rescore(run, _names(tasks), _names(potential), workers, hull).text)
 
 
 @app.command()
@@ -269,6 +279,26 @@ def data(
     from bench.listing import prepare_dataset
 
     _show(prepare_dataset(name, workers))
+
+
+hull_app = typer.Typer(help="Reference energies that stability is measured against.", no_args_is_help=True)
+app.add_typer(hull_app, name="hull")
+
+
+@hull_app.command("build")
+def hull_build(
+    potential: Annotated[str, typer.Option(help="such as chgnet or m3gnet")] = "chgnet",
+    out: Annotated[Path, typer.Option(help="folder of the hull and of what a killed build leaves")] = Path("hulls"),
+    relax_limit: Annotated[
+        int | None, typer.Option(help="relax so many of the phases near the hull, the nearest first; default all")
+    ] = None,
+    extend: Annotated[bool, typer.Option("--extend", help="take over what the hull at hand has computed")] = False,
+    workers: Workers = 2,
+) -> None:
+    """Compute the energies of the reference phases with a potential: hours. A killed build goes on where it was."""
+    from bench.listing import build_hull
+
+    _show(build_hull(potential, out, relax_limit, extend, workers))
 
 
 @app.command()

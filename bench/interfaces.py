@@ -80,7 +80,8 @@ class Task(Protocol):
 
     `score` is pure and sees one chunk of crystals at a time, perhaps in a worker process of one thread, so a task
     pickles. The runner adds the rows of crystals that do not exist: booleans false, numbers null, with their reason.
-    Its class may have `needs`, the names of tasks whose tables its summary reads: they are scored along with it.
+    Its class may have `needs`, the names of tasks whose tables its summary reads: they are scored along with it; and
+    `chunk_crystals`, how many crystals `score` gets at a time where the usual 500 would be minutes of work.
     """
 
     name: str

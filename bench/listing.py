@@ -14,6 +14,7 @@ from bench.dataset_files import DATASETS, SPLITS, DataUnavailable
 from bench.datasets import prepare, reference_card, split_hash
 from bench.device import default_threads, describe_device, resolve_device
 from bench.manifest import software
+from bench.progress import say
 
 
 def list_models() -> str:
@@ -63,6 +64,17 @@ def prepare_dataset(name: str, workers: int) -> str:
         for s in prepare(name, workers)
     ]
     return tabulate(rows, headers=("split", "crystals", "content", "git blob", "file"))
+
+
+def build_hull(potential: str, out: Path, relax_limit: int | None, extend: bool, workers: int) -> str:
+    """Builds a hull and says how far it is; gives a line about it."""
+
+    def on_progress(stage: str, done: int, total: int) -> None:
+        say(f"{potential}: {stage} {done} of {total} phases")
+
+    if workers < 1:
+        raise ValueError(f"--workers {workers}: must be at least 1")
+    return str(registry.plugin("hull", "build")(potential, out, relax_limit, extend, workers, on_progress))
 
 
 def examine() -> str:

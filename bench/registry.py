@@ -22,7 +22,7 @@ from typing import Any, Literal
 import bench
 from bench.interfaces import Generator, Task
 
-Kind = Literal["generator", "task", "cost", "report", "table", "trainer"]
+Kind = Literal["generator", "task", "cost", "report", "table", "trainer", "hull"]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
     {
@@ -30,6 +30,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "crysldm": "models.crysldm.generator:crysldm",
             "crysldm-as-written": "models.crysldm.generator:crysldm_as_written",
             "diffcsp": "models.baselines.diffcsp.generator:diffcsp",
+            "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",
             "shuffled-sites": "models.baselines.controls:ShuffledSites",
@@ -47,6 +48,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         # (run folders, format, paper) -> text.
         "table": {"table1": "reports.table1:render"},
         "trainer": {"train": "models.training:train"},
+        # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
+        "hull": {"build": "tasks.stability.hull_build:build"},
     }
 )
 ENTRY_POINTS = "crysldm_bench.generators"
@@ -252,26 +255,36 @@ def task_names(names: Sequence[str] | None) -> list[str]:
     return [name for name in targets if name in wanted]
 
 
-def build_tasks(names: Sequence[str] | None, potentials: Sequence[str] = (), dataset: str | None = None) -> list[Task]:
+def build_tasks(
+    names: Sequence[str] | None,
+    potentials: Sequence[str] = (),
+    dataset: str | None = None,
+    hull: str | None = None,
+) -> list[Task]:
     """The tasks of `task_names`.
 
     A task that takes `dataset` gets the name of the run's. One that takes `potential` is built once for each potential
-    asked for: the first has the plain name, the others "stability-<potential>".
+    asked for: the first has the plain name, the others "stability-<potential>". hull: for those that take one.
     """
     tasks: list[Task] = []
-    takes_potential = False
+    takes_potential = takes_hull = False
     for name in task_names(names):
         factory = load(PLUGINS["task"][name])
         accepted = inspect.signature(factory).parameters
         options = {"dataset": dataset} if "dataset" in accepted else {}
+        if hull is not None and "hull" in accepted:
+            takes_hull = True
+            options["hull"] = hull
         if potentials and "potential" in accepted:
             takes_potential = True
             tasks += [
-                factory(potential=potential, name=f"{name}-{potential}" if number else name, **options)
+                factory(potential=potential, name=f"{name}-{Path(potential).name}" if number else name, **options)
                 for number, potential in enumerate(potentials)
             ]
         else:
             tasks.append(factory(**options))
     if potentials and not takes_potential:
         raise ValueError(f"--potential {','.join(potentials)}: none of the tasks asked for takes a potential")
+    if hull is not None and not takes_hull:
+        raise ValueError(f"--hull {hull}: none of the tasks asked for takes a hull")
     return tasks

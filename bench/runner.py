@@ -39,6 +39,7 @@ class Plan:
     preset: str = "cpu"
     device: str = "auto"
     potentials: Sequence[str] = ()
+    hull: Path | None = None
     seed: int = 0
     repeats: int = 1
     workers: int = 2
@@ -74,7 +75,8 @@ def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -
     """
     dataset = canonical_name(plan.dataset)
     names = registry.task_names(plan.tasks)
-    tasks = registry.build_tasks(names, plan.potentials, dataset)
+    hull = None if plan.hull is None else str(plan.hull.resolve())
+    tasks = registry.build_tasks(names, plan.potentials, dataset, hull)
     device = resolve_device(plan.device)
     models = [build_model(spec, dataset, plan.preset, plan.workers) for spec in plan.models]
     registry.require_distinct([model.name for model in models])
@@ -89,6 +91,7 @@ def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -
         "tasks": names,
         "known_tasks": list(registry.known("task")),
         "potentials": list(plan.potentials),
+        "hull": hull,
         "budget": budget.plain(),
         "default_budget": plan.budget is None,
         "preset": plan.preset,
@@ -141,7 +144,7 @@ def resume(
             "leave it out, or start a new run",
         )
         device = resolve_device(manifest["device"]["kind"])
-        tasks = registry.build_tasks(manifest["tasks"], manifest["potentials"], stored.dataset)
+        tasks = registry.build_tasks(manifest["tasks"], manifest["potentials"], stored.dataset, manifest.get("hull"))
         manifests.require_same(
             manifest["protocol"],
             manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks),
@@ -157,7 +160,11 @@ def resume(
 
 
 def rescore(
-    root: Path, names: Sequence[str] | None = None, potentials: Sequence[str] | None = None, workers: int = 2
+    root: Path,
+    names: Sequence[str] | None = None,
+    potentials: Sequence[str] | None = None,
+    workers: int = 2,
+    hull: Path | None = None,
 ) -> Outcome:
     """Computes tasks anew on the stored crystals, by today's protocol; all that the run has for None.
 
@@ -169,8 +176,9 @@ def rescore(
         chosen = list(before["tasks"] if names is None else names)
         all_names = registry.task_names([*before["tasks"], *chosen])
         kinds = before["potentials"] if potentials is None else list(potentials)
-        tasks = registry.build_tasks(all_names, kinds, stored.dataset)
-        anew = {task.name for task in registry.build_tasks(chosen, kinds, stored.dataset)}
+        own_hull = before.get("hull") if hull is None else str(hull.resolve())
+        tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull)
+        anew = {task.name for task in tasks if task.name.partition("-")[0] in registry.task_names(chosen)}
         anew -= {*before["tasks"]} - {*chosen}  # what one of these only needs
         protocol = manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks)
         for name, old in before["protocol"]["tasks"].items():
@@ -200,6 +208,7 @@ def rescore(
             "tasks": all_names,
             "known_tasks": list(registry.known("task")),
             "potentials": kinds,
+            "hull": own_hull,
         }
         with going_on(Run(root, manifest)) as changed:
             record(changed, workers)

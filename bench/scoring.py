@@ -32,7 +32,7 @@ from bench.store import read_state, write_state
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHUNK_CRYSTALS = 500  # seconds of work for a cheap task; a kill loses the chunks in flight
+CHUNK_CRYSTALS = 500  # of a task that names no number of its own; a kill loses the chunks in flight
 STATE_INTERVAL_S = 1.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -47,13 +47,13 @@ class Chunk:
     num_rows: int
 
 
-def chunks(folder: SampleFolder) -> Iterator[Chunk]:
-    """The counted crystals of a folder, cut at the same places whenever they are cut."""
+def chunks(folder: SampleFolder, size: int) -> Iterator[Chunk]:
+    """The counted crystals of a folder, at most `size` in each chunk, cut at the same places whenever they are cut."""
     counted = folder.counted
     for shard in folder.shards():
-        for start in range(0, shard.num_rows, CHUNK_CRYSTALS):
+        for start in range(0, shard.num_rows, size):
             first_row = shard.first_row + start
-            num_rows = min(CHUNK_CRYSTALS, shard.num_rows - start, counted - first_row)
+            num_rows = min(size, shard.num_rows - start, counted - first_row)
             if num_rows > 0:
                 yield Chunk(shard.path, start, first_row, num_rows)
 
@@ -114,7 +114,7 @@ def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: Scoring
             continue
         parts = folder.path / "parts" / task.name
         parts.mkdir(parents=True, exist_ok=True)
-        todo = list(chunks(folder))
+        todo = list(chunks(folder, getattr(task, "chunk_crystals", CHUNK_CRYSTALS)))
         files = [parts / f"{chunk.first_row:09d}.parquet" for chunk in todo]
         open_chunks = [(c, f) for c, f in zip(todo, files, strict=True) if not holds_rows(f, c.num_rows)]
         total = sum(chunk.num_rows for chunk in todo)

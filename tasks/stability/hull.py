@@ -35,7 +35,8 @@ class Hull:
     """Reference phases and the hull over them.
 
     formulas: P formulas. energies: (P,) eV/atom. card: what they are, as plain JSON. correction: eV per atom to be
-    added to a crystal's energy before it is compared with these, where they are on another level than the potential's.
+    added to a crystal's energy before it is compared with these, where they are on another level than the potential's;
+    NaN for a crystal that has none.
     """
 
     formulas: Sequence[str]
@@ -223,6 +224,9 @@ def energies_above(hull: Hull, crystals: Crystals, energies_per_atom: FloatArray
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen's, of noble gases
         for b, energy in enumerate(energies_per_atom + corrections):
+            if np.isnan(corrections[b]):
+                found.append("its energy has no correction to the level of the hull's entries")
+                continue
             try:
                 found.append(hull.energy_above(composition_of(crystals, b), float(energy)))
             except ValueError as error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FloatArray = NDArray[np.float64]
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
 
 PART = 500  # phases between two files: seconds of work
 NEAR = 0.1  # eV/atom above the hull of single points, below which phases are relaxed
@@ -105,8 +105,8 @@ def build_hull(
     hull, the nearest first: all for relax_limit None. With a limit above 0, SAMPLE of the others, drawn at random, are
     relaxed too: how far they fall says what the limit costs. Finished parts lie in out/parts-<potential>, which may be
     deleted at the end; another call, also with a larger limit, goes on from them. workers: processes of one thread
-    each; more than one need a potential that `load_potential` gives by its name. on_progress: called with (phases done,
-    in all).
+    each; more than one need a potential that `load_potential` gives by its name. on_progress: called with (stage,
+    phases done, in all).
     """
     settings = settings or RelaxationSettings()
     if known is not None:
@@ -141,7 +141,9 @@ def build_hull(
         "relaxed": {
             "phases": int(relaxed.sum()),
             "near_hull": len(near),
-            "all_up_to_ev_per_atom": NEAR if count == len(near) else float(above[count - 1]) if count else None,
+            "all_below_ev_per_atom": NEAR if count == len(near) else float(above[count]),
+            "on_hull": int((above == 0).sum()),
+            "on_hull_relaxed": int(relaxed[near[above == 0]].sum()),
             "not_converged": int((~nearest.converged).sum() + (~others.converged).sum()),
             "settings": settings.protocol(),
             "shift_ev_per_atom": _shift(nearest, points.energies[near[:count]]),
@@ -198,7 +200,7 @@ class Parts:
         for number in self._run(missing):
             done += number
             if self.on_progress is not None:
-                self.on_progress(done, len(ids))
+                self.on_progress(name, done, len(ids))
         for file, part in zip(files, places, strict=True):
             table = pq.read_table(file)
             energies[part] = table["energy_per_atom"].to_numpy()

@@ -70,7 +70,8 @@ def read_mp_hull(path: str | Path, potential: str) -> Hull:
 def mp2020_corrections(crystals: Crystals) -> FloatArray:
     """(B,) eV per atom that MP2020 adds to an energy computed with the Materials Project's settings.
 
-    Anion and oxide corrections, and those of PBE+U for transition metals in oxides and fluorides.
+    Anion and oxide corrections, and those of PBE+U for transition metals in oxides and fluorides. NaN where the scheme
+    has none.
     """
     from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
     from pymatgen.entries.computed_entries import ComputedStructureEntry
@@ -82,9 +83,7 @@ def mp2020_corrections(crystals: Crystals) -> FloatArray:
         for b, structure in enumerate(crystals):
             entry = ComputedStructureEntry(structure, 0.0, parameters=_parameters(structure))
             processed = scheme.process_entry(entry, clean=True)
-            if processed is None:
-                raise ValueError(f"crystal {b} ({structure.composition.reduced_formula}): MP2020 has no corrections")
-            corrections[b] = processed.correction / len(structure)
+            corrections[b] = np.nan if processed is None else processed.correction / len(structure)
     return corrections
 
 

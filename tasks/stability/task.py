@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,9 @@ PLAIN_NAME = "stability"
 class Stability:
     """The task. potential: a name or a path (`load_potential`). name: another one for a second potential.
 
-    hull: None for the one computed with the potential, or the path of the user's own file of Materials Project entries.
-    Stable is a crystal that converged and ends less than 0.1 eV/atom above the hull.
+    hull: None for the one in the package, or the path of the user's own: a Parquet file that `bench hull build` wrote,
+    or a JSON file of Materials Project entries. Stable is a crystal that converged and ends less than 0.1 eV/atom above
+    the hull.
     """
 
     potential: str = DEFAULT_POTENTIAL
@@ -86,7 +88,7 @@ class Stability:
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Rates over all requested crystals; the median energy above the hull over those that have one."""
         table = tables[self.name]
-        suffix = "" if self.name == PLAIN_NAME else f"[{self.potential}]"
+        suffix = "" if self.name == PLAIN_NAME else f"[{Path(self.potential).name}]"
         above, n = table["e_above_hull"], table.num_rows
         metrics = {"stable_rate": wilson(_count(table["stable"]), n)}
         for limit in OTHER_LIMITS:
@@ -101,13 +103,12 @@ class Stability:
 
 
 @functools.lru_cache(maxsize=4)  # a worker scores many chunks against the same one
-def _read_hull(potential: str, entries: str | None) -> Hull:
-    if entries is None:
-        weights = potential_protocol(potential)
-        return read_hull(hull_path(potential), weights)
+def _read_hull(potential: str, path: str | None) -> Hull:
+    if path is None or path.endswith(".parquet"):
+        return read_hull(hull_path(potential) if path is None else Path(path), potential_protocol(potential))
     from tasks.stability.mp_entries import read_mp_hull
 
-    return read_mp_hull(entries, potential)
+    return read_mp_hull(path, potential)
 
 
 def _unknown_elements(crystals: Crystals, b: int, hull: Hull, of_potential: frozenset[int]) -> list[str]:

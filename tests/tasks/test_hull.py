@@ -114,7 +114,7 @@ def test_phases_near_the_hull_are_relaxed_with_the_tasks_settings_and_the_shift_
     hull = read_hull(tmp_path / "toy.parquet")
     points = Counting().evaluate(crystals, derivatives=False).energies / 4
     assert card["relaxed"]["phases"] == card["relaxed"]["near_hull"] == 8
-    assert card["relaxed"]["all_up_to_ev_per_atom"] == NEAR
+    assert card["relaxed"]["all_below_ev_per_atom"] == NEAR
     assert card["relaxed"]["shift_ev_per_atom"]["median"] < 0
     assert (hull.energies < points - 1e-3).all()
 
@@ -141,7 +141,8 @@ def test_with_a_limit_the_nearest_are_relaxed_and_a_sample_of_the_others_tells_w
     assert (np.diff(points) > 0).all()
     card = build_hull(phases, Counting(), tmp_path / "limited", relax_limit=2)
     assert card["relaxed"]["near_hull"] == whole["relaxed"]["near_hull"] > 3
-    assert card["relaxed"]["all_up_to_ev_per_atom"] == pytest.approx(points[1] - points[0], abs=1e-4)
+    assert card["relaxed"]["all_below_ev_per_atom"] == pytest.approx(points[2] - points[0], abs=1e-4)
+    assert (card["relaxed"]["on_hull"], card["relaxed"]["on_hull_relaxed"]) == (1, 1)
     assert card["relaxed"]["shift_ev_per_atom"]["phases"] == 2
     assert card["relaxed"]["shift_of_the_others_ev_per_atom"]["phases"] == whole["relaxed"]["near_hull"] - 2
 

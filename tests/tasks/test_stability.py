@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from bench.crystals import Crystals
-from tasks.stability.task import STABLE_BELOW, Stability
 from tasks.stability.potentials import load_potential, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings
+from tasks.stability.task import STABLE_BELOW, Stability
 from tests.toy_potential import crystal
 
 COLUMNS = ["formula", "energy_per_atom", "e_above_hull", "stable", "converged", "relax_steps", "reason"]
