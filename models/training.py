@@ -28,12 +28,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.crystals import Crystals
 from bench.datasets import canonical_name, load_split, reference_card, split_hash
-from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
-from models.crysldm.autoencoder import Autoencoder
-from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
+from models import trainees
 from models.dense import DenseBatch, pack
 from models.diffusion import SeededNoise
-from models.generation import sample_crystals
 from models.presets import StageConfig
 from models.presets import preset as find_preset
 from models.weights import save_weights
@@ -42,13 +39,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ScoreSamples = Callable[[Crystals], dict[str, float]]
-
-
-def build(config: CrysLDMConfig | DiffCSPConfig, seed: int) -> CrysLDM | DiffCSP:
-    """The model of a configuration, with fresh weights that the seed fixes; global random state is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return CrysLDM(config) if isinstance(config, CrysLDMConfig) else DiffCSP(config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +54,10 @@ class SampledMetrics:
     num_crystals: int = 100
     steps: int = 100
 
-    def __call__(self, model: CrysLDM | DiffCSP) -> dict[str, float]:
+    def __call__(self, model: trainees.Model) -> dict[str, float]:
         """Samples with the current weights and scores."""
-        steps = min(self.steps, model.config.num_steps)
         device = str(next(model.parameters()).device)
-        batch = sample_crystals(model, self.num_atoms_probabilities, self.num_crystals, self.seed, steps, device)
+        batch = trainees.sample(model, self.num_atoms_probabilities, self.num_crystals, self.seed, self.steps, device)
         return {"generated": len(batch.crystals) / batch.requested, **self.score(batch.crystals)}
 
 
@@ -101,7 +90,7 @@ class Stage(L.LightningModule):
 
     def __init__(
         self,
-        model: CrysLDM | DiffCSP,
+        model: trainees.Model,
         config: StageConfig,
         train: list[DenseBatch],
         val: list[DenseBatch],
@@ -114,24 +103,17 @@ class Stage(L.LightningModule):
         self.train_buckets, self.val_buckets = train, val
         self.seed = seed
         self.score = score
-        vae = config.name == "vae"
-        self.trained: nn.Module = model.autoencoder if isinstance(model, CrysLDM) and vae else model.network
+        self.trained: nn.Module = trainees.trained_part(model, config.name)
         self.steps_per_epoch = len(EpochBatches(train, config, seed, 0))
         model.requires_grad_(False)
         self.trained.requires_grad_(True)
-
-    def compiled_parts(self) -> list[nn.Module]:
-        """The modules worth compiling in this stage."""
-        if isinstance(self.trained, Autoencoder):
-            return [self.trained.encoder, self.trained.decoder]
-        return [self.trained]
 
     def losses(self, batch: DenseBatch, noise_seed: list[int]) -> dict[str, Tensor]:
         """The stage's losses with noise that the seed fixes."""
         state = int(np.random.SeedSequence(noise_seed).generate_state(1, np.uint64)[0] >> 1)
         noise = SeededNoise.from_seed(state, self.device)
-        source = self.trained if self.config.name == "vae" else self.model
-        return source.losses(batch, noise)  # type: ignore[operator]
+        progress = self.current_epoch / self.config.epochs
+        return trainees.losses(self.model, self.config.name, batch, noise, progress)
 
     def train_dataloader(self) -> DataLoader[DenseBatch]:
         """This epoch's batches; the trainer asks anew each epoch."""
@@ -224,7 +206,7 @@ def fit(module: Stage, out: Path, deadline: float | None, device: str, compile_n
             module.load_state_dict(saved["state_dict"])
             return True, float(saved["callbacks"]["Checkpoints"]["seconds"])
     if compile_network:
-        for part in module.compiled_parts():
+        for part in trainees.compiled_parts(module.trained):
             part.compile(dynamic=len(module.train_buckets) > 2)
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
@@ -288,7 +270,8 @@ def train(
     torch.set_num_threads(threads)
     if compile_network is None:
         compile_network = torch.cuda.is_available() or shutil.which("g++") is not None
-    network = build(chosen.config, seed)
+    network = trainees.build(chosen.config, seed)
+    trainees.fit_statistics(network, train_buckets)
     probabilities = reference_card(dataset).num_atoms_probabilities
     deadline = None if max_time is None else time.monotonic() + max_time.total_seconds()
     seconds, finished = 0.0, True
@@ -302,9 +285,7 @@ def train(
         seconds += stage_seconds
         if not finished:
             break
-        if isinstance(network, CrysLDM) and stage.name == "vae":
-            # Only now do the latents mean anything; a resumed run gets the same statistics again.
-            network.standardise_latents(train_buckets, SeededNoise.from_seed(seed, "cpu"))
+        trainees.finish_stage(network, stage.name, train_buckets, seed)
     card = {
         "model": model,
         "dataset": dataset,

@@ -15,7 +15,7 @@ from models.crysldm.latent_diffusion import CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
 from models.presets import preset
-from models.training import build
+from models.trainees import build
 from models.weights import save_weights
 
 CONFIGS = {

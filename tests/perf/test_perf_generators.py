@@ -8,7 +8,7 @@ import pytest
 
 from models.diffusion import SeededNoise
 from models.presets import preset
-from models.training import build
+from models.trainees import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CRYSTALS = 20

@@ -31,8 +31,9 @@ class CDVAEConfig:
 
     hidden_dim, num_head_layers: of the predictions from the latent. sigma_range, type_sigma_range: first and last of
     `num_levels` noise levels, in Angstrom and as weight of the predicted composition. loss_weights: of number of atoms,
-    coordinates, types, lattice and composition. kl_weight: beta. scale_lengths: lengths are predicted in units of
-    N^(1/3) Angstrom.
+    coordinates, types, lattice and composition. kl_weight: beta. teacher_forcing: share of the training, its first
+    part, in which noise is added in the true cell rather than the predicted one. scale_lengths: lengths are predicted
+    in units of N^(1/3) Angstrom.
     """
 
     latent_dim: int = 256
@@ -46,6 +47,7 @@ class CDVAEConfig:
     type_sigma_range: tuple[float, float] = (5.0, 0.01)
     loss_weights: tuple[float, float, float, float, float] = (1.0, 10.0, 1.0, 10.0, 1.0)
     kl_weight: float = 0.01
+    teacher_forcing: float = 0.5
     scale_lengths: bool = True
     sampler: LangevinSettings = field(default_factory=LangevinSettings)
 
