@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_generators import random_crystals
@@ -223,3 +224,22 @@ def test_doctor_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("doctor") == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("device", "threads", "torch", "perov5", "mp20", "reference card"))
+
+
+def test_building_a_hull_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[object] = []
+
+    def build(potential: str, out: Path, relax_limit: int | None, extend: bool, workers: int, on_progress: Any) -> str:
+        given.extend([potential, out, relax_limit, extend, workers])
+        on_progress("points", 500, 1200)
+        return "built"
+
+    monkeypatch.setattr("bench.registry.plugin", lambda kind, name: build)
+    assert bench("hull", "build", "--potential", "m3gnet", "--relax-limit", "7", "--extend", "--out", "h") == 0
+    assert given == ["m3gnet", Path("h"), 7, True, 2]
+    shown = capsys.readouterr()
+    assert shown.out == "built\n"
+    assert shown.err == "m3gnet: points 500 of 1200 phases\n"
+    assert bench("hull", "build", "--workers", "0") == 2

@@ -18,10 +18,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from bench import scoring
 from bench.atomic import folder_lock
 from bench.budget import Budget, MonotonicClock
 from bench.crystal_io import write_crystals
-from bench.interfaces import SampleBatch
+from bench.interfaces import SampleBatch, Task
 from bench.registry import file_model, parse_models
 from bench.runner import Interrupted, Outcome, Plan, rescore, resume, run
 from bench.sources import batch_seed
@@ -87,6 +88,22 @@ def test_workers_give_the_tables_that_one_process_gives(tmp_path: Path, monkeypa
     run(plan(workers=2), tmp_path / "two")
     assert kept(tmp_path / "one") == kept(tmp_path / "two")
     assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_task_says_how_many_crystals_it_gets_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: dict[str, list[int]] = {"validity": [], "novelty": []}
+    original = scoring.score_chunk
+
+    def counted(task: Task, chunk: scoring.Chunk, part: Path) -> int:
+        sizes[task.name].append(chunk.num_rows)
+        return original(task, chunk, part)
+
+    monkeypatch.setattr(scoring, "score_chunk", counted)
+    monkeypatch.setattr("fake_tasks.FakeValidity.chunk_crystals", 2, raising=False)
+    run(plan(), tmp_path / "r")
+    assert max(sizes["validity"]) == 2
+    assert max(sizes["novelty"]) > 2
+    assert sum(sizes["validity"]) == sum(sizes["novelty"]) == 23
 
 
 def test_crystals_that_are_not_finite_are_rows_with_a_reason(tmp_path: Path) -> None:

@@ -246,6 +246,14 @@ def test_corrections_of_oxides_with_transition_metals_follow_the_materials_proje
     assert iron == pytest.approx((-0.687 - 2.256) / 2, abs=1e-3)  # oxide, and Fe with U
 
 
+def test_a_crystal_without_a_correction_gets_a_reason_and_costs_the_others_nothing():
+    missing = lambda crystals: np.array([np.nan, -0.1])  # noqa: E731
+    hull = Hull(list(NACL), np.array(list(NACL.values())), {}, missing)
+    reason, number = energies_above(hull, Crystals.concatenate([nacl(), nacl()]), np.array([-3.4, -3.3]))
+    assert "no correction" in reason
+    assert number == pytest.approx(0.0)
+
+
 def test_a_file_without_entries_and_a_potential_of_another_level_are_refused(tmp_path):
     dumpfn([1, 2], tmp_path / "other.json")
     with pytest.raises(ValueError, match="must be a list of pymatgen's computed entries"):

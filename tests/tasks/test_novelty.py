@@ -17,8 +17,7 @@ from pymatgen.io.cif import CifWriter
 from bench.crystals import Crystals, Sifted
 from bench.datasets import formula_hashes, reference_card, training_formulas
 from bench.scoring import crystals_of, finished, score_in_memory, score_rows
-from bench.statistics import Metric, wilson
-from bench.summary import combine
+from bench.statistics import Metric, combine, wilson
 from tasks import novelty
 from tasks.novelty import Novelty, first_of_groups, rate_between
 
@@ -213,7 +212,7 @@ def test_without_stability_there_is_no_sun_rate() -> None:
 
 
 def test_repeats_of_which_not_all_is_known_keep_both_bounds() -> None:
-    together = combine([rate_between(1, 3, 10), rate_between(2, 2, 10)], rate=True)
+    together = combine([rate_between(1, 3, 10), rate_between(2, 2, 10)], most=1.0)
     assert together == Metric(None, wilson(1, 10).low, wilson(3, 10).high, 20)
 
 

@@ -6,8 +6,11 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
+from monty.serialization import dumpfn
+from pymatgen.entries.computed_entries import ComputedEntry
 
 from bench.crystals import Crystals
+from tasks.stability.hull import hull_path
 from tasks.stability.potentials import load_potential, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings
 from tasks.stability.task import STABLE_BELOW, Stability
@@ -148,3 +151,24 @@ def test_the_shipped_hull_knows_every_element_of_the_potential():
     hull = Stability()._hull()
     symbols = {str(Element.from_Z(z).symbol) for z in load_potential("chgnet").elements}
     assert symbols <= hull.elements
+
+
+def test_a_hull_of_the_users_own_takes_the_place_of_the_packages(tmp_path):
+    entries = [ComputedEntry(f, e, parameters={"run_type": "GGA"}) for f, e in (("Mg", -1.5), ("O2", -9.8))]
+    dumpfn(entries, tmp_path / "entries.json")
+    crystals = rock_salt(12, 8, 4.3)
+    (packaged,) = Stability().score(crystals).to_pylist()
+    task = Stability(hull=str(tmp_path / "entries.json"))
+    (own,) = task.score(crystals).to_pylist()
+    assert own["energy_per_atom"] == packaged["energy_per_atom"]
+    assert own["e_above_hull"] < packaged["e_above_hull"] - 1  # no oxide to compete with
+    assert task.protocol()["hull"] != Stability().protocol()["hull"]
+
+
+def test_a_built_hull_is_taken_from_its_file(tmp_path):
+    path = hull_path("chgnet")
+    (tmp_path / "own.parquet").write_bytes(path.read_bytes())
+    (tmp_path / "own.json").write_bytes(path.with_suffix(".json").read_bytes())
+    assert Stability(hull=str(tmp_path / "own.parquet")).protocol() == Stability().protocol()
+    with pytest.raises(ValueError, match="computed with other weights of m3gnet"):
+        Stability(potential="m3gnet", hull=str(tmp_path / "own.parquet")).protocol()
