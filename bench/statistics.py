@@ -65,15 +65,25 @@ class Metric:
 
 def wilson(hits: int, n: int) -> Metric:
     """The rate hits / n with Wilson's score interval; undefined for n = 0. ValueError unless 0 <= hits <= n."""
-    from scipy.stats import binomtest
-
     hits, n = int(hits), int(n)
     if not 0 <= hits <= n:
         raise ValueError(f"{hits} hits among {n}: must be between 0 and {n}")
     if n == 0:
         return Metric(None)
-    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
-    return Metric(hits / n, interval.low, interval.high, n)
+    low, high = wilson_bounds(hits, n)
+    return Metric(hits / n, float(low), float(high), n)
+
+
+def wilson_bounds(hits: ArrayLike, n: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Bounds of Wilson's score interval of the rates hits / n, elementwise; n > 0. Wilson 1927, doi:10.2307/2276774."""
+    found, tried = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    z = NormalDist().inv_cdf(HIGH_QUANTILE)
+    middle = (found + z**2 / 2) / (tried + z**2)
+    reach = z / (tried + z**2) * np.sqrt(found * (tried - found) / tried + z**2 / 4)
+    # Exact where the formula is so but for rounding.
+    low = np.where(found == 0, 0.0, middle - reach)
+    high = np.where(found == tried, 1.0, middle + reach)
+    return low, high
 
 
 def cost_per_hit(total_cost: float, hits: int, n: int) -> Metric:
@@ -183,6 +193,33 @@ def emd_floor(train: ArrayLike, test: ArrayLike, n: int, seed: int) -> Metric:
     )
     low, middle, high = np.quantile(distances, [LOW_QUANTILE, 0.5, HIGH_QUANTILE])
     return Metric(middle, low, high, n)
+
+
+def combine(repeats: Sequence[Metric], most: float | None = None) -> Metric:
+    """One figure of several repeats: their mean, with the wider of two intervals.
+
+    One is the mean's with the errors that the repeats' own intervals say (lower and upper side apart), the other
+    Student's t interval of the spread between them. Undefined where one repeat is; the outermost bounds are kept.
+    Figures are >= 0 and at most `most`, and so are bounds.
+    """
+    if len(repeats) == 1:
+        return repeats[0]
+    n = sum(metric.n for metric in repeats)
+    values = [metric.value for metric in repeats if metric.value is not None]
+    lows = [metric.low for metric in repeats if metric.low is not None]
+    highs = [metric.high for metric in repeats if metric.high is not None]
+    count = len(repeats)
+    if len(values) < count:
+        return Metric(None, min(lows, default=None), max(highs) if len(highs) == count else None, n)
+    from scipy.stats import t
+
+    mean = float(np.mean(values))
+    spread = float(t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    below = above = spread
+    if len(lows) == len(highs) == count:
+        below = max(spread, math.hypot(*(v - low for v, low in zip(values, lows, strict=True))) / count)
+        above = max(spread, math.hypot(*(high - v for v, high in zip(values, highs, strict=True))) / count)
+    return Metric(mean, max(0.0, mean - below), mean + above if most is None else min(most, mean + above), n)
 
 
 def difference_p_value(a: Metric, b: Metric) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from bench import registry
 from bench.interfaces import Task
 from bench.ledger import ledger
-from bench.statistics import CONFIDENCE, Metric
+from bench.statistics import Metric, combine
 from bench.store import Run, read_state
 
 if TYPE_CHECKING:
@@ -67,7 +66,8 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
             tables = TaskTables(run, model, repeat)
             by_repeat.append({name: m for task in tasks for name, m in task.summary(tables, reference, seed).items()})
     for name in by_repeat[0] if by_repeat else ():
-        metrics[name] = combine([found[name] for found in by_repeat if name in found], is_rate(name))
+        repeats = [found[name] for found in by_repeat if name in found]
+        metrics[name] = combine(repeats, most=1.0 if is_rate(name) else None)
     return {
         "requested": requested,
         "ledger": ledger(run, model),
@@ -107,29 +107,3 @@ def is_rate(name: str) -> bool:
     """Whether a metric is a fraction of the crystals."""
     plain = name.partition("[")[0]
     return plain.endswith("_rate") or plain.startswith("valid")
-
-
-def combine(repeats: Sequence[Metric], rate: bool) -> Metric:
-    """One figure of several repeats: their mean, with the wider of two intervals.
-
-    One is the mean's with the errors that the repeats' own intervals say (lower and upper side apart), the other
-    Student's t interval of the spread between them. Undefined where one repeat is; the outermost bounds are kept.
-    """
-    if len(repeats) == 1:
-        return repeats[0]
-    n = sum(metric.n for metric in repeats)
-    values = [metric.value for metric in repeats if metric.value is not None]
-    lows = [metric.low for metric in repeats if metric.low is not None]
-    highs = [metric.high for metric in repeats if metric.high is not None]
-    count = len(repeats)
-    if len(values) < count:
-        return Metric(None, min(lows, default=None), max(highs) if len(highs) == count else None, n)
-    from scipy.stats import t
-
-    mean = float(np.mean(values))
-    spread = float(t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
-    below = above = spread
-    if len(lows) == len(highs) == count:
-        below = max(spread, math.hypot(*(v - low for v, low in zip(values, lows, strict=True))) / count)
-        above = max(spread, math.hypot(*(high - v for v, high in zip(values, highs, strict=True))) / count)
-    return Metric(mean, max(0.0, mean - below), min(1.0, mean + above) if rate else mean + above, n)

@@ -5,10 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from scipy.stats import norm, wasserstein_distance
+from scipy.stats import binomtest, norm, wasserstein_distance
 
 from bench.statistics import (
     Metric,
+    combine,
     cost_per_hit,
     differ,
     difference_p_value,
@@ -18,6 +19,7 @@ from bench.statistics import (
     median,
     ratio_of_sums,
     wilson,
+    wilson_bounds,
 )
 
 SKEWED = np.random.default_rng(100).gamma(4.0, 1.5, 4000)  # stands for the densities of a test split
@@ -64,6 +66,12 @@ def test_wilson_at_no_hits_all_hits_and_no_trials():
     assert all_of_them.value == all_of_them.high == 1
     assert all_of_them.low == pytest.approx(1 - none.high)
     assert wilson(0, 0) == Metric(None)
+
+
+def test_wilsons_bounds_of_many_rates_are_scipys():
+    hits, n = np.array([0, 1, 3, 49, 50, 0, 7]), np.array([50, 50, 50, 50, 50, 1, 100_000])
+    expected = [binomtest(int(h), int(m)).proportion_ci(0.95, method="wilson") for h, m in zip(hits, n, strict=True)]
+    np.testing.assert_allclose(np.transpose(wilson_bounds(hits, n)), expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(("hits", "n"), [(-1, 5), (6, 5)])
@@ -272,3 +280,30 @@ def test_holms_correction_is_the_published_step_down():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize("repeats", [2, 3, 5])
+@pytest.mark.parametrize("spread", [0.0, 0.04])
+def test_the_interval_of_repeats_covers_with_and_without_a_spread_between_them(repeats, spread):
+    """The rate of a repeat is itself drawn (another training, a drifting device), then 200 crystals of it."""
+    rng = np.random.default_rng(11)
+    truth, hits = 0.85, 0
+    for _ in range(600):
+        rates = np.clip(rng.normal(truth, spread, repeats), 0, 1)
+        hits += covered(combine([wilson(rng.binomial(200, p), 200) for p in rates], most=1.0), truth)
+    assert hits / 600 >= 0.92  # 95 %: below it once in 2000
+
+
+def test_pooling_the_repeats_would_not_cover_a_spread_between_them():
+    rng = np.random.default_rng(12)
+    pooled = [wilson(sum(rng.binomial(200, np.clip(rng.normal(0.85, 0.04, 3), 0, 1))), 600) for _ in range(600)]
+    assert np.mean([covered(metric, 0.85) for metric in pooled]) < 0.8
+
+
+def test_models_that_differ_only_by_the_spread_of_their_repeats_are_ties():
+    rng = np.random.default_rng(13)
+
+    def figure():
+        return combine([wilson(rng.binomial(200, p), 200) for p in np.clip(rng.normal(0.85, 0.04, 3), 0, 1)], most=1.0)
+
+    assert np.mean([differ(figure(), figure()) for _ in range(400)]) <= 0.07
