@@ -105,7 +105,8 @@ class Stability:
 @functools.lru_cache(maxsize=4)  # a worker scores many chunks against the same one
 def _read_hull(potential: str, path: str | None) -> Hull:
     if path is None or path.endswith(".parquet"):
-        return read_hull(hull_path(potential) if path is None else Path(path), potential_protocol(potential))
+        weights = potential_protocol(potential)  # first: it knows which names there are
+        return read_hull(hull_path(potential) if path is None else Path(path), weights)
     from tasks.stability.mp_entries import read_mp_hull
 
     return read_mp_hull(path, potential)
