@@ -242,7 +242,10 @@ def write_part(potential: Potential, file: Path, crystals: Crystals, settings: R
     import pyarrow as pa
 
     began = time.perf_counter()
-    columns = _points(potential, crystals) if settings is None else _relaxed(potential, crystals, settings)
+    if settings is None:
+        columns = {"energy_per_atom": single_points(potential, crystals), "converged": np.ones(len(crystals))}
+    else:
+        columns = _relaxed(potential, crystals, settings)
     seconds = (time.perf_counter() - began) / len(crystals)
     _write_table(pa.table({**columns, "seconds": np.full(len(crystals), seconds)}), file)
     return len(crystals)
@@ -252,7 +255,8 @@ def _write_part_by_name(name: str, file: Path, crystals: Crystals, settings: Rel
     return write_part(load_potential(name), file, crystals, settings)
 
 
-def _points(potential: Potential, crystals: Crystals) -> dict[str, FloatArray]:
+def single_points(potential: Potential, crystals: Crystals) -> FloatArray:
+    """(B,) eV/atom of crystals as they are, small ones together in a batch."""
     energies = np.empty(len(crystals))
     batch: list[int] = []
     atoms = 0
@@ -263,7 +267,7 @@ def _points(potential: Potential, crystals: Crystals) -> dict[str, FloatArray]:
         batch.append(b)
         atoms += int(crystals.num_atoms[b])
     energies[batch] = potential.evaluate(crystals[batch], derivatives=False).energies
-    return {"energy_per_atom": energies / crystals.num_atoms, "converged": np.ones(len(crystals))}
+    return energies / crystals.num_atoms
 
 
 def _relaxed(potential: Potential, crystals: Crystals, settings: RelaxationSettings) -> dict[str, FloatArray]:
