@@ -1,5 +1,6 @@
 """Training: exact resumption, batches, logs, and weights that come back as they were."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -10,15 +11,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import models.trainees
 import models.training
 from bench.crystals import Crystals
+from models.baselines.cdvae.autoencoder import CDVAEConfig
+from models.baselines.cdvae.encoder import EncoderConfig
+from models.baselines.cdvae.gemnet import GemNetConfig
+from models.baselines.cdvae.langevin import LangevinSettings
 from models.baselines.diffcsp.diffusion import DiffCSPConfig
 from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDMConfig
 from models.cspnet import CSPNetConfig
 from models.dense import pack
 from models.presets import Preset, StageConfig, preset
-from models.training import EpochBatches, read_log, train
+from models.training import EpochBatches, rate_factor, read_log, train
+from models.weights import find_weights, read_weights
 
 NET = CSPNetConfig(hidden_dim=8, num_layers=1, num_frequencies=2, time_dim=4)
 STAGE = StageConfig("diffusion", epochs=4, batch_size=4, precision="32-true", validate_every=2, sample_every=2)
@@ -31,11 +38,24 @@ def crystals(seed, sizes=(2, 3, 2, 3, 3, 2, 2, 3, 2, 2)):
     return Crystals(np.array(sizes), rng.integers(1, 90, total), rng.random((total, 3)), lattices)
 
 
-@pytest.fixture(params=["diffcsp", "crysldm"])
+CDVAE = CDVAEConfig(
+    latent_dim=8,
+    hidden_dim=8,
+    max_atoms=4,
+    encoder=EncoderConfig(8, 1, int_emb_size=4, basis_emb_size=4, out_emb_channels=8, num_spherical=3, num_radial=3),
+    decoder=GemNetConfig(hidden_dim=8, latent_dim=8, num_blocks=1, emb_size_trip=4, num_radial=8),
+    num_levels=4,
+    sampler=LangevinSettings(steps_per_level=2),
+)
+
+
+@pytest.fixture(params=["diffcsp", "crysldm", "cdvae"])
 def tiny(request, monkeypatch):
     """The name of a model whose preset is tiny and whose data are ten random crystals."""
     if request.param == "diffcsp":
         chosen = Preset(DiffCSPConfig(network=NET, num_steps=10), (STAGE,))
+    elif request.param == "cdvae":
+        chosen = Preset(CDVAE, (STAGE,))
     else:
         config = CrysLDMConfig(
             autoencoder=AutoencoderConfig(latent_dim=3, hidden_dim=8, num_layers=1, num_frequencies=2),
@@ -85,8 +105,6 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tiny, tmp_p
 
 
 def test_a_stopped_run_says_so_in_its_card(tiny, tmp_path, monkeypatch):
-    from models.weights import read_weights
-
     monkeypatch.setattr(models.training.time, "monotonic", StopAfter(4))
     path = run(tiny, tmp_path / "run", max_time=timedelta(seconds=5))
     assert read_weights(path)[1]["finished"] is False
@@ -97,7 +115,8 @@ def test_losses_and_sample_metrics_are_logged_and_drawn(tiny, tmp_path):
     log = read_log(tmp_path / "run", "diffusion")
     assert log["train_loss"].notna().sum() == 4
     assert log["val_loss"].notna().sum() == 2
-    assert log["sample_mean_atoms"].dropna().between(2, 3).all()
+    # CDVAE counts atoms itself; hardly trained, it may count one too many.
+    assert log["sample_mean_atoms"].dropna().between(2, 4 if tiny == "cdvae" else 3).all()
     assert log["sample_generated"].notna().sum() == 2
     assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
 
@@ -106,6 +125,51 @@ def test_a_folder_with_a_run_is_not_overwritten(tiny, tmp_path):
     run(tiny, tmp_path / "run")
     with pytest.raises(ValueError, match="--resume"):
         run(tiny, tmp_path / "run")
+
+
+def test_a_run_can_start_from_weights_and_says_so_in_its_card(tiny, tmp_path):
+    first = run(tiny, tmp_path / "first")
+    second = run(tiny, tmp_path / "second", init=first, epochs=1)
+    cards = [json.loads(path.with_suffix(".json").read_text()) for path in (first, second)]
+    assert cards[1]["init"]["sha256"] == cards[0]["sha256"]
+    assert [stage["name"] for stage in cards[1]["stages"]] == ["diffusion"]
+    before, after = load_file(first), load_file(second)
+    frozen = [name for name in before if not name.startswith("network.")]
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    # Close to the start after one epoch of warm-up, which fresh weights are not.
+    assert all(torch.allclose(before[name], after[name], atol=0.01) for name in before)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_weights_of_another_network_are_no_start(tiny, tmp_path):
+    other = {"diffcsp": "crysldm", "crysldm": "diffcsp"}[tiny]
+    with pytest.raises(ValueError, match=r"not the network of this preset .*network"):
+        run(tiny, tmp_path / "run", init=find_weights(other, "perov5", "cpu"))
+
+
+def test_a_run_that_began_with_weights_needs_them_to_go_on(tmp_path, monkeypatch, tiny):
+    if tiny == "diffcsp":
+        pytest.skip("it has one stage alone")
+    first = run(tiny, tmp_path / "first")
+    run(tiny, tmp_path / "run", init=first, epochs=1)
+    with pytest.raises(ValueError, match="--init"):
+        run(tiny, tmp_path / "run", resume=True, epochs=2)
+    run(tiny, tmp_path / "run", resume=True, epochs=2, init=first)
+
+
+def test_a_held_learning_rate_does_not_depend_on_the_number_of_epochs_before_it_falls():
+    held = replace(STAGE, schedule="hold", warmup_steps=10)
+    assert [rate_factor(held, step, 1000) for step in range(700)] == [
+        rate_factor(held, step, 2000) for step in range(700)
+    ]
+    assert rate_factor(held, 1000, 1000) == pytest.approx(0.01)
+    assert rate_factor(held, 850, 1000) == pytest.approx(0.505)
+    assert rate_factor(held, 0, 1000) == pytest.approx(1 / 11)
+
+
+def test_the_cosine_ends_at_a_hundredth():
+    factors = [rate_factor(STAGE, step, 100) for step in (0, 50, 100)]
+    assert factors == pytest.approx([1.0, 0.505, 0.01])
 
 
 def test_training_leaves_global_random_state_alone(tiny, tmp_path):
@@ -132,7 +196,7 @@ def test_batches_of_large_crystals_are_smaller():
     assert max(len(part) for _, part in EpochBatches(big, stage, 0, 0).plan) == 4
 
 
-@pytest.mark.parametrize(("names", "message"), [(("gan", "perov5", "cpu"), "crysldm, diffcsp"),
+@pytest.mark.parametrize(("names", "message"), [(("gan", "perov5", "cpu"), "crysldm, diffcsp, cdvae"),
                                                 (("crysldm", "carbon", "cpu"), "perov5, mp20"),
                                                 (("crysldm", "perov5", "huge"), "cpu, paper")])  # fmt: skip
 def test_unknown_presets_list_the_known_ones(names, message):
@@ -146,6 +210,42 @@ def test_paper_preset_has_the_published_sizes():
     assert (config.num_steps, config.sampler.step_lr, config.loss_weights) == (1000, 1e-6, (1.0, 1.0, 20.0))
     assert preset("diffcsp", "mp20", "paper").config.sampler.step_lr == 5e-6
     assert preset("crysldm", "perov5", "paper").config.num_steps == 100
+
+
+def test_cdvae_has_the_published_sizes_noise_and_optimiser():
+    chosen = preset("cdvae", "perov5", "paper")
+    config, stage = chosen.config, chosen.stages[0]
+    assert (config.latent_dim, config.decoder.hidden_dim, config.decoder.num_blocks) == (256, 128, 3)
+    assert (config.encoder.hidden_channels, config.encoder.num_blocks) == (128, 4)
+    assert (config.num_levels, config.num_steps, config.kl_weight, config.teacher_forcing) == (50, 5000, 0.01, 0.5)
+    assert (config.sigma_range, config.type_sigma_range) == ((10.0, 0.01), (5.0, 0.01))
+    assert (stage.batch_size, stage.epochs, stage.learning_rate, stage.schedule) == (512, 3000, 1e-3, "plateau")
+    assert (stage.clip_algorithm, stage.clip, stage.precision) == ("value", 0.5, "32-true")
+    assert preset("cdvae", "mp20", "paper").stages[0].batch_size == 256
+
+
+def test_cdvae_sees_the_predicted_cell_once_teacher_forcing_ends(monkeypatch):
+    forced = []
+    losses = models.trainees.CDVAE.losses
+
+    def noted(self, batch, noise, teacher_forcing=True):
+        forced.append(teacher_forcing)
+        return losses(self, batch, noise, teacher_forcing)
+
+    monkeypatch.setattr(models.trainees.CDVAE, "losses", noted)
+    model = models.trainees.build(CDVAE, 0)
+    batch = pack(crystals(0))[0]
+    for progress in (0.0, 0.49, 0.5, 0.9):
+        models.trainees.losses(model, "cdvae", batch, models.training.SeededNoise.from_seed(0, "cpu"), progress)
+    assert forced == [True, True, False, False]
+
+
+def test_cdvae_knows_the_training_cells_from_its_first_step(tmp_path):
+    model = models.trainees.build(CDVAE, 0)
+    models.trainees.fit_statistics(model, pack(crystals(0)))
+    lengths = crystals(0).lattices[:, 0, :]
+    expected = np.linalg.norm(lengths, axis=1) / crystals(0).num_atoms ** (1 / 3)
+    assert float(model.lattice_mean[0]) == pytest.approx(expected.mean(), rel=1e-5)
 
 
 def test_both_cpu_presets_share_the_network():
