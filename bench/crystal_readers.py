@@ -1,112 +1,177 @@
-"""Reading crystals, one format at a time. Nothing here runs code that a file carries."""
+"""Reading crystals from texts, one format at a time, as a stream. Nothing here runs code that a text carries."""
 
 from __future__ import annotations
 
 import csv
-import functools
-import gzip
 import io
 import json
 import re
-import sys
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from bench.crystal_table import COLUMNS, table_to_sifted
+from bench.crystal_text import (
+    MAX_ATOMS,
+    MAX_CIF_CHARACTERS,
+    MAX_JSON_CHARACTERS,
+    CifText,
+    Missing,
+    Place,
+    bounded_lines,
+    cif_text,
+)
 from bench.crystals import Crystals, Sifted, sift
-from bench.parquet import open_table
 from bench.parsing import one_line
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-MAX_MEMBER_BYTES = 64 * 2**20  # of one file in a zip, unpacked
-MAX_TOTAL_BYTES = 4 * 2**30  # of all of them, and of one .gz
-MAX_CIF_CHARACTERS = 2**20  # some 20,000 atoms, a minute of parsing; its time grows with their square
-MEMBER_SUFFIXES = (".cif", ".extxyz", ".xyz")
-_BLOCK = re.compile(r"^data_", re.MULTILINE | re.IGNORECASE)
+MAX_XYZ_LINE = 2**16  # characters; the line above the atoms may carry a few hundred numbers
+MAX_XYZ_COLUMNS = 100  # of an atom
+_JSON_CHUNK = 2**16  # characters; most structures of a list fit
+_SPACE = re.compile(r"[ \t\n\r]*")
+_LATTICE = re.compile(r"""(?:^|\s)lattice\s*=\s*(?:"([^"]*)"|'([^']*)'|\{([^}]*)\}|\[([^\]]*)\])""", re.IGNORECASE)
+_PROPERTIES = re.compile(r"""(?:^|\s)properties\s*=\s*["']?([^\s"']+)""", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class CifText:
-    """A text with one CIF block, still to be parsed."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Missing:
-    """Why there is no crystal."""
-
-    reason: str
-
-
-T = TypeVar("T")
-Place = tuple[str, Crystals | CifText | Missing]  # name and what is there; Crystals of one
-
-
-def read_cif(text: str, name: str) -> Iterator[Place]:
+def read_cif(text: TextIO, name: str) -> Iterator[Place]:
     """The blocks of a CIF text, those without a cell (publication data) left out where others have one."""
-    starts = [match.start() for match in _BLOCK.finditer(text)]
-    blocks = [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=bool(starts))]
-    with_cell = [block for block in blocks if "_cell_length_a" in block]
-    if len(with_cell) <= 1:
-        yield name, _cif_text(with_cell[0] if with_cell else text)
-        return
-    for number, block in enumerate(with_cell):
-        yield f"{name} block {number}", _cif_text(block)
-
-
-def _cif_text(text: str) -> CifText | Missing:
-    if len(text) > MAX_CIF_CHARACTERS:
-        return Missing(f"{len(text)} characters of CIF; at most {MAX_CIF_CHARACTERS} are parsed")
-    return CifText(text)
-
-
-def read_extxyz(text: str, name: str) -> Iterator[Place]:
-    """Every frame of an extended XYZ text. After a frame that is cut or miscounted it goes on at the next header."""
-    lines = text.splitlines()
-    prefix = f"{name} " if name else ""
-    line, frame = 0, 0
-    while line < len(lines):
-        if not lines[line].strip():
-            line += 1
+    first: CifText | Missing | None = None  # kept back: its name depends on whether a second one follows
+    nothing: CifText | Missing = Missing("is empty")
+    number = 0
+    for block, has_cell in _blocks(text):
+        if not has_cell:
+            nothing = block
             continue
-        label = f"{prefix}frame {frame}"
-        count = lines[line].strip()
-        end = line + 2 + int(count) if _is_count(count) else -1
-        cut = next((i for i in range(line + 1, min(end, len(lines))) if _starts_frame(lines, i)), None)
-        if end < 0 or end > len(lines) or cut is not None:
-            following = next((i for i in range(line + 1, len(lines)) if _starts_frame(lines, i)), len(lines))
-            what = "is cut short" if end >= 0 else f"starts with {count[:40]!r} instead of a number of atoms"
-            yield label, Missing(f"line {line + 1}: the frame {what}")
-            line = following
+        if number == 1 and first is not None:
+            yield f"{name} block 0", first
+        if number:
+            yield f"{name} block {number}", block
         else:
-            yield label, _ase_frame("\n".join(lines[line:end]) + "\n")
-            line = end
+            first = block
+        number += 1
+    if number <= 1:
+        yield name, first or nothing
+
+
+def _blocks(text: TextIO) -> Iterator[tuple[CifText | Missing, bool]]:
+    """Each data block, or what stands before the first, and whether it has a cell."""
+    lines: list[str] = []
+    length, has_cell = 0, False
+    for line in bounded_lines(text, MAX_CIF_CHARACTERS):
+        if line.lstrip().lower().startswith("data_"):
+            if lines:
+                yield _block(lines, length), has_cell
+            lines, length, has_cell = [], 0, False
+        has_cell = has_cell or line.lstrip().startswith("_cell_length_a")
+        length += len(line) + 1
+        if line and length <= MAX_CIF_CHARACTERS:
+            lines.append(line)
+        elif not lines:
+            lines.append("")
+    if lines:
+        yield _block(lines, length), has_cell
+
+
+def _block(lines: list[str], length: int) -> CifText | Missing:
+    if length > MAX_CIF_CHARACTERS:
+        return Missing(f"more than {MAX_CIF_CHARACTERS} characters of CIF, which are not parsed")
+    return cif_text("\n".join(lines))
+
+
+def read_extxyz(text: TextIO, name: str) -> Iterator[Place]:
+    """Every frame of an extended XYZ text. After a frame that is cut or miscounted it goes on at the next header."""
+    lines = _Lines(text)
+    prefix = f"{name} " if name else ""
+    frame = 0
+    while lines.skip_empty():
+        begin = lines.number
+        entry = _frame(lines)
+        if lines.number == begin:
+            lines.skip_to_frame()
+        yield f"{prefix}frame {frame}", entry
         frame += 1
+
+
+class _Lines:
+    """Lines of an extended XYZ text with a look ahead at those that a frame needs."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._rest = bounded_lines(text, MAX_XYZ_LINE)
+        self._ahead: deque[str] = deque()
+        self.number = 1  # of the next line
+
+    def peek(self, place: int) -> str | None:
+        """The line that many behind the next one; None behind the last."""
+        while len(self._ahead) <= place:
+            line = next(self._rest, None)
+            if line is None:
+                return None
+            self._ahead.append(line)
+        return self._ahead[place]
+
+    def pop(self) -> str:
+        """The next line."""
+        self.number += 1
+        return self._ahead.popleft()
+
+    def skip_empty(self) -> bool:
+        """Passes over empty lines; whether another follows."""
+        while (line := self.peek(0)) is not None and not line.strip():
+            self.pop()
+        return line is not None
+
+    def starts_frame(self, place: int) -> bool:
+        """Whether a frame begins that many lines behind the next one."""
+        count, header = self.peek(place), self.peek(place + 1)
+        return count is not None and _is_count(count.strip()) and header is not None and "lattice=" in header.lower()
+
+    def skip_to_frame(self) -> None:
+        """Passes over the next line and all that begin no frame."""
+        while self.peek(0) is not None:
+            self.pop()
+            if self.starts_frame(0):
+                return
 
 
 def _is_count(text: str) -> bool:
     return text.isdecimal() and len(text) < 10
 
 
-def _starts_frame(lines: list[str], line: int) -> bool:
-    return _is_count(lines[line].strip()) and line + 1 < len(lines) and "lattice=" in lines[line + 1].lower()
+def _frame(lines: _Lines) -> Crystals | Missing:
+    """The frame that begins at the next line, which is passed over where it is whole."""
+    count = (lines.peek(0) or "").strip()
+    where = f"line {lines.number}: the frame"
+    if not _is_count(count):
+        return Missing(f"{where} starts with {count[:40]!r} instead of a number of atoms")
+    num_atoms = int(count)
+    if num_atoms > MAX_ATOMS:
+        return Missing(f"{where} has {num_atoms} atoms; at most {MAX_ATOMS} are read")
+    characters = 0
+    for place in range(1, num_atoms + 2):
+        line = lines.peek(place)
+        if line is None or lines.starts_frame(place):
+            return Missing(f"{where} is cut short")
+        characters += len(line)
+        if len(line) > MAX_XYZ_LINE or characters > MAX_JSON_CHARACTERS:
+            return Missing(f"{where} has more text than an atom needs by line {lines.number + place}")
+    return _ase_frame([lines.pop() for _ in range(num_atoms + 2)])
 
 
-def _ase_frame(text: str) -> Crystals | Missing:
+def _ase_frame(lines: list[str]) -> Crystals | Missing:
+    """A crystal from the lines of one frame. Of what stands above the atoms ASE only sees cell and columns."""
     from ase.io.extxyz import read_extxyz as read_frames
 
+    lattice, columns = _LATTICE.search(lines[1]), _PROPERTIES.search(lines[1])
+    if lattice is None:
+        return Missing("has no Lattice")
+    header = f'Lattice="{next(filter(None, lattice.groups()), "")}"'
+    if columns is not None:
+        widths = columns[1].split(":")[2::3]
+        if not all(map(_is_count, widths)) or sum(map(int, widths)) > MAX_XYZ_COLUMNS:
+            return Missing(f"has Properties that are no columns of an atom: {columns[1][:80]}")
+        header += f" Properties={columns[1]}"
     try:
-        atoms = next(read_frames(io.StringIO(text), index=0))
+        atoms = next(read_frames(io.StringIO("\n".join([lines[0], header, *lines[2:]]) + "\n"), index=0))
         if atoms.cell.rank < 3:
             return Missing("has no Lattice of three independent vectors")
         coords = np.linalg.solve(atoms.cell.array.T, atoms.positions.T).T
@@ -115,16 +180,79 @@ def _ase_frame(text: str) -> Crystals | Missing:
         return Missing(one_line(error))
 
 
-def read_json(text: str, name: str) -> Iterator[Place]:
+def read_json(text: TextIO, name: str) -> Iterator[Place]:
     """Pymatgen's JSON of one structure or of a list of them. ValueError where the text is neither."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON ({one_line(error)})") from error
-    if isinstance(content, list):
-        yield from ((f"structure {number}", pymatgen_dict(entry)) for number, entry in enumerate(content))
+    ahead = _JsonAhead(text)
+    if ahead.peek() == "[":
+        yield from ((f"structure {number}", pymatgen_dict(entry)) for number, entry in enumerate(_entries(ahead)))
     else:
-        yield name, pymatgen_dict(content)
+        yield name, pymatgen_dict(ahead.value("", at_end=True))
+
+
+def _entries(ahead: _JsonAhead) -> Iterator[Any]:
+    """The entries of a JSON list, one in memory at a time."""
+    ahead.place += 1
+    number = 0
+    following = ahead.peek()
+    while following != "]":
+        yield ahead.value(f"structure {number}: ")
+        following = ahead.peek()
+        if following not in (",", "]"):
+            raise ValueError(f"not JSON (neither , nor ] behind structure {number})")
+        ahead.place += following == ","
+        number += 1
+    ahead.place += 1
+    if ahead.peek():
+        raise ValueError("not JSON (text behind the end of the list)")
+
+
+class _JsonAhead:
+    """A JSON text of which only the value that comes next is in memory."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._rest = text
+        self._decoder = json.JSONDecoder()
+        self._text = ""
+        self.place = 0  # in what is in memory
+
+    def peek(self) -> str:
+        """The next character that is no white space; "" at the end."""
+        while True:
+            self.place = _SPACE.match(self._text, self.place).end()  # type: ignore[union-attr]  # matches nothing too
+            if self.place < len(self._text):
+                return self._text[self.place]
+            if not self._more(_JSON_CHUNK):
+                return ""
+
+    def value(self, what: str, at_end: bool = False) -> Any:
+        """The next value. at_end: the text ends behind it. ValueError, beginning with `what`, where there is none."""
+        self.peek()
+        while True:
+            complete, recursion = False, False
+            try:
+                value, end = self._decoder.raw_decode(self._text, self.place)
+                complete = at_end or end < len(self._text)
+                fault = "its list has no end"
+            except ValueError as error:
+                fault = one_line(error)
+            except RecursionError:
+                fault, recursion = "nested too deeply", True
+            if complete:
+                self.place = end
+                if at_end and self.peek():
+                    raise ValueError(f"{what}not JSON (text behind its end)")
+                return value
+            ahead = len(self._text) - self.place
+            if ahead > MAX_JSON_CHARACTERS:
+                raise ValueError(f"{what}more than {MAX_JSON_CHARACTERS} characters, or not JSON ({fault})")
+            # Perhaps the value goes on. Twice as much each time keeps the work in proportion to the text.
+            if recursion or not self._more(max(ahead, _JSON_CHUNK)):
+                raise ValueError(f"{what}not JSON ({fault})")
+
+    def _more(self, size: int) -> bool:
+        more = self._rest.read(size)
+        self._text, self.place = self._text[self.place :] + more, 0
+        return bool(more)
 
 
 def pymatgen_dict(content: Any) -> Crystals | Missing:
@@ -136,30 +264,36 @@ def pymatgen_dict(content: Any) -> Crystals | Missing:
 
     try:
         matrix = np.array(content["lattice"]["matrix"], dtype=np.float64).reshape(3, 3)
+        sites = content["sites"]
+        if len(sites) > MAX_ATOMS:
+            return Missing(f"has {len(sites)} atoms; at most {MAX_ATOMS} are read")
         numbers, coords = [], []
-        for number, site in enumerate(content["sites"]):
+        for number, site in enumerate(sites):
             species = site["species"]
             if len(species) != 1 or species[0].get("occu", 1) != 1:
                 return Missing(f"site {number} has partial occupancies; order it first")
             numbers.append(Element(species[0]["element"]).Z)
-            coords.append(site["abc"] if "abc" in site else np.linalg.solve(matrix.T, site["xyz"]))
+            coords.append(site["abc"] if site.get("abc") is not None else np.linalg.solve(matrix.T, site["xyz"]))
         return only(sift([len(numbers)], numbers, np.array(coords, dtype=np.float64), matrix))
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
-        return Missing(f"not a pymatgen structure ({type(error).__name__}: {one_line(error)})")
     except ValueError as error:  # also numpy's LinAlgError
         return Missing(one_line(error))
+    except Exception as error:  # a dictionary of anything
+        return Missing(f"not a pymatgen structure ({one_line(error)})")
 
 
 def structure_text(text: str | None) -> Crystals | CifText | Missing:
     """What a table's cell holds: pymatgen's JSON where it starts with a brace, else a CIF text."""
     if text is None or not text.strip():
         return Missing("is empty")
-    if not text.lstrip().startswith("{"):
-        return _cif_text(text)
-    try:
-        return pymatgen_dict(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        return Missing(f"not JSON ({one_line(error)})")
+    if len(text) > MAX_JSON_CHARACTERS:
+        return Missing(f"{len(text)} characters; at most {MAX_JSON_CHARACTERS} are read")
+    if text.lstrip().startswith("{"):
+        try:
+            return pymatgen_dict(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            return Missing(f"not JSON ({one_line(error)})")
+    blocks = [entry for _, entry in read_cif(io.StringIO(text), "")]
+    return blocks[0] if len(blocks) == 1 else Missing(f"{len(blocks)} crystals where one belongs")
 
 
 def structure_column(columns: list[str]) -> str:
@@ -167,187 +301,57 @@ def structure_column(columns: list[str]) -> str:
     for name in ("cif", "structure"):
         if name in columns:
             return name
-    raise ValueError(f"no column named cif or structure among {', '.join(columns) or 'none'}")
+    raise ValueError(f"no column named cif or structure among {', '.join(columns)[:300] or 'none'}")
 
 
-def read_csv(text: str, name: str) -> Iterator[Place]:
-    """The `cif` or `structure` column of a CSV text, one row a crystal."""
-    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a cell of 300 atoms passes the default of 128 KiB
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise ValueError(f"not a CSV file ({error})") from error
-    finally:
-        csv.field_size_limit(limit)
-    if not rows:
-        return
-    header = [column.removeprefix("\ufeff").strip() for column in rows[0]]  # spreadsheets put a mark before the first
-    place = header.index(structure_column(header))
-    for number, row in enumerate(row for row in rows[1:] if row):
-        found = structure_text(row[place]) if place < len(row) else Missing(f"has {len(row)} fields of {len(rows[0])}")
-        yield f"row {number}", found
+def read_csv(text: TextIO, name: str) -> Iterator[Place]:
+    """The `cif` or `structure` column of a CSV text, one row a crystal. ValueError where it is no such table."""
+    lines = _RowLines(text)
+    rows = csv.reader(lines)
+    header: list[str] | None = None
+    place = number = 0
+    limit = csv.field_size_limit()
+    while True:
+        lines.characters = 0
+        csv.field_size_limit(MAX_JSON_CHARACTERS)  # a cell of 300 atoms passes the default of 128 KiB
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise ValueError(f"not a CSV file (line {rows.line_num}: {error})") from error
+        finally:
+            csv.field_size_limit(limit)  # it is the process's: never changed while others run
+        if row is None:
+            return
+        if header is None:
+            header = [column.strip() for column in row]
+            place = header.index(structure_column(header))
+        elif row:
+            has_it = place < len(row)
+            yield (
+                f"row {number}",
+                structure_text(row[place]) if has_it else Missing(f"has {len(row)} fields of {len(header)}"),
+            )
+            number += 1
 
 
-def read_parquet(path: Path) -> Sifted | list[Place]:
-    """Crystals of our own tables, or the `cif` or `structure` column of others."""
-    import pyarrow as pa
+class _RowLines:
+    """The lines of a CSV text. ValueError where a row is longer than any crystal's. characters: since it was set."""
 
-    try:
-        with open_table(path) as file:
-            names = file.schema_arrow.names
-            if set(COLUMNS) - {"index"} <= set(names):
-                return table_to_sifted(file.read())
-            column = structure_column(names)
-            texts: pa.ChunkedArray = file.read(columns=[column])[column].cast(pa.large_string())
-            return [(f"row {row}", structure_text(text)) for row, text in enumerate(texts.to_pylist())]
-    except pa.ArrowException as error:
-        raise ValueError(f"not a Parquet file of crystals ({one_line(error)})") from error
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self.characters = 0
 
+    def __iter__(self) -> Iterator[str]:
+        return self
 
-def read_eval_gen(path: Path) -> Sifted:
-    """Crystals of an `eval_gen.pt` as CDVAE, DiffCSP and their descendants write it; the first evaluation of each.
-
-    frac_coords (sum N, 3), num_atoms (B,), atom_types (sum N,) or (sum N, types) scores, lengths and angles (B, 3) in A
-    and degrees; CDVAE's have a leading axis of evaluations. ValueError for a file that is none, or that carries Python
-    objects.
-    """
-    import argparse
-    import pathlib
-    import pickle
-
-    import torch
-
-    # The authors' scripts store their command line beside the tensors; plain containers, rebuilt without running code.
-    harmless: list[Any] = [argparse.Namespace, pathlib.PosixPath]
-    try:
-        with torch.serialization.safe_globals(harmless):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        detail = f"it carries Python objects ({named[1]}), which are not loaded" if named else "it is damaged"
-        raise ValueError(f"not a file of tensors: {detail}") from error
-    except (RuntimeError, EOFError, KeyError, AttributeError) as error:
-        raise ValueError(f"not a file of tensors ({one_line(error)})") from error
-    needed = ("frac_coords", "num_atoms", "atom_types", "lengths", "angles")
-    absent = [key for key in needed if not (isinstance(content, Mapping) and key in content)]
-    if absent:
-        raise ValueError(f"holds no {', '.join(absent)}: not an eval_gen file")
-    try:
-        arrays = [torch.as_tensor(content[key]).double().numpy(force=True) for key in needed]
-        coords, counts, types, lengths, angles = [a[0] for a in arrays] if arrays[0].ndim == 3 else arrays
-    except (TypeError, RuntimeError, IndexError) as error:
-        raise ValueError(f"not an eval_gen file ({one_line(error)})") from error
-    if types.ndim == 2:
-        types = types.argmax(axis=1) + 1
-    return sift(counts, types, coords, lattices_from_parameters(lengths, angles))
-
-
-def lattices_from_parameters(lengths: ArrayLike, angles: ArrayLike) -> NDArray[np.float64]:
-    """(B, 3, 3) lattices in A as pymatgen orients them: c along z, a in the xz plane.
-
-    lengths: (B, 3) A. angles: (B, 3) degrees. NaN where a length is not positive.
-    """
-    a, b, c = np.asarray(lengths, dtype=np.float64).reshape(-1, 3).T
-    alpha, beta, gamma = np.radians(np.asarray(angles, dtype=np.float64).reshape(-1, 3)).T
-    with np.errstate(all="ignore"):
-        cosine = (np.cos(alpha) * np.cos(beta) - np.cos(gamma)) / (np.sin(alpha) * np.sin(beta))
-        gamma_star = np.arccos(np.clip(cosine, -1, 1))
-        zero, b_xy = np.zeros_like(a), b * np.sin(alpha)
-        vectors = [
-            np.stack([a * np.sin(beta), zero, a * np.cos(beta)], axis=1),
-            np.stack([-b_xy * np.cos(gamma_star), b_xy * np.sin(gamma_star), b * np.cos(alpha)], axis=1),
-            np.stack([zero, zero, c], axis=1),
-        ]
-    lattices = np.stack(vectors, axis=1)  # (B, 3, 3)
-    lattices[~((a > 0) & (b > 0) & (c > 0))] = np.nan
-    return lattices
-
-
-def read_folder(path: Path) -> Iterator[Place]:
-    """The CIF or extended XYZ files in a folder and its subfolders, in natural order of their names."""
-    members = [(file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()]
-    for name, file in _chosen(members):
-        yield from _member(name, file.read_bytes)
-
-
-def read_zip(path: Path) -> Iterator[Place]:
-    """The CIF or extended XYZ files in a zip, in natural order of their names; nothing is written to the disk.
-
-    A file that is too large unpacked, damaged, encrypted or whose name climbs out of the archive is a reason.
-    ValueError where the archive is damaged or all of it is too large.
-    """
-    try:
-        archive = zipfile.ZipFile(path)
-    except Exception as error:  # a damaged archive raises anything
-        raise ValueError(f"not a zip file ({one_line(error)})") from error
-    with archive:
-        chosen = _chosen([(info.filename, info) for info in archive.infolist() if not info.is_dir()])
-        total = sum(info.file_size for _, info in chosen)
-        if total > MAX_TOTAL_BYTES:
-            raise ValueError(f"{total / 2**30:.1f} GiB unpacked; at most {MAX_TOTAL_BYTES / 2**30:.0f} are read")
-        for name, info in chosen:
-            if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
-                yield name, Missing("its name climbs out of the archive")
-            elif info.file_size > MAX_MEMBER_BYTES:
-                size = f"{info.file_size / 2**20:.0f} MiB unpacked"
-                yield name, Missing(f"{size}; at most {MAX_MEMBER_BYTES >> 20} are read")
-            else:
-                yield from _member(name, functools.partial(archive.read, info))
-
-
-def _chosen(members: list[tuple[str, T]]) -> list[tuple[str, T]]:
-    """The crystal files in natural order of their names. ValueError where there is none or formats are mixed."""
-    visible = [entry for entry in members if not any(part.startswith((".", "__MACOSX")) for part in _parts(entry[0]))]
-    by_suffix: dict[str, list[tuple[str, T]]] = {}
-    for entry in visible:
-        suffix = PurePosixPath(entry[0].lower()).suffix
-        if suffix in MEMBER_SUFFIXES:
-            by_suffix.setdefault(suffix, []).append(entry)
-    if len(by_suffix) > 1:
-        found = " and ".join(f"{len(group)} {suffix}" for suffix, group in sorted(by_suffix.items()))
-        raise ValueError(f"holds {found} files, perhaps the same crystals twice; name one kind or one file")
-    if not by_suffix:
-        others = ", ".join(sorted(name for name, _ in visible)[:5])
-        raise ValueError(f"holds no {' or '.join(MEMBER_SUFFIXES)} file{f', but {others}' if others else ''}")
-    return sorted(next(iter(by_suffix.values())), key=lambda entry: natural_order(entry[0]))
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    return tuple(part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "..")
-
-
-def _member(name: str, read: Callable[[], bytes]) -> Iterator[Place]:
-    try:
-        text = read().decode("utf-8", "replace")
-    except Exception as error:  # a damaged or encrypted member raises anything; it becomes the reason
-        yield name, Missing(f"cannot be read ({one_line(error)})")
-        return
-    yield from (read_cif if name.lower().endswith(".cif") else read_extxyz)(text, name)
-
-
-def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorting key in which 2.cif comes before 10.cif."""
-    pieces = re.split(r"(\d+)", name)
-    numbers = [piece.lstrip("0") if piece.isdecimal() else None for piece in pieces]
-    return tuple(
-        (1, 0, piece) if number is None else (0, len(number), number)
-        for piece, number in zip(pieces, numbers, strict=True)
-        if piece
-    )
-
-
-def read_text(path: Path) -> str:
-    """A text file, unpacked where its name ends in .gz. ValueError where that is damaged or far too large."""
-    if path.suffix.lower() != ".gz":
-        return path.read_bytes().decode("utf-8", "replace")
-    try:
-        with gzip.open(path) as file:
-            content = file.read(MAX_TOTAL_BYTES + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"damaged gzip file ({one_line(error)})") from error
-    if len(content) > MAX_TOTAL_BYTES:
-        raise ValueError(f"more than {MAX_TOTAL_BYTES >> 30} GiB unpacked")
-    return content.decode("utf-8", "replace")
+    def __next__(self) -> str:
+        line = self._text.readline(2 * MAX_JSON_CHARACTERS)
+        self.characters += len(line)
+        if self.characters >= 2 * MAX_JSON_CHARACTERS:
+            raise ValueError(f"a row of more than {2 * MAX_JSON_CHARACTERS} characters, or a quote that does not end")
+        if not line:
+            raise StopIteration
+        return line
 
 
 def only(sifted: Sifted) -> Crystals | Missing:

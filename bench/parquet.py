@@ -42,8 +42,11 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return pq.read_table(path, columns=None if columns is None else list(columns), page_checksum_verification=True)
 
 
-def open_table(path: Path) -> pq.ParquetFile:
-    """A file to be read piece by piece (`iter_batches`); a context manager."""
+def open_table(path: Path, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    """A file to be read piece by piece (`iter_batches`); a context manager.
+
+    dictionaries: text columns of which a value that many rows have is in memory once.
+    """
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, page_checksum_verification=True)
+    return pq.ParquetFile(path, read_dictionary=list(dictionaries), page_checksum_verification=True)

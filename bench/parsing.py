@@ -5,18 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.atomic import write_bytes
 from bench.crystal_table import parquet_bytes, table_to_sifted
+from bench.crystal_text import MAX_ATOMS
 from bench.crystals import Crystals, Sifted
 from bench.parquet import read_table
 
+if TYPE_CHECKING:
+    from pymatgen.io.cif import CifParser
+
 PARSER_VERSION = 1  # raise it whenever the parsed crystals of the same text change
+MAX_IMAGES = 2 * MAX_ATOMS  # of atom sites by symmetry; those on special positions coincide. 10,000 take 15 s
 CHUNK = 256  # texts a worker gets at a time: about half a second of work; for one or two chunks no worker is started
 
 Progress = Callable[[int, int], None]
@@ -55,13 +61,35 @@ def plain_crystal(cif: str) -> Crystals:
     from pymatgen.io.cif import CifParser
 
     parser = CifParser.from_str(cif, check_cif=False)
-    structure = parser.parse_structures(primitive=False, on_error="raise")[0]
+    listed = max(_atom_sites(parser), default=0)
+    structures = parser.parse_structures(primitive=False, on_error="raise")
+    if len(structures) != 1:
+        raise ValueError(f"{len(structures)} crystals in the text of one")
+    structure = structures[0]
     if not structure.is_ordered:
         raise ValueError(f"has partial occupancies ({structure.formula}); order it first")
-    listed = max(len(block.get("_atom_site_fract_x", ())) for block in parser.as_dict().values())
     if len(structure) < listed:
         raise ValueError(f"{listed} atom sites are listed, {len(structure)} differ and have a known element")
     return Crystals.from_structures([structure])
+
+
+def _atom_sites(parser: CifParser) -> Iterator[int]:
+    """Atom sites that each block lists. ValueError where they, or their images, are too many to be placed.
+
+    pymatgen compares every image of a site with every one before it.
+    """
+    from pymatgen.io.cif import CifBlock
+
+    for name, data in parser.as_dict().items():
+        sites = len(data["_atom_site_fract_x"]) if isinstance(data.get("_atom_site_fract_x"), list) else 1
+        if sites > MAX_ATOMS:
+            raise ValueError(f"{sites} atom sites are listed; at most {MAX_ATOMS} are read")
+        most = max([192, *(len(column) for column in data.values() if isinstance(column, list))])
+        if sites * most > MAX_IMAGES:
+            images = sites * len(parser.get_symops(CifBlock(data, [], name)))
+            if images > MAX_IMAGES:
+                raise ValueError(f"{images} images of {sites} atom sites; at most {MAX_IMAGES} are placed")
+        yield sites
 
 
 def parse_cifs(

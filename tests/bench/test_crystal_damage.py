@@ -15,7 +15,7 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
-from bench import crystal_readers
+from bench import crystal_folders
 from bench.crystal_io import read_crystals, write_crystals
 from bench.crystals import Crystals
 from tests.bench.crystal_examples import FORMATS, cif, eval_gen, same_atoms, some_crystals
@@ -52,8 +52,7 @@ def test_a_damaged_member_of_a_zip_costs_one_crystal(tmp_path: Path) -> None:
 
 def test_a_zip_may_not_climb_out_nor_swell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = some_crystals([2])
-    monkeypatch.setattr(crystal_readers, "MAX_MEMBER_BYTES", 2**20)
-    monkeypatch.setattr(crystal_readers, "MAX_TOTAL_BYTES", 2**22)
+    monkeypatch.setattr(crystal_folders, "MAX_TEXT_BYTES", 2**22)
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../outside.cif", cif(good))
         archive.writestr("/etc/absolute.cif", cif(good))
@@ -63,9 +62,9 @@ def test_a_zip_may_not_climb_out_nor_swell(tmp_path: Path, monkeypatch: pytest.M
     result = read_crystals(tmp_path / "x.zip")
     assert [name for name in result.names if name not in result.reasons()] == ["good.cif"]
     assert sum("climbs out" in reason for reason in result.reasons().values()) == 3
-    assert "2 MiB unpacked; at most 1" in result.reasons()["bomb.cif"]
+    assert "more than 1048576 characters of CIF" in result.reasons()["bomb.cif"]
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["x.zip"]
-    monkeypatch.setattr(crystal_readers, "MAX_TOTAL_BYTES", 2**21)
+    monkeypatch.setattr(crystal_folders, "MAX_TEXT_BYTES", 2**21)
     with pytest.raises(ValueError, match=r"x\.zip: 0\.0 GiB unpacked; at most"):
         read_crystals(tmp_path / "x.zip")
 
@@ -279,7 +278,7 @@ def test_a_cif_without_end_is_not_parsed(tmp_path: Path) -> None:
     write_crystals(some_crystals([2, 2]), tmp_path / "folder")
     with open(tmp_path / "folder" / "0000.cif", "a") as file:
         file.writelines(f"  O  O{n}  1  0.1  0.2  0.{n}  1\n" for n in range(50_000))
-    assert "characters of CIF; at most" in read_crystals(tmp_path / "folder").reasons()["0000.cif"]
+    assert "more than 1048576 characters of CIF" in read_crystals(tmp_path / "folder").reasons()["0000.cif"]
 
 
 # Nothing at all

@@ -37,7 +37,7 @@ def scattered(num_atoms: int) -> Sites:
 SALT: Sites = [("Na", 0, 0, 0), ("Cl", 0.5, 0.5, 0.5)]
 FILES = {  # name -> content and what its row says; None: a crystal
     "0-salt.cif": (cif(4.0, SALT), None),
-    "1-empty.cif": ("", "no structures"),
+    "1-empty.cif": ("", "is empty"),
     "2-nan.cif": (cif("nan", SALT), "lattice is not finite"),
     "3-one-atom.cif": (cif(3.0, [("Fe", 0, 0, 0)]), None),
     "4-many-atoms.cif": (cif(20.0, scattered(300)), None),
