@@ -14,12 +14,15 @@ from functools import cached_property, lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.crystals import Crystals
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FloatArray = NDArray[np.float64]
 Composition = Mapping[str, float]  # element -> amount
@@ -180,13 +183,12 @@ def read_hull(path: Path | Traversable, potential: Mapping[str, Any] | None = No
     return Hull(table["formula"].to_pylist(), table["energy_per_atom"].to_numpy(), card)
 
 
-def read_hull_ids(path: Path | Traversable) -> list[str]:
-    """The phases' ids, in the order of the hull's formulas."""
+def read_hull_columns(path: Path | Traversable, names: Sequence[str]) -> pa.Table:
+    """Columns of a hull's file in the order of its formulas, such as the phases' `id` or their `single_point`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    ids: list[str] = pq.read_table(pa.BufferReader(path.read_bytes()), columns=["id"])["id"].to_pylist()
-    return ids
+    return pq.read_table(pa.BufferReader(path.read_bytes()), columns=list(names))
 
 
 def _sibling(path: Traversable) -> Traversable:

@@ -1,0 +1,104 @@
+"""Holds a potential's energies above the hull against published ones, and writes what docs/stability.md shows.
+
+    python -m tasks.stability.validation --potential chgnet --cache DIR
+
+computes what the cache lacks and writes the figures to --out, by default beside the hulls of the package; with another
+hull, the same command takes seconds. `--docs docs/stability.md` puts the tables of all potentials there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.stability.hull import Hull, hull_path, read_hull, read_hull_columns
+from tasks.stability.phases import Phases
+from tasks.stability.potentials import DEFAULT_POTENTIAL, potential_protocol
+from tasks.stability.relaxation import RelaxationSettings
+from tasks.stability.validation.comparison import above_hull, by_chemistry, compare, costs
+from tasks.stability.validation.energies import Measured, hull_of_points, measure
+from tasks.stability.validation.labelled import LINE, SOURCES, phases_once
+from tasks.stability.validation.tables import write_tables
+
+FloatArray = NDArray[np.float64]
+REFERENCE = Path(__file__).parents[1] / "reference"
+
+
+def main() -> None:
+    """Computes, compares and writes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--potential", default=DEFAULT_POTENTIAL)
+    parser.add_argument("--cache", type=Path, default=Path("validation"), help="folder of the energies computed")
+    parser.add_argument("--out", type=Path, default=REFERENCE, help="folder of <potential>.validation.json")
+    parser.add_argument("--docs", type=Path, help="only puts the tables of all files in --out into this document")
+    for source in SOURCES:
+        parser.add_argument(f"--{source}", type=int, default=200, help=f"crystals of {source}; 0 for none")
+    given = parser.parse_args()
+    if given.docs is None:
+        numbers = {source: getattr(given, source) for source in SOURCES if getattr(given, source)}
+        found = validate(given.potential, given.cache, numbers, phases_once())
+        path = given.out / f"{Path(given.potential).name}.validation.json"
+        path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    else:
+        write_tables(given.docs, given.out)
+
+
+def validate(name: str, cache: Path, numbers: dict[str, int], phases: Callable[[], Phases]) -> dict[str, Any]:
+    """Figures of a potential on so many crystals of each source, as plain JSON.
+
+    Crystals as given are held against the hull of single points, which is the same basis for every potential; relaxed
+    ones against the potential's own hull where there is one, else against that of single points too.
+    """
+    measured = {
+        source: measure(name, cache, source, number, partial(SOURCES[source].read, phases))
+        for source, number in numbers.items()
+    }
+    try:
+        path = hull_path(name)
+    except ValueError:
+        systems = {system for found in measured.values() for system in found.systems}
+        points, ids = hull_of_points(name, cache, systems, phases)
+        hull, card = points, {"geometry": "single points of all phases in the systems of the crystals compared"}
+    else:
+        hull = read_hull(path, potential_protocol(name))
+        columns = read_hull_columns(path, ["single_point", "id"])
+        points, ids = Hull(hull.formulas, columns["single_point"].to_numpy(), {}), columns["id"].to_pylist()
+        card = {name: hull.card[name] for name in ("sha256", "phases", "geometry")}
+    return {
+        "potential": potential_protocol(name),
+        "relaxation": RelaxationSettings().protocol(),
+        "hull": card,
+        "stable_below_ev_per_atom": LINE,
+        "sources": {
+            source: _compared(found, SOURCES[source].in_hull, hull, points, ids) for source, found in measured.items()
+        },
+    }
+
+
+def _compared(measured: Measured, in_hull: bool, hull: Hull, points: Hull, ids: list[str]) -> dict[str, Any]:
+    kept = ~np.isin(ids, measured.ids) if in_hull else np.ones(len(ids), dtype=bool)
+    as_given = above_hull(_part(points, kept), measured.formulas, measured.points)
+    relaxed = above_hull(_part(hull, kept), measured.formulas, measured.relaxed)
+    everywhere = np.ones(len(measured.ids), dtype=bool)
+    found = {
+        "relaxed": compare(relaxed, measured.published, in_hull, measured.converged),
+        "as_given": compare(as_given, measured.published, in_hull, everywhere),
+        "costs": costs(measured),
+    }
+    return {**found, "chemistry": by_chemistry(measured.formulas, relaxed, measured.published)} if in_hull else found
+
+
+def _part(hull: Hull, kept: NDArray[np.bool_]) -> Hull:
+    formulas = [formula for formula, keep in zip(hull.formulas, kept, strict=True) if keep]
+    return Hull(formulas, hull.energies[kept], {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Energies above the hull by a potential against published ones: errors, and who calls what stable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.statistics import Metric, wilson
+from tasks.stability.hull import SYMBOL, Hull
+from tasks.stability.validation.energies import Measured
+from tasks.stability.validation.labelled import LINE
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+DIGITS = 4
+NONMETALS = frozenset(
+    [
+        "H",
+        "B",
+        "C",
+        "N",
+        "O",
+        "F",
+        "Si",
+        "P",
+        "S",
+        "Cl",
+        "Ge",
+        "As",
+        "Se",
+        "Br",
+        "Te",
+        "I",
+        "He",
+        "Ne",
+        "Ar",
+        "Kr",
+        "Xe",
+    ]
+)
+F_BLOCK = frozenset(
+    [
+        "La",
+        "Ce",
+        "Pr",
+        "Nd",
+        "Pm",
+        "Sm",
+        "Eu",
+        "Gd",
+        "Tb",
+        "Dy",
+        "Ho",
+        "Er",
+        "Tm",
+        "Yb",
+        "Lu",
+        "Ac",
+        "Th",
+        "Pa",
+        "U",
+        "Np",
+        "Pu",
+    ]
+)
+# Elements to which the Materials Project gives a Hubbard U in oxides and fluorides: potentials learn a mixture.
+WITH_U = frozenset(["Co", "Cr", "Fe", "Mn", "Mo", "Ni", "V", "W"])
+# The first that holds is a crystal's kind of chemistry.
+KINDS: Mapping[str, Callable[[frozenset[str]], bool]] = MappingProxyType(
+    {
+        "oxides and fluorides of Co, Cr, Fe, Mn, Mo, Ni, V, W (DFT+U)": lambda s: bool(s & WITH_U and s & {"O", "F"}),
+        "other oxides": lambda s: "O" in s,
+        "halides": lambda s: bool(s & {"F", "Cl", "Br", "I"}),
+        "sulfides, selenides, tellurides": lambda s: bool(s & {"S", "Se", "Te"}),
+        "nitrides, phosphides, arsenides": lambda s: bool(s & {"N", "P", "As"}),
+        "hydrides, borides, carbides, silicides, germanides": lambda s: bool(s & NONMETALS),
+        "metals alone": lambda s: True,
+    }
+)
+
+
+def above_hull(hull: Hull, formulas: Sequence[str], energies: FloatArray) -> FloatArray:
+    """(B,) eV/atom above the hull of crystals with these reduced formulas; NaN where an element has no phase."""
+    from pymatgen.core import Composition
+
+    found = np.full(len(formulas), np.nan)
+    for b, formula in enumerate(formulas):
+        amounts = Composition(formula).get_el_amt_dict()
+        if hull.elements >= set(amounts):
+            found[b] = hull.energy_above(amounts, float(energies[b]))
+    return found
+
+
+def compare(above: FloatArray, published: FloatArray, on_hull_at_least: bool, converged: BoolArray) -> dict[str, Any]:
+    """Errors in eV/atom, over crystals that have a number, and the table of who calls what stable.
+
+    on_hull_at_least: published values count the phase itself as one of the hull's, and ours do not; so below the hull
+    is on it. converged: what has not is not called stable.
+    """
+    known = np.isfinite(above)
+    ours, theirs = above[known], published[known]
+    if on_hull_at_least:
+        ours, theirs = np.maximum(ours, 0.0), np.maximum(theirs, 0.0)
+    called, is_stable = (ours < LINE) & converged[known], theirs < LINE
+    error = ours - theirs
+    return {
+        "crystals": int(known.sum()),
+        "without_number": int((~known).sum()),
+        "mae": _rounded(np.abs(error).mean()),
+        "median_error": _rounded(np.median(np.abs(error))),
+        "bias": _rounded(error.mean()),
+        "bias_of_unstable": _rounded(error[~is_stable].mean()) if (~is_stable).any() else None,
+        "pearson": _rounded(np.corrcoef(ours, theirs)[0, 1]),
+        "agree": _rate(called == is_stable),
+        "unstable_called_stable": _rate(called[~is_stable]),
+        "stable_called_unstable": _rate(~called[is_stable]),
+        "stable_rate": _rate(called),
+        "published_stable_rate": _rate(is_stable),
+        "confusion": {
+            "stable_by_both": int((called & is_stable).sum()),
+            "by_potential_only": int((called & ~is_stable).sum()),
+            "published_only": int((~called & is_stable).sum()),
+            "by_neither": int((~called & ~is_stable).sum()),
+        },
+    }
+
+
+def by_chemistry(formulas: Sequence[str], above: FloatArray, published: FloatArray) -> dict[str, dict[str, Any]]:
+    """For each kind of chemistry, and for the f-block across them: crystals, MAE, bias, how many on the wrong side."""
+    systems = [frozenset(SYMBOL.findall(formula)) for formula in formulas]
+    kinds = np.array([next(kind for kind, holds in KINDS.items() if holds(system)) for system in systems])
+    members = {kind: kinds == kind for kind in KINDS}
+    members["with lanthanides or actinides"] = np.array([bool(system & F_BLOCK) for system in systems])
+    ours = np.maximum(above, 0.0)
+    found = {}
+    for kind, here in members.items():
+        chosen = here & np.isfinite(above)
+        if chosen.any():
+            error = ours[chosen] - published[chosen]
+            wrong = (ours[chosen] < LINE) != (published[chosen] < LINE)
+            found[kind] = {
+                "crystals": int(chosen.sum()),
+                "mae": _rounded(np.abs(error).mean()),
+                "bias": _rounded(error.mean()),
+                "wrong_side": int(wrong.sum()),
+            }
+    return found
+
+
+def costs(measured: Measured) -> dict[str, float]:
+    """Mean user CPU seconds of a single point and of a relaxation, steps and atoms of a crystal."""
+    return {
+        "atoms": _rounded(measured.num_atoms.mean()),
+        "point_seconds": _rounded(measured.point_seconds.mean()),
+        "relax_seconds": _rounded(measured.relax_seconds.mean()),
+        "steps": _rounded(measured.steps.mean()),
+        "converged": _rounded(measured.converged.mean()),
+    }
+
+
+def _rate(hits: BoolArray) -> dict[str, Any]:
+    found: Metric = wilson(int(hits.sum()), len(hits))
+    return {name: _rounded(x) if isinstance(x, float) else x for name, x in found.to_json().items()}
+
+
+def _rounded(figure: float) -> float:
+    return round(float(figure), DIGITS)
