@@ -240,6 +240,52 @@ def test_a_folder_that_would_run_code_runs_none(tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
 
 
+def test_what_else_lies_in_a_published_folder_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    published(tmp_path / "perov", SMALL)
+    path = tmp_path / "perov" / "epoch=3-step=9.ckpt"
+    torch.save({**torch.load(path), "hyper_parameters": Bomb(), "callbacks": [Bomb()]}, path)
+    torch.save(Bomb(), tmp_path / "perov" / "prop_scaler.pt")
+    generator = cdvae("perov5", steps=2, weights=tmp_path / "perov")
+    generator.load("cpu")
+    assert generator.sample(num_crystals=2, seed=0).requested == 2
+    assert not (tmp_path / "exploded").exists()
+
+
+FACTORY = """
+from pathlib import Path
+from models.baselines.cdvae.generator import CDVAEGenerator
+
+def published(dataset, steps=None):
+    return CDVAEGenerator(dataset, steps=steps, weights=Path("perov"), name="cdvae-published")
+"""
+
+
+def test_a_published_folder_joins_a_run_by_a_factory_of_the_user(tmp_path, monkeypatch):
+    from bench.interfaces import Generator
+    from bench.registry import build_generator, parse_models
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    published(tmp_path / "perov", SMALL)
+    (tmp_path / "published_cdvae_factory.py").write_text(FACTORY)
+    generator = build_generator(parse_models("published_cdvae_factory:published")[0], "perov5", "cpu")
+    assert isinstance(generator, Generator) and generator.name == "cdvae-published"
+    generator.load("cpu")
+    assert generator.steps == 400 and generator.card == {"published": "perov"}
+
+
+def test_a_model_without_weights_says_how_to_train_them():
+    with pytest.raises(ValueError, match=r"bench train --model cdvae --dataset mp20 --preset paper"):
+        cdvae("mp20", preset="paper")
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_fewer_than_one_step_is_refused(steps, tmp_path):
+    with pytest.raises(ValueError, match=rf"cdvae@{steps}: steps must be at least 1"):
+        cdvae("perov5", steps=steps, weights=tmp_path)
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no published checkpoint"):
         from_official(tmp_path)

@@ -50,22 +50,28 @@ def sample_crystals(model: CDVAE, num_crystals: int, seed: int, steps: int, devi
 class CDVAEGenerator:
     """A trained CDVAE as a `bench.interfaces.Generator`; it decides itself how many atoms a crystal has.
 
-    steps: Langevin steps in all, the published 50 x 100 (or the preset's) when None. weights: a file, a published
-    checkpoint folder, or None for the shipped weights of (dataset, preset).
+    steps: Langevin steps in all, shared evenly among the noise levels; the weights' own number when None. Any number
+    will do: more are more at each level. weights: a file, a published checkpoint folder (`official.from_official`), or
+    None for the shipped weights of (dataset, preset). name: of the model in a run.
     """
 
-    name = "cdvae"
     # Crystals a batch on a CPU: few enough for edges to stay in cache and for a fine-grained budget.
     batch_size = 16
 
     def __init__(
-        self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+        self,
+        dataset: str,
+        preset: str = "cpu",
+        steps: int | None = None,
+        weights: Path | None = None,
+        name: str = "cdvae",
     ) -> None:
         if steps is not None and steps < 1:
-            raise ValueError(f"{self.name}@{steps}: steps must be at least 1")
+            raise ValueError(f"{name}@{steps}: steps must be at least 1")
+        self.name = name
         self.dataset = canonical_name(dataset)
         self.preset = preset
-        self.weights = weights or find_weights(self.name, self.dataset, preset)
+        self.weights = weights or find_weights("cdvae", self.dataset, preset)
         self._requested_steps = steps
         self._model: CDVAE | None = None
 
@@ -95,5 +101,5 @@ class CDVAEGenerator:
 
 
 def cdvae(dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None) -> CDVAEGenerator:
-    """CDVAE with the weights trained for a data set. 50 noise levels of 100 Langevin steps, or `steps` in all."""
+    """CDVAE with the weights trained for a data set. Langevin steps over 50 noise levels, or `steps` of them in all."""
     return CDVAEGenerator(dataset, preset, steps, weights)
