@@ -115,6 +115,12 @@ class Task(Protocol):
         order: what counts over valid crystals only finds them there.
         """
 
+    def about(self) -> Mapping[str, Any]:
+        """What a reader of its figures should know and they do not depend on (a measured error, say), as plain JSON.
+
+        A task may do without this method. Goes into summary.json, and is no part of the protocol.
+        """
+
 
 def task_schema(columns: Mapping[str, pa.DataType]) -> pa.Schema:
     """The columns of a task's table: these between index and formula on one side and reason on the other."""

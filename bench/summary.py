@@ -41,7 +41,7 @@ class TaskTables(Mapping[str, "pa.Table"]):
 
 
 def summarise(run: Run, tasks: Sequence[Task], reference: ReferenceCard) -> dict[str, Any]:
-    """The content of summary.json. skipped: model -> why it gave nothing."""
+    """The content of summary.json. skipped: model -> why it gave nothing. about: what a task says of its figures."""
     entries = run.manifest["models"]
     return {
         "dataset": run.dataset,
@@ -50,6 +50,7 @@ def summarise(run: Run, tasks: Sequence[Task], reference: ReferenceCard) -> dict
             name: summarise_model(run, name, tasks, reference) for name in run.models if name not in run.skipped
         },
         "skipped": {name: entries[name]["skipped"] for name in run.skipped},
+        "about": {task.name: dict(task.about()) for task in tasks if hasattr(task, "about")},
     }
 
 

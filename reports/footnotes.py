@@ -9,6 +9,7 @@ from reports.columns import distance, three_digits
 from reports.paper_rows import PAPER, PrintedRow
 from reports.paper_rows import STABILITY_SAMPLES as PAPER_SAMPLES
 from reports.run_results import ModelResult
+from reports.stability_notes import second_potentials, stability_note
 from reports.test_split import split_remark
 
 
@@ -23,7 +24,7 @@ def column_note(metric: str, results: Sequence[ModelResult]) -> str:
         case "emd_num_elements" | "emd_density":
             return _distance_note(having)
         case "stable_rate":
-            return "energy above hull below 0.1 eV/atom once relaxed; what failed to relax is not stable"
+            return stability_note(having)
         case "steps_per_stable":
             return (
                 "steps / (1000 × stable rate): per 1000 samples, as the paper prints it; what a stable crystal really "
@@ -61,6 +62,7 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
         lines.append(f"Controls, which use no network and are not ranked: {', '.join(controls)}.")
     own = [list(members) for _, members in groupby(results, key=lambda result: result.run.dataset)]
     lines += filter(None, map(split_remark, own))
+    lines += second_potentials(results)
     if printed:
         lines.append(
             f"(paper): as printed in {PAPER}. Their intervals are computed here from the 1000 crystals that the paper "

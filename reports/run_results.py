@@ -89,6 +89,11 @@ def read_results(run_dirs: Sequence[Path]) -> list[ModelResult]:
     return results
 
 
+def task_protocols(results: Sequence[ModelResult]) -> Mapping[str, Any]:
+    """Task -> its protocol, which is one for all of them (`read_results`)."""
+    return {task: how for result in results for task, how in result.run.manifest["protocol"]["tasks"].items()}
+
+
 def require_one_protocol(one: Run, other: Run) -> None:
     """ValueError where the figures of two runs do not mean the same.
 

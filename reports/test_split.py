@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from bench.datasets import DATASETS, SplitFigures, split_figures
 from bench.statistics import Metric
 from reports.columns import COLUMNS
-from reports.run_results import ModelResult
+from reports.run_results import ModelResult, task_protocols
 
 TEST_SPLIT = "test split"
 AGAINST_ITSELF = ("properties",)  # tasks that compare with the test split: nothing to learn of it
@@ -19,7 +18,7 @@ def split_metrics(results: Sequence[ModelResult]) -> dict[str, Metric]:
     figures = _figures(results)
     if figures is None:
         return {}
-    protocols = _protocols(results)
+    protocols = task_protocols(results)
     known = {c.metric: figures.known(c.metric, c.task, protocols) for c in COLUMNS if c.task not in AGAINST_ITSELF}
     return {name: metric for name, metric in known.items() if metric is not None}
 
@@ -27,7 +26,7 @@ def split_metrics(results: Sequence[ModelResult]) -> dict[str, Metric]:
 def split_energies(results: Sequence[ModelResult]) -> SplitFigures | None:
     """The test split with its energies above hull, None where it was not relaxed as these models of one data set."""
     figures = _figures(results)
-    if figures is None or figures.known("stable_rate", "stability", _protocols(results)) is None:
+    if figures is None or figures.known("stable_rate", "stability", task_protocols(results)) is None:
         return None
     return figures
 
@@ -46,8 +45,3 @@ def split_remark(results: Sequence[ModelResult]) -> str:
 def _figures(results: Sequence[ModelResult]) -> SplitFigures | None:
     dataset = results[0].run.dataset
     return split_figures(dataset) if dataset in DATASETS else None
-
-
-def _protocols(results: Sequence[ModelResult]) -> Mapping[str, Any]:
-    """Task -> its protocol, which is one for all of them (`read_results`)."""
-    return {task: how for result in results for task, how in result.run.manifest["protocol"]["tasks"].items()}

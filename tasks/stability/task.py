@@ -17,6 +17,7 @@ from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
 from tasks.stability.hull import Hull, energies_above, hull_path, read_hull
+from tasks.stability.measured_errors import measured_errors
 from tasks.stability.potentials import DEFAULT_POTENTIAL, load_potential, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings, Relaxed, relax
 
@@ -96,7 +97,14 @@ class Stability:
             metrics[f"stable_below_{limit:g}_rate"] = wilson(_count(below), n)
         metrics["converged_rate"] = wilson(_count(table["converged"]), n)
         metrics["e_above_hull_median"] = median(above.drop_null().to_numpy())
+        if self.name != PLAIN_NAME and PLAIN_NAME in tables:
+            differ = pc.not_equal(table["stable"], tables[PLAIN_NAME]["stable"])
+            metrics["stable_disagreement_rate"] = wilson(_count(differ), n)
         return {name + suffix: metric for name, metric in metrics.items()}
+
+    def about(self) -> dict[str, Any]:
+        """The potential's measured error against DFT, null for one that was not measured."""
+        return {"error": measured_errors(potential_protocol(self.potential))}
 
     def _hull(self) -> Hull:
         return _read_hull(self.potential, self.hull)

@@ -17,6 +17,7 @@ import fake_generators
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fake_tasks import FakeValidity
 
 from bench import scoring
 from bench.atomic import folder_lock
@@ -104,6 +105,18 @@ def test_a_task_says_how_many_crystals_it_gets_at_a_time(tmp_path: Path, monkeyp
     assert max(sizes["validity"]) == 2
     assert max(sizes["novelty"]) > 2
     assert sum(sizes["validity"]) == sum(sizes["novelty"]) == 23
+
+
+def test_what_a_task_says_of_its_figures_is_in_the_summary_and_changes_no_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(plan(), tmp_path / "before")
+    monkeypatch.setattr(FakeValidity, "about", lambda self: {"error": 0.1}, raising=False)
+    run(plan(), tmp_path / "after")
+    before, after = (Run.open(tmp_path / name).summary() for name in ("before", "after"))
+    assert before["about"] == {}
+    assert after["about"] == {"validity": {"error": 0.1}}
+    assert before["protocol_hash"] == after["protocol_hash"]
 
 
 def test_crystals_that_are_not_finite_are_rows_with_a_reason(tmp_path: Path) -> None:

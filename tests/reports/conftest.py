@@ -21,6 +21,7 @@ def model_metrics(
     valid: int = 980,
     density: float = 0.11,
     stable: int | None = None,
+    stable_by_m3gnet: int | None = None,
     steps: int | None = 100,
     evaluations: float | None = 200.0,
     seconds: float | None = 0.04,
@@ -41,6 +42,23 @@ def model_metrics(
         "emd_density": Metric(density, 0.7 * density, 1.4 * density, valid),
         "emd_density_floor": Metric(0.104, 0.06, 0.21, valid),
         **({} if stable is None else {"stable_rate": wilson(stable, n)}),
+        **(
+            {}
+            if stable_by_m3gnet is None or stable is None
+            else {
+                "stable_rate[m3gnet]": wilson(stable_by_m3gnet, n),
+                "stable_disagreement_rate[m3gnet]": wilson(abs(stable - stable_by_m3gnet) + 2, n),
+            }
+        ),
+    }
+
+
+def stability_protocol(potential: str) -> dict[str, Any]:
+    """What a table reads of the stability task's settings."""
+    return {
+        "potential": {"name": potential},
+        "stable_below_ev_per_atom": 0.1,
+        "hull": {"sha256": f"hull of {potential}"},
     }
 
 
@@ -58,10 +76,18 @@ def make_run(tmp_path: Path) -> MakeRun:
         smact: str = "4.0.2",
         tasks: tuple[str, ...] = ("validity", "properties"),
         ledgers: Mapping[str, Any] = {},
+        about: Mapping[str, Any] = {},
         **changes: Any,
     ) -> Path:
         validity = {"smact": smact, "composition": {"oxidation_states_set": "smact14"}}
-        contents = {"validity": validity, "properties": {"against": "test split"}, "stability": {"threshold": 0.1}}
+        contents = {
+            "validity": validity,
+            "properties": {"against": "test split"},
+            "stability": stability_protocol("chgnet"),
+            "stability-m3gnet": stability_protocol("m3gnet"),
+        }
+        if any(arguments and arguments.get("stable") is not None for arguments in models.values()):
+            tasks = tuple(dict.fromkeys([*tasks, "stability"]))
         protocol = {
             "dataset": dataset,
             "reference": f"card of {dataset}",
@@ -96,7 +122,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         folder = tmp_path / name
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(json.dumps(manifest))
-        (folder / "summary.json").write_text(json.dumps({"dataset": dataset, "models": entries, "skipped": {}}))
+        summary = {"dataset": dataset, "models": entries, "skipped": {}, "about": about}
+        (folder / "summary.json").write_text(json.dumps(summary))
         return folder
 
     return make

@@ -126,6 +126,15 @@ def test_a_second_potential_has_names_of_its_own():
     assert all(name.endswith("[m3gnet]") for name in metrics)
 
 
+def test_where_two_potentials_disagree_is_counted_over_all_crystals():
+    other = table().set_column(1, "stable", pa.array([True, False, True, True, False, False]))
+    tables = {"stability": table(), "stability-m3gnet": other}
+    found = Stability(potential="m3gnet", name="stability-m3gnet").summary(tables, None, 0)
+    assert found["stable_disagreement_rate[m3gnet]"].value == 2 / 6
+    assert found["stable_disagreement_rate[m3gnet]"].n == 6
+    assert "stable_disagreement_rate" not in Stability().summary(tables, None, 0)
+
+
 def test_no_crystals_and_none_with_a_number_give_undefined_figures():
     empty = Stability().schema.empty_table()
     assert {metric.value for metric in Stability().summary({"stability": empty}, None, 0).values()} == {None}
