@@ -228,7 +228,7 @@ def check(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Option(help="crysldm or diffcsp")],
+    model: Annotated[str, typer.Option(help="crysldm, diffcsp or cdvae")],
     dataset: Dataset,
     preset: Preset = "cpu",
     max_time: Annotated[str | None, typer.Option(metavar="HH:MM:SS", help="of this call; go on with --resume")] = None,
@@ -237,11 +237,15 @@ def train(
     device: DeviceOption = Device.auto,
     threads: Annotated[int, typer.Option(help="threads of training")] = 1,
     out: Annotated[Path | None, typer.Option(help="folder of checkpoints, logs and weights")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="of the last stage; default: the preset's")] = None,
+    init: Annotated[
+        Path | None, typer.Option(metavar="WEIGHTS", help="start the last stage from this .safetensors file")
+    ] = None,
 ) -> None:
     """Train a model on a data set's training split."""
     from bench.training import train as train_model
 
-    written = train_model(model, dataset, preset, max_time, resume, seed, device.value, threads, out)
+    written = train_model(model, dataset, preset, max_time, resume, seed, device.value, threads, out, epochs, init)
     _show(f"weights: {written}")
 
 

@@ -24,6 +24,8 @@ def train(
     device: str = "auto",
     threads: int = 1,
     out: Path | None = None,
+    epochs: int | None = None,
+    init: Path | None = None,
 ) -> Path:
     """Trains a model and gives its weights file. max_time: HH:MM:SS. ValueError says what to change."""
     dataset = canonical_name(dataset)
@@ -49,6 +51,8 @@ def train(
         device=device,
         threads=threads,
         out=out,
+        epochs=epochs,
+        init=init,
         score=score,
     )
     return written

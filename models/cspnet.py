@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.edge_messages import EdgeMessages
+
 # Edges worked on at a time on a CPU at inference: about a second-level cache.
 CACHE_BYTES = 1024 * 1024
 
@@ -142,7 +144,19 @@ class CSPLayer(nn.Module):
             edges = edges.add_(receiver[crystals, :, None]).add_(sender[crystals, None, :])
             return F.silu(self.edge_out(F.silu(edges, inplace=inplace)), inplace=inplace).mean(2)  # (b, N, H)
 
-        if inplace and features.device.type == "cpu":
+        if self._by_blocks(h, geometry):
+            messages = EdgeMessages.apply(
+                receiver,
+                sender,
+                geometry.sines,
+                geometry.cosines,
+                w_sin,
+                w_cos,
+                self.edge_out.weight,
+                self.edge_out.bias,
+                geometry.edge_source,
+            )
+        elif inplace and features.device.type == "cpu":
             # A few crystals at a time, so that their edges stay in the processor's cache between operations.
             block = max(1, CACHE_BYTES // (n * n * hidden * features.element_size()))
             parts = [messages_of(slice(start, start + block)) for start in range(0, batch, block)]
@@ -151,6 +165,12 @@ class CSPLayer(nn.Module):
             messages = messages_of(slice(None))
         update = F.silu(F.linear(messages, w_message, self.node_in.bias).add_(F.linear(h, w_self)), inplace=inplace)
         return features + F.silu(self.node_out(update), inplace=inplace)
+
+    @staticmethod
+    def _by_blocks(h: Tensor, geometry: PairGeometry) -> bool:
+        """Whether `EdgeMessages` does what this call needs: training on a CPU in one precision, positions given."""
+        wanted = torch.is_grad_enabled() and h.device.type == "cpu" and not geometry.sines.requires_grad
+        return wanted and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
 class CSPTrunk(nn.Module):

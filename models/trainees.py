@@ -44,6 +44,13 @@ def finish_stage(model: Model, stage: str, train: Sequence[DenseBatch], seed: in
         model.standardise_latents(train, SeededNoise.from_seed(seed, "cpu"))
 
 
+def as_seen(model: Model, stage: str, buckets: list[DenseBatch]) -> list[DenseBatch]:
+    """The crystals as a stage sees them: with their posteriors, computed once, where CrysLDM's encoder is frozen."""
+    if isinstance(model, CrysLDM) and stage != "vae":
+        return [model.with_posterior(bucket) for bucket in buckets]
+    return buckets
+
+
 def trained_part(model: Model, stage: str) -> nn.Module:
     """The part of a model that a stage trains: all of a CDVAE."""
     if isinstance(model, CDVAE):

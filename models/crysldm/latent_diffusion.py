@@ -19,12 +19,35 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig
+from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig, Posterior
 from models.crysldm.sampler import SamplerSettings, initial_state, sample_latent
 from models.cspnet import CSPNet, CSPNetConfig
 from models.denoising import denoising_losses
 from models.dense import DenseBatch
 from models.diffusion import Noise, coord_schedule, cosine_schedule, strided_times
+
+
+@dataclass(frozen=True)
+class EncodedBatch(DenseBatch):
+    """Crystals with the posterior of their latents, for a stage whose encoder does not change."""
+
+    posterior: Posterior
+
+    def take(self, indices: Tensor) -> EncodedBatch:
+        """The crystals at `indices` (K,)."""
+        part = super().take(indices)
+        posterior = Posterior(*(values[indices] for values in self.posterior))
+        return EncodedBatch(part.atomic_numbers, part.frac_coords, part.lattices, posterior)
+
+    def slice(self, start: int, stop: int) -> EncodedBatch:
+        """Crystals start .. stop - 1."""
+        return self.take(torch.arange(len(self), device=self.lattices.device)[start:stop])
+
+    def to(self, device: str | torch.device) -> EncodedBatch:
+        """The same batch on another device."""
+        moved = super().to(device)
+        posterior = Posterior(*(values.to(device) for values in self.posterior))
+        return EncodedBatch(moved.atomic_numbers, moved.frac_coords, moved.lattices, posterior)
 
 
 @dataclass(frozen=True)
@@ -67,19 +90,26 @@ class CrysLDM(nn.Module):
         """Sets the latents' mean and scale from crystals (the training split), once between the two stages."""
         latents, lattices = [], []
         for batch in batches:
-            for part in range(0, len(batch), 1024):
-                z_h, z_lattice = self.autoencoder.encode(batch.slice(part, part + 1024)).sample(noise)
-                latents.append(z_h.flatten(0, 1))
-                lattices.append(z_lattice)
+            z_h, z_lattice = self.with_posterior(batch).posterior.sample(noise)
+            latents.append(z_h.flatten(0, 1))
+            lattices.append(z_lattice)
         all_h, all_lattice = torch.cat(latents), torch.cat(lattices)
         self.latent_mean.copy_(all_h.mean(0))
         self.latent_std.copy_(all_h.std(0))
         self.lattice_std.copy_(all_lattice.square().mean().sqrt())
 
     @torch.no_grad()
+    def with_posterior(self, batch: DenseBatch, at_a_time: int = 1024) -> EncodedBatch:
+        """The batch with the posterior of its latents, encoded so many crystals at a time."""
+        parts = [self.autoencoder.encode(batch.slice(k, k + at_a_time)) for k in range(0, len(batch), at_a_time)]
+        posterior = Posterior(*(torch.cat(values) for values in zip(*parts, strict=True)))
+        return EncodedBatch(batch.atomic_numbers, batch.frac_coords, batch.lattices, posterior)
+
+    @torch.no_grad()
     def encode(self, batch: DenseBatch, noise: Noise) -> tuple[Tensor, Tensor]:
         """Standardised latents z_h (B, N, D) and z_L (B, 3, 3), drawn from the posterior."""
-        z_h, z_lattice = self.autoencoder.encode(batch).sample(noise)
+        posterior = batch.posterior if isinstance(batch, EncodedBatch) else self.autoencoder.encode(batch)
+        z_h, z_lattice = posterior.sample(noise)
         return (z_h - self.latent_mean) / self.latent_std, z_lattice / self.lattice_std
 
     def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
