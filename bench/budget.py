@@ -96,11 +96,11 @@ class Budget:
         return f"{self.num_samples} crystals" if self.seconds is None else f"{self.seconds:g} device seconds"
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, option: str = "--budget") -> float:
     """Seconds in a number with s, m or h: "90s", "10m", "1.5h". ValueError says how to write one."""
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([smh])", text.strip())
     if not found or float(found[1]) == 0:
-        raise ValueError(f"--budget {text!r}: write a number above 0 with s, m or h, such as 90s, 10m or 1.5h")
+        raise ValueError(f"{option} {text!r}: write a number above 0 with s, m or h, such as 90s, 10m or 1.5h")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 

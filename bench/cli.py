@@ -175,12 +175,18 @@ def report(
     ] = None,
     format: Annotated[Format, typer.Option(help="of the table")] = Format.text,
     paper: Annotated[bool, typer.Option("--paper", help="put the paper's printed rows beside ours")] = False,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TIME", help="instead: crystals by a smaller budget, such as 60s; may be repeated"),
+    ] = None,
 ) -> None:
-    """Table 1 of one or more runs."""
-    from bench.registry import plugin
+    """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
+    from bench.budget import parse_duration
+    from bench.reporting import report as show
     from bench.store import newest_run
 
-    _show(plugin("table", "table1")(runs or [newest_run(Path("runs"))], format.value, paper))
+    seconds = [parse_duration(text, "--at") for text in at or ()]
+    _show(show(runs or [newest_run(Path("runs"))], format.value, paper, seconds))
 
 
 @app.command()

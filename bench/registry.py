@@ -44,9 +44,13 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         },
         "cost": {"cost": "tasks.cost:cost_metrics"},
         # (run folders) -> text to show; writes into the report/ of each.
-        "report": {"table1": "reports.table1:write_reports", "figure2": "reports.figure2:write_reports"},
-        # (run folders, format, paper) -> text.
-        "table": {"table1": "reports.table1:render"},
+        "report": {
+            "table1": "reports.table1:write_reports",
+            "figure2": "reports.figure2:write_reports",
+            "yield_curve": "reports.yield_curve:write_reports",
+        },
+        # (run folders, format, paper) -> text; the yield's is (run folders, device seconds, format) -> text.
+        "table": {"table1": "reports.table1:render", "yield": "reports.yield_curve:render_at"},
         "trainer": {"train": "models.training:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull_build:build"},

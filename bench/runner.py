@@ -22,6 +22,7 @@ from bench.entries import Model, build_model, describe_model, stored_model
 from bench.interfaces import Task
 from bench.progress import say
 from bench.registry import ModelSpec
+from bench.reporting import write_reports
 from bench.sampling import Sampling, sample
 from bench.scoring import score, scoring_pool
 from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, read_state, write_state
@@ -245,13 +246,7 @@ def finish(run: Run, tasks: Sequence[Task], workers: int) -> Outcome:
                 for folder in run.folders(model):
                     score(tasks, model, folder, pool)
     write_json(run.root / SUMMARY, summarise(run, tasks, reference_card(run.dataset)))
-    return Outcome(run.root, write_reports(run.root))
-
-
-def write_reports(root: Path) -> str:
-    """Writes every report that exists into the run's folder; gives the text of those that have one."""
-    texts = [registry.plugin("report", name)([root]) for name in registry.known("report")]
-    return "\n\n".join(filter(None, texts))
+    return Outcome(run.root, "\n\n".join(write_reports([run.root]).values()))
 
 
 def record(run: Run, workers: int) -> None:

@@ -1,0 +1,33 @@
+"""Tables and figures of finished runs: written into their folders, and the text to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import registry
+from bench.atomic import failure
+from bench.progress import say
+
+
+def write_reports(folders: Sequence[Path]) -> dict[str, str]:
+    """Writes every report that exists into report/ of each run; gives the text of those that have one, by name."""
+    texts = {name: registry.plugin("report", name)(folders) for name in registry.known("report")}
+    return {name: text for name, text in texts.items() if text}
+
+
+def report(folders: Sequence[Path], format: str, paper: bool = False, at: Sequence[float] = ()) -> str:
+    """What `bench report` shows: Table 1, and as text what else was written; with `at`, what was there by then instead.
+
+    paper: the printed rows beside ours. at: device seconds. A run folder that cannot be written is said, no more.
+    """
+    if at:
+        return str(registry.plugin("table", "yield")(folders, at, format))
+    table = str(registry.plugin("table", "table1")(folders, format, paper))
+    try:
+        texts = write_reports(folders)
+    except OSError as error:
+        say(f"tables and figures were not written: {failure(error)}")
+        return table
+    others = [text for name, text in texts.items() if name != "table1"]
+    return "\n\n".join([table.rstrip("\n"), *others]) if format == "text" else table
