@@ -48,6 +48,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "table1": "reports.table1:write_reports",
             "figure2": "reports.figure2:write_reports",
             "yield_curve": "reports.yield_curve:write_reports",
+            "pareto": "reports.pareto:write_reports",
         },
         # (run folders, format, paper) -> text; the yield's is (run folders, device seconds, format) -> text.
         "table": {"table1": "reports.table1:render", "yield": "reports.yield_curve:render_at"},
