@@ -9,22 +9,23 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TextIO
+from typing import Any, TextIO
 
 from bench.crystal_readers import read_cif, read_extxyz
 from bench.crystal_text import MAX_PLACES, MAX_TEXT_BYTES, Missing, Place, open_text, text_stream
 from bench.parsing import one_line
 
 MEMBER_SUFFIXES = (".cif", ".extxyz", ".xyz")  # each also with .gz
-MAX_DIRECTORY_BYTES = 2**27  # of a zip; some 80 bytes a file, of which Python makes 600
+MAX_DIRECTORY_BYTES = 2**26  # of a zip: a million short names, of which Python makes about 1 GiB
+MAX_NAME = 1000  # characters by which names are ordered
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
-    """A file in a folder or zip. open: its text, or why that is not read."""
+    """A file in a folder or zip. source: where its bytes are, or why they are not read."""
 
     name: str
-    open: Callable[[], AbstractContextManager[TextIO]] | Missing
+    source: Path | zipfile.ZipInfo | Missing
 
     @property
     def suffix(self) -> str:
@@ -52,17 +53,17 @@ def read_folder(path: Path) -> Iterator[Place]:
                 lost.append((place, Missing("a link to a folder, which is not followed; copy the folder here")))
         for name in files:
             file = Path(folder, name)
-            members.append(Member(file.relative_to(path).as_posix(), _opener(file, inside)))
-    yield from _read_members(members)
+            members.append(Member(file.relative_to(path).as_posix(), _inside(file, inside)))
+    yield from _read_members(members, open_text)
     yield from lost
 
 
-def _opener(file: Path, inside: Path) -> Callable[[], AbstractContextManager[TextIO]] | Missing:
+def _inside(file: Path, inside: Path) -> Path | Missing:
     if file.is_symlink() and not file.resolve().is_relative_to(inside):
         return Missing("a link that leads out of the folder; copy the file here")
     if not file.is_file():
         return Missing("a link to nothing" if file.is_symlink() else "neither a file nor a folder")
-    return lambda: open_text(file)
+    return file
 
 
 def read_zip(path: Path) -> Iterator[Place]:
@@ -77,12 +78,18 @@ def read_zip(path: Path) -> Iterator[Place]:
     except Exception as error:  # a damaged archive raises anything
         raise ValueError(f"not a zip file ({one_line(error)})") from error
     with archive:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
-        members = [Member(info.filename, _zip_opener(archive, info)) for info in infos]
-        total = sum(info.file_size for info, m in zip(infos, members, strict=True) if m.suffix in MEMBER_SUFFIXES)
+        members = [Member(info.filename, _sound(info)) for info in archive.infolist() if not info.is_dir()]
+        read = [m.source for m in members if m.suffix in MEMBER_SUFFIXES]
+        total = sum(info.file_size for info in read if isinstance(info, zipfile.ZipInfo))
         if total > MAX_TEXT_BYTES:
             raise ValueError(f"{total / 2**30:.1f} GiB unpacked; at most {MAX_TEXT_BYTES / 2**30:.2g} are read")
-        yield from _read_members(members)
+
+        @contextmanager
+        def open_member(info: zipfile.ZipInfo) -> Iterator[TextIO]:
+            with archive.open(info) as file, text_stream(file, info.filename.lower().endswith(".gz")) as text:
+                yield text
+
+        yield from _read_members(members, open_member)
 
 
 def _check_directory(path: Path) -> None:
@@ -99,31 +106,26 @@ def _check_directory(path: Path) -> None:
         raise ValueError(f"its list of files has more than {MAX_DIRECTORY_BYTES >> 20} MiB")
 
 
-def _zip_opener(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo
-) -> Callable[[], AbstractContextManager[TextIO]] | Missing:
+def _sound(info: zipfile.ZipInfo) -> zipfile.ZipInfo | Missing:
     if info.filename.startswith(("/", "\\")) or ".." in _parts(info.filename):
         return Missing("its name climbs out of the archive")
     # Python unpacks bzip2 and LZMA without a bound on what a few bytes become.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return Missing(f"packed by method {info.compress_type}; only stored and deflated files are read")
-
-    @contextmanager
-    def opened() -> Iterator[TextIO]:
-        with archive.open(info) as file, text_stream(file, info.filename.lower().endswith(".gz")) as text:
-            yield text
-
-    return opened
+    return info
 
 
-def _read_members(members: list[Member]) -> Iterator[Place]:
+def _read_members(
+    members: list[Member], open_source: Callable[[Any], AbstractContextManager[TextIO]]
+) -> Iterator[Place]:
+    """The crystals of the files chosen among the members. open_source: gives the text at a member's source."""
     for member in _chosen(members):
         read = read_cif if member.suffix == ".cif" else read_extxyz
-        if isinstance(member.open, Missing):
-            yield member.name, member.open
+        if isinstance(member.source, Missing):
+            yield member.name, member.source
             continue
         try:
-            with member.open() as text:
+            with open_source(member.source) as text:
                 yield from read(text, member.name)
         except Exception as error:  # a damaged or encrypted member raises anything; it becomes the reason
             yield member.name, Missing(f"cannot be read ({one_line(error)})")
@@ -145,7 +147,7 @@ def _chosen(members: list[Member]) -> list[Member]:
     found_members = next(iter(by_suffix.values()))
     if len(found_members) > MAX_PLACES:
         raise ValueError(f"holds {len(found_members)} files; at most {MAX_PLACES} are read")
-    return sorted(found_members, key=lambda member: natural_order(member.name))
+    return sorted(found_members, key=lambda member: natural_order(member.name[:MAX_NAME]))
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from bench.crystal_arrays import read_eval_gen, read_parquet
 from bench.crystal_folders import read_folder, read_zip
 from bench.crystal_readers import read_cif, read_csv, read_extxyz, read_json
 from bench.crystal_table import crystal_schema, crystals_to_table, table_to_sifted
-from bench.crystal_text import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text
+from bench.crystal_text import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text, printable
 from bench.crystal_writers import write_crystals
 from bench.crystals import Crystals, IntArray, Sifted
 from bench.parsing import parse_cifs, plain_crystal
@@ -23,6 +23,7 @@ __all__ = ["ReadResult", "crystal_schema", "crystals_to_table", "read_crystals",
 TEXT_READERS = {".cif": read_cif, ".extxyz": read_extxyz, ".xyz": read_extxyz, ".json": read_json, ".csv": read_csv}
 PARSED_CHARACTERS = 2**25  # of CIFs that are in memory at a time
 PARSED_TEXTS = 4096
+MAX_NAME, MAX_REASON = 300, 500  # characters
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
             result = _read(path, workers)
     except (ValueError, OSError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        raise ValueError(f"{path}: {text}") from error
+        raise ValueError(f"{path}: {printable(text, MAX_REASON)}") from error
     if len(result.sifted.crystals) == 0:
         first = next(iter(result.reasons().items()), None)
         why = f": none of its {len(result.names)} could be read; {first[0]}: {first[1]}" if first else ""
@@ -130,9 +131,9 @@ class _Collection:
         """One place; a name that is taken gets a number."""
         place = len(self.names)
         count = self._taken[name] = self._taken.get(name, 0) + 1
-        self.names.append(name if count == 1 else f"{name} (no. {count} of this name)")
+        self.names.append(printable(name, MAX_NAME) + (f" (no. {count} of this name)" if count > 1 else ""))
         if isinstance(entry, Missing):
-            self._reasons[place] = entry.reason
+            self._lost(place, entry.reason)
             return
         self._waiting[place] = entry
         self._characters += len(entry.text) if isinstance(entry, CifText) else 0
@@ -152,6 +153,9 @@ class _Collection:
         indices = np.concatenate(self._indices) if self._indices else np.zeros(0, dtype=np.int64)
         return Sifted(Crystals.concatenate(self._crystals), indices, dict(sorted(self._reasons.items())))
 
+    def _lost(self, place: int, reason: str) -> None:
+        self._reasons[place] = printable(reason, MAX_REASON)
+
     def _parse(self) -> None:
         waiting, self._waiting, self._characters = self._waiting, {}, 0
         texts = {place: entry.text for place, entry in waiting.items() if isinstance(entry, CifText)}
@@ -159,7 +163,8 @@ class _Collection:
         places = np.array(list(texts), dtype=np.int64)
         crystals = {place: entry for place, entry in waiting.items() if isinstance(entry, Crystals)}
         crystals |= {int(places[row]): parsed.crystals[n] for n, row in enumerate(parsed.indices)}
-        self._reasons |= {int(places[row]): reason for row, reason in parsed.reasons.items()}
+        for row, reason in parsed.reasons.items():
+            self._lost(int(places[row]), reason)
         there = np.array(sorted(crystals), dtype=np.int64)
         whole = Crystals.concatenate([crystals[int(place)] for place in there])
         self._append(Sifted.complete(whole), there)
@@ -167,11 +172,10 @@ class _Collection:
     def _append(self, sifted: Sifted, places: IntArray) -> None:
         """Crystals and reasons, at these places of the whole; those with too many atoms become reasons."""
         crystals, indices = sifted.crystals, places[sifted.indices]
-        self._reasons |= {int(places[place]): reason for place, reason in sifted.reasons.items()}
+        for row, reason in sifted.reasons.items():
+            self._lost(int(places[row]), reason)
         large = crystals.num_atoms > MAX_ATOMS
-        self._reasons |= {
-            int(place): f"has {count} atoms; at most {MAX_ATOMS} are read"
-            for place, count in zip(indices[large], crystals.num_atoms[large], strict=True)
-        }
+        for place, count in zip(indices[large], crystals.num_atoms[large], strict=True):
+            self._lost(int(place), f"has {count} atoms; at most {MAX_ATOMS} are read")
         self._crystals.append(crystals[~large] if large.any() else crystals)
         self._indices.append(indices[~large])

@@ -43,9 +43,14 @@ def cif_text(text: str) -> CifText | Missing:
     if len(text) > MAX_CIF_CHARACTERS:
         return Missing(f"{len(text)} characters of CIF; at most {MAX_CIF_CHARACTERS} are parsed")
     lines = [line for line in text.splitlines() if line and not line.isspace()]
-    longest = max(map(len, lines), default=0)
+    if not lines:
+        return Missing("is empty")
+    longest = max(map(len, lines))
     if longest > MAX_CIF_LINE:
         return Missing(f"a line of {longest} characters in a CIF; at most {MAX_CIF_LINE} are parsed")
+    for what, needed in (("cell", "_cell_length_a"), ("atom sites with fractional coordinates", "_atom_site_fract_x")):
+        if needed not in text:
+            return Missing(f"no CIF of a crystal: has no {what} ({needed})")
     return CifText("\n".join(lines) + "\n")
 
 
@@ -70,6 +75,12 @@ def open_text(path: Path) -> Iterator[TextIO]:
     """The text of a file, unpacked where its name ends in .gz. ValueError as `text_stream`, OSError as `open`."""
     with open(path, "rb") as file, text_stream(file, path.suffix.lower() == ".gz") as text:
         yield text
+
+
+def printable(text: str, most: int) -> str:
+    """A text as one line of at most that many characters: others than letters, signs and spaces are escaped."""
+    cut = text if len(text) <= most else f"{text[:most]}..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 
 
 class _Bounded(io.RawIOBase):
