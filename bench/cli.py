@@ -53,6 +53,12 @@ Potential = Annotated[str | None, typer.Option(help="for stability, such as chgn
 HullFile = Annotated[
     Path | None, typer.Option("--hull", help="instead of the package's: of `bench hull build`, or entries as JSON")
 ]
+Meta = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FILE", help='JSON with what a file cost: {"sampling_seconds", "steps", ...}; repeatable'
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -84,6 +90,7 @@ def run_command(
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
     workers: Workers = 2,
+    meta: Meta = None,
     out: Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<models>")] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="go on with this run; its manifest says all else")
@@ -93,8 +100,10 @@ def run_command(
     from bench import runner
     from bench.budget import Budget, parse_duration
     from bench.dataset_files import canonical_name
-    from bench.registry import parse_models
+    from bench.registry import parse_models, with_meta
 
+    if resume is not None and meta:
+        raise ValueError(f"--meta {meta[0]}: {resume} knows its own; leave it out, or start a new run")
     limit = None
     if num_samples is not None or budget is not None:
         limit = Budget(num_samples, None if budget is None else parse_duration(budget))
@@ -118,7 +127,7 @@ def run_command(
     if models is None or dataset is None:
         raise ValueError("bench run needs --models and --dataset, or --resume RUN; `bench models` lists what is known")
     plan = runner.Plan(
-        models=parse_models(models),
+        models=with_meta(parse_models(models), meta or ()),
         dataset=dataset,
         budget=limit,
         tasks=_names(tasks),
@@ -146,17 +155,15 @@ def score(
     hull: HullFile = None,
     workers: Workers = 2,
     seed: Seed = 0,
-    meta: Annotated[
-        Path | None, typer.Option(help='JSON: {"steps", "network_evaluations" (per crystal), "sampling_seconds"}')
-    ] = None,
+    meta: Meta = None,
     out: Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<name>")] = None,
 ) -> None:
     """Score crystals that were made elsewhere. Needs no data set, only the reference card in the package."""
     from bench import runner
-    from bench.registry import file_model
+    from bench.registry import file_model, with_meta
 
     plan = runner.Plan(
-        models=[file_model(file, name, meta)],
+        models=with_meta([file_model(file, name)], meta or ()),
         dataset=dataset,
         tasks=_names(tasks),
         potentials=_names(potential) or (),

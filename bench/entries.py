@@ -54,6 +54,8 @@ class Model:
         if self.spec.is_file:
             digest = {"sha256": manifests.file_sha256(Path(self.spec.target))}
             manifests.require_same({"sha256": entry["sha256"]}, digest, self.spec.target, "start a new run")
+            costs = manifests.plain(self.file.costs.plain())
+            manifests.require_same(entry.get("costs", costs), costs, f"{self.spec.meta}", "start a new run")
             return self.file
         device, size = manifest["device"]["kind"], entry["batch_size"]
         most = min(size, manifest["budget"].get("num_samples", size))
@@ -102,7 +104,8 @@ def describe_model(model: Model, device: str, repeats: int) -> dict[str, Any]:
         path = Path(model.spec.target).resolve()
         spec |= {"target": str(path), "meta": model.spec.meta and str(Path(model.spec.meta).resolve())}
         digest = manifests.file_sha256(path)
-        return {"kind": "file", "spec": spec, "batch_size": FILE_BATCH_SIZE, "repeats": 1, "sha256": digest}
+        entry = {"kind": "file", "spec": spec, "batch_size": FILE_BATCH_SIZE, "repeats": 1, "sha256": digest}
+        return {**entry, "costs": model.file.costs.plain()}
     try:
         size = declared_batch_size(model.generator, device)
     except DataUnavailable:

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -175,6 +175,29 @@ def file_model(path: Path, name: str | None = None, meta: Path | None = None) ->
         name = re.sub(r"[^A-Za-z0-9._+@-]+", "-", stem).strip("-._+@") or "crystals"
     require_distinct([name])
     return ModelSpec(f"{name}={path}", name, str(path), is_file=True, meta=None if meta is None else str(meta))
+
+
+def with_meta(specs: Sequence[ModelSpec], texts: Sequence[str]) -> list[ModelSpec]:
+    """The entries with the JSON files that say what a file's crystals cost: NAME=FILE, or FILE where one can be meant.
+
+    ValueError where a text names no entry that is a file of crystals, one twice, or no file.
+    """
+    metas: dict[str, str] = {}
+    files = [spec.name for spec in specs if spec.is_file and spec.name is not None]
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or name not in [spec.name for spec in specs]:
+            if len(files) != 1:
+                raise ValueError(
+                    f"--meta {text!r}: write NAME=FILE, NAME being one of {', '.join(files) or 'none here'}"
+                )
+            name, path = files[0], text
+        if name not in files:
+            raise ValueError(f"--meta {text!r}: {name} samples here, which measures what it costs")
+        if name in metas or not Path(path).is_file():
+            raise ValueError(f"--meta {text!r}: {f'{name} has one already' if name in metas else f'no file {path}'}")
+        metas[name] = path
+    return [replace(spec, meta=metas.get(spec.name or "", spec.meta)) for spec in specs]
 
 
 def require_distinct(names: Sequence[str]) -> None:

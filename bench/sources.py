@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from bench.atomic import read_json
 from bench.budget import DeviceClock
 from bench.crystal_io import read_crystals
 from bench.crystals import Sifted
 from bench.device import set_threads
+from bench.file_costs import FileCosts
 from bench.interfaces import Generator, SampleBatch
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
@@ -23,7 +23,6 @@ FILE_BATCH_SIZE = 500
 CPU_WARMUP_SIZES = (1, 8)  # a CPU only has to wake up; two sizes tell what a batch costs from what a crystal does
 ENOUGH_WARMUP_S = 5.0  # after a batch that took longer no other is spent on the estimate alone
 WARMUP_BATCH = 2**32 - 1  # a number that no batch reaches: the warm-up has a seed of its own
-META_KEYS = ("steps", "network_evaluations", "sampling_seconds")
 
 
 @dataclass(frozen=True)
@@ -158,48 +157,45 @@ class FileSource:
     """Hands out crystals that were read from a file. What each cost is None where nobody said it."""
 
     sifted: Sifted
-    steps: int | None = None
-    network_evaluations: float | None = None
-    seconds_per_crystal: float | None = None
+    costs: FileCosts
     timed = False
 
     @property
     def holds(self) -> int:
-        """Places in the file, crystals or not."""
+        """Places in the file, crystals or not, and those that it owes."""
         return self.sifted.requested
 
     @classmethod
     def read(cls, path: Path, meta: Path | None = None, workers: int = 1) -> FileSource:
-        """The crystals of a file or folder, with what a JSON file says of their cost.
+        """The crystals of a file or folder, with what the file itself and a JSON file (`FileCosts`) say of their cost.
 
-        meta: {"steps": diffusion steps, "network_evaluations": per crystal, "sampling_seconds": of all of them},
-        each optional. ValueError where the file holds no crystal or the meta file something else.
+        ValueError where the file holds no crystal, or more than were asked for, or the meta file something else.
         """
+        costs = FileCosts() if meta is None else FileCosts.read(meta)
         result = read_crystals(path, workers=workers)
-        named = {place: f"{result.names[place]}: {reason}" for place, reason in result.sifted.reasons.items()}
-        sifted = Sifted(result.sifted.crystals, result.sifted.indices, named)
-        costs = read_json(meta) if meta is not None else {}
-        for key, value in costs.items():
-            if key not in META_KEYS:
-                raise ValueError(f"{meta}: unknown key {key!r}; known are {', '.join(META_KEYS)}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise ValueError(f"{meta}: {key} is {value!r}, not a number >= 0")
-        if "steps" in costs and costs["steps"] != int(costs["steps"]):
-            raise ValueError(f"{meta}: steps is {costs['steps']!r}, not a whole number")
-        return cls(
-            sifted,
-            int(costs["steps"]) if "steps" in costs else None,
-            costs.get("network_evaluations"),
-            costs["sampling_seconds"] / sifted.requested if "sampling_seconds" in costs else None,
-        )
+        places = result.sifted.requested
+        reasons = {place: f"{result.names[place]}: {reason}" for place, reason in result.sifted.reasons.items()}
+        asked = places if costs.num_samples is None else costs.num_samples
+        if asked < places:
+            raise ValueError(f"{meta}: num_samples is {asked}, but {path} holds {places} crystals")
+        owed = f"{path.name} holds {places} of the {asked} crystals asked for"
+        reasons |= dict.fromkeys(range(places, asked), owed)
+        if costs.sampling_seconds is None:
+            costs = replace(costs, sampling_seconds=result.sampling_seconds)
+        return cls(Sifted(result.sifted.crystals, result.sifted.indices, reasons), costs)
 
     def prepare(self) -> Prepared:
         """Nothing to do: the crystals are there."""
-        return Prepared()
+        return Prepared(self.costs.load_seconds or 0.0)
 
     def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
         """Those places of the file."""
         part = self.sifted.rows(first_row, first_row + size)
-        evaluations = None if self.network_evaluations is None else self.network_evaluations * size
-        seconds = None if self.seconds_per_crystal is None else self.seconds_per_crystal * size
-        return Drawn(part, size, self.steps, evaluations, seconds)
+        evaluations, seconds = self.costs.network_evaluations, self.costs.sampling_seconds
+        return Drawn(
+            part,
+            size,
+            self.costs.steps,
+            None if evaluations is None else evaluations * size,
+            None if seconds is None else seconds * size / self.holds,
+        )

@@ -90,16 +90,21 @@ def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
     )
     budget = run.manifest["budget"].get("seconds")
     ends = [folder.batches[-1].end_s or 0.0 for folder in folders if folder.batches]
-    sampled: dict[str, float] = {
+    sampled: dict[str, float | None] = {
         "overshoot_seconds": 0.0 if budget is None else sum(max(0.0, end - budget) for end in ends),
         "wall_seconds": sum(batch.wall_s for folder in folders for batch in folder.batches),
         "load_seconds": max(state["load_seconds"] for state in states),
         "warmup_seconds": max(state["warmup_seconds"] for state in states),
     }
-    from_file = run.manifest["models"][model]["kind"] == "file"
+    if run.manifest["models"][model]["kind"] == "file":
+        said = run.manifest["models"][model].get("costs", {})
+        sampled = {name: said.get(name) for name in sampled}
+        # One figure for all crystals, spread evenly over batches: it has no interval.
+        spread = ("seconds_per_crystal", "network_evaluations")
+        metrics |= {name: Metric(metrics[name].value, n=metrics[name].n) for name in spread}
     return {
         **metrics,
-        **{name: Metric(None if from_file else seconds, n=requested) for name, seconds in sampled.items()},
+        **{name: Metric(seconds, n=requested) for name, seconds in sampled.items()},
         "scoring_seconds": Metric(scoring, n=requested),
     }
 
