@@ -37,11 +37,14 @@ def fit_statistics(model: Model, train: Sequence[DenseBatch]) -> None:
         model.fit_lattice_scaler(train)
 
 
-def finish_stage(model: Model, stage: str, train: Sequence[DenseBatch], seed: int) -> None:
-    """What follows a stage that is complete; the same again when a run is resumed."""
-    if isinstance(model, CrysLDM) and stage == "vae":
-        # Only now do the latents mean anything.
-        model.standardise_latents(train, SeededNoise.from_seed(seed, "cpu"))
+def finish_stage(model: Model, stage: str, train: list[DenseBatch], seed: int) -> list[DenseBatch]:
+    """What follows a stage that is complete, the same again when a run is resumed; gives what the next one sees."""
+    if not isinstance(model, CrysLDM) or stage != "vae":
+        return train
+    # Only now do the latents mean anything.
+    encoded = [model.with_posterior(bucket) for bucket in train]
+    model.standardise_latents(encoded, SeededNoise.from_seed(seed, "cpu"))
+    return [*encoded]
 
 
 def as_seen(model: Model, stage: str, buckets: list[DenseBatch]) -> list[DenseBatch]:

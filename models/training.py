@@ -308,7 +308,7 @@ def train(
         seconds += stage_seconds
         if not finished:
             break
-        trainees.finish_stage(network, stage.name, train_buckets, seed)
+        train_buckets = trainees.finish_stage(network, stage.name, train_buckets, seed)
     card = {
         "model": model,
         "dataset": dataset,

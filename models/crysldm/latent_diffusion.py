@@ -100,7 +100,9 @@ class CrysLDM(nn.Module):
 
     @torch.no_grad()
     def with_posterior(self, batch: DenseBatch, at_a_time: int = 1024) -> EncodedBatch:
-        """The batch with the posterior of its latents, encoded so many crystals at a time."""
+        """The batch with the posterior of its latents, encoded so many crystals at a time unless it has it already."""
+        if isinstance(batch, EncodedBatch):
+            return batch
         parts = [self.autoencoder.encode(batch.slice(k, k + at_a_time)) for k in range(0, len(batch), at_a_time)]
         posterior = Posterior(*(torch.cat(values) for values in zip(*parts, strict=True)))
         return EncodedBatch(batch.atomic_numbers, batch.frac_coords, batch.lattices, posterior)
