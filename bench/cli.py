@@ -279,6 +279,54 @@ def sample(
     _show(sample_file(model, dataset, num_samples, out, preset, device.value, seed, threads))
 
 
+@app.command("sample-external")
+def sample_external_command(
+    command: Annotated[
+        str, typer.Option(help="shell command of any model; {num_samples}, {seed} and {out} are filled in, quoted")
+    ],
+    num_samples: Annotated[int, typer.Option(help="crystals that it is asked for")],
+    out: Annotated[
+        Path, typer.Option(help="where its crystals go: NAME.zip, .extxyz, .pt and so on, or a folder")
+    ],
+    ready: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="what it prints when start-up ends and sampling begins")
+    ] = None,
+    done: Annotated[str | None, typer.Option(metavar="TEXT", help="what it prints when sampling ends")] = None,
+    start_up: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="or one that only starts up: its time is subtracted")
+    ] = None,
+    result: Annotated[Path | None, typer.Option(help="what the command writes, where it takes no {out}")] = None,
+    meta: Annotated[Path | None, typer.Option(help="what they cost; default NAME.meta.json")] = None,
+    steps: Annotated[int | None, typer.Option(help="diffusion steps, for the table")] = None,
+    network_evaluations: Annotated[float | None, typer.Option(help="per crystal, for the table")] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    device: DeviceOption = Device.auto,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="of one run of a command")] = None,
+) -> None:
+    """Run and time a model of another environment as it is: crystals and costs for `bench run --models NAME=FILE`."""
+    from bench.device import default_threads, resolve_device
+    from bench.external import External, sample_external
+
+    asked = External(
+        command,
+        num_samples,
+        out,
+        meta or out.with_name(f"{out.name.split('.')[0]}.meta.json"),
+        seed,
+        threads or default_threads(),
+        resolve_device(device.value),
+        ready=ready,
+        done=done,
+        start_up=start_up,
+        result=result,
+        timeout_s=timeout,
+        steps=steps,
+        network_evaluations=network_evaluations,
+    )
+    _show(sample_external(asked))
+
+
 @app.command()
 def models() -> None:
     """List the models, what they are and which weights are in the package."""
