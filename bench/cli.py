@@ -285,9 +285,7 @@ def sample_external_command(
         str, typer.Option(help="shell command of any model; {num_samples}, {seed} and {out} are filled in, quoted")
     ],
     num_samples: Annotated[int, typer.Option(help="crystals that it is asked for")],
-    out: Annotated[
-        Path, typer.Option(help="where its crystals go: NAME.zip, .extxyz, .pt and so on, or a folder")
-    ],
+    out: Annotated[Path, typer.Option(help="where its crystals go: NAME.zip, .extxyz, .pt and so on, or a folder")],
     ready: Annotated[
         str | None, typer.Option(metavar="TEXT", help="what it prints when start-up ends and sampling begins")
     ] = None,
