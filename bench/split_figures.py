@@ -1,11 +1,13 @@
 """What the tasks say of a data set's own test split: the ceiling of a faithful generator, shipped beside its card.
 
-NAME.test.json is made from a run that scored the whole split, `bench score TEST.csv --dataset NAME`.
+NAME.test.json is made from a run that scored the split, or crystals drawn from it at random: after `bench score TEST.csv
+--dataset NAME --out RUN`, `python -m bench.split_figures RUN`.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,3 +88,15 @@ class SplitFigures:
             return cls(metrics=metrics, **plain)
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{place}: damaged ({type(error).__name__}: {error}); write it anew") from error
+
+
+def main() -> None:
+    """Writes the figures of the run named on the command line beside the reference card of its data set."""
+    from bench.store import Run
+
+    run = Run.open(Path(sys.argv[1]))
+    SplitFigures.of_run(run).write(Path(__file__).parent / "reference", run.dataset)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.datasets import DATASETS, SplitFigures, split_figures
+from bench.datasets import DATASETS, SplitFigures, reference_card, split_figures
 from bench.statistics import Metric
 from reports.columns import COLUMNS
 from reports.run_results import ModelResult, task_protocols
@@ -36,9 +36,11 @@ def split_remark(results: Sequence[ModelResult]) -> str:
     figures = _figures(results)
     if figures is None or not split_metrics(results):
         return ""
+    whole = reference_card(results[0].run.dataset).splits["test"].rows
+    which = f"the {whole} crystals" if figures.requested == whole else f"{figures.requested} of the {whole} crystals"
     return (
-        f"{TEST_SPLIT}: the {figures.requested} crystals of {results[0].dataset}'s own test split, scored in the same "
-        "way: what a generator true to the data would reach. Not ranked."
+        f"{TEST_SPLIT}: {which} of {results[0].dataset}'s own test split, scored in the same way: what a generator true "
+        "to the data would reach. Not ranked."
     )
 
 

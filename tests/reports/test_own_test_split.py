@@ -46,7 +46,7 @@ def test_the_table_has_a_row_of_the_test_split(own: SplitFigures, make_run: Make
     assert "99.5" in row
     assert "0.110" not in row  # a distance to itself would mean nothing
     assert rows.index(row) == len(rows) - 1  # after the controls, not ranked
-    assert "the 2000 crystals of Perov-5's own test split" in " ".join(render([run]).split())
+    assert "2000 of the 3785 crystals of Perov-5's own test split" in " ".join(render([run]).split())
 
 
 def test_what_was_scored_otherwise_is_not_shown(own: SplitFigures, make_run: MakeRun) -> None:
