@@ -1,7 +1,7 @@
 """What the tasks say of a data set's own test split: the ceiling of a faithful generator, shipped beside its card.
 
-NAME.test.json is made from a run that scored the split, or crystals drawn from it at random: after `bench score TEST.csv
---dataset NAME --out RUN`, `python -m bench.split_figures RUN`.
+NAME.test.json is made from a run that scored the split, or crystals drawn from it at random: after
+`bench score TEST.csv --dataset NAME --out RUN`, `python -m bench.split_figures RUN`.
 """
 
 from __future__ import annotations
