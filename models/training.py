@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 import sys
 import time
 import warnings
@@ -271,10 +272,11 @@ def train(
 
     out: folder of checkpoints, logs and weights, by default checkpoints/MODEL-DATASET-PRESET. max_time: for this call;
     a stopped run goes on with `resume`. threads: one is best beside other work. compile_network: by torch.compile; None
-    means on a GPU: on a CPU `EdgeMessages` is quicker, and 20 sizes of N take minutes to compile. epochs: of the last
-    stage, instead of the preset's. init: weights that the last stage starts from, in place of the stages before it.
-    score: metrics of sampled crystals, logged every so often. ValueError says what to change when the folder holds a
-    run, names are unknown, data is missing or the weights are of another network.
+    means on a GPU, and with a C++ compiler where all crystals have one N: 20 sizes of N take minutes to compile, and
+    on a CPU `EdgeMessages` does without. epochs: of the last stage, instead of the preset's. init: weights that the
+    last stage starts from, in place of the stages before it. score: metrics of sampled crystals, logged every so
+    often. ValueError says what to change when the folder holds a run, names are unknown, data is missing or the
+    weights are of another network.
     """
     dataset = canonical_name(dataset)
     chosen = find_preset(model, dataset, preset)
@@ -292,7 +294,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)
     if compile_network is None:
-        compile_network = device != "cpu" and torch.cuda.is_available()
+        gpu = device != "cpu" and torch.cuda.is_available()
+        compile_network = gpu or (len(train_buckets) == 1 and shutil.which("g++") is not None)
     network = trainees.build(chosen.config, seed)
     trainees.fit_statistics(network, train_buckets)
     start = None if init is None else load_start(network, init, chosen.config)
