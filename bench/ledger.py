@@ -24,6 +24,7 @@ STAGES = {
     "novel": ("novelty", "novel"),
 }
 REASONS_SHOWN = 20
+PLACE = re.compile(r" \[in (.*)\]$")
 NUMBER = re.compile(r"(?<![\w^])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
@@ -72,19 +73,34 @@ def count_known(column: pa.Array) -> int:
 
 
 def count_reasons(columns: Iterable[pa.Array]) -> Counter[str]:
-    """How often each kind of reason occurs; null is none."""
+    """How often each kind of reason occurs, with the first place in a file where it does; null is none."""
     import pyarrow.compute as pc
 
     counts: Counter[str] = Counter()
+    places: dict[str, str] = {}
     for column in columns:
         for entry in pc.value_counts(column.drop_null()).to_pylist():
-            counts[kind_of(entry["values"])] += entry["counts"]
-    return counts
+            kind = kind_of(entry["values"])
+            counts[kind] += entry["counts"]
+            if place := PLACE.search(entry["values"]):
+                places.setdefault(kind, place[1])
+    return Counter({_with_place(kind, places.get(kind), count): count for kind, count in counts.items()})
+
+
+def _with_place(kind: str, place: str | None, count: int) -> str:
+    if place is None:
+        return kind
+    return in_place(kind, place if count == 1 else f"{place} and {count - 1} more")
+
+
+def in_place(reason: str, place: str) -> str:
+    """A reason with the name of the place in a file where there is no crystal."""
+    return f"{reason} [in {place}]"
 
 
 def kind_of(reason: str) -> str:
-    """A reason with its numbers left out, so that crystals lost in the same way count as one."""
-    return NUMBER.sub("..", reason)
+    """A reason without its place and numbers, so that crystals lost in the same way count as one."""
+    return NUMBER.sub("..", PLACE.sub("", reason))
 
 
 def most_common(counts: Counter[str]) -> dict[str, int]:

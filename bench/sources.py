@@ -17,6 +17,7 @@ from bench.crystals import Sifted
 from bench.device import set_threads
 from bench.file_costs import FileCosts
 from bench.interfaces import Generator, SampleBatch
+from bench.ledger import in_place
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
 FILE_BATCH_SIZE = 500
@@ -174,7 +175,7 @@ class FileSource:
         costs = FileCosts() if meta is None else FileCosts.read(meta)
         result = read_crystals(path, workers=workers)
         places = result.sifted.requested
-        reasons = {place: f"{result.names[place]}: {reason}" for place, reason in result.sifted.reasons.items()}
+        reasons = {place: in_place(reason, result.names[place]) for place, reason in result.sifted.reasons.items()}
         asked = places if costs.num_samples is None else costs.num_samples
         if asked < places:
             raise ValueError(f"{meta}: num_samples is {asked}, but {path} holds {places} crystals")

@@ -31,9 +31,10 @@ def column_note(metric: str, results: Sequence[ModelResult]) -> str:
                 "costs is seconds_per_stable and evaluations_per_stable in summary.json"
             )
         case "seconds_per_crystal":
-            return "device seconds of sampling, without loading, warm-up and scoring; " + _devices(having)
+            note = "device seconds of sampling, without loading, warm-up and scoring"
+            return "; ".join(filter(None, [note, _devices([r for r in having if not _is_file(r)]), _stated(having)]))
         case "network_evaluations":
-            return "network evaluations per crystal, counted while sampling"
+            return "; ".join(filter(None, ["network evaluations per crystal, counted while sampling", _stated(having)]))
     return ""
 
 
@@ -114,6 +115,26 @@ def _devices(results: Sequence[ModelResult]) -> str:
     if len(runs) == 1:
         return next(iter(runs))
     return "; ".join(f"{', '.join(names)}: {device}" for device, names in runs.items())
+
+
+def _is_file(result: ModelResult) -> bool:
+    """Whether the crystals came from a file."""
+    entry = result.run.manifest["models"].get(result.model, {})
+    return bool(entry.get("kind") == "file")
+
+
+def _stated(results: Sequence[ModelResult]) -> str:
+    """Of which models a figure is what the author of their file states, and on what device it was measured."""
+    stated: dict[str, list[str]] = {}
+    for result in results:
+        if _is_file(result):
+            measured = result.run.manifest["models"][result.model].get("costs", {}).get("measured", {})
+            device = measured.get("device")  # an object as a manifest has it, or what a person writes
+            name = device.get("name") if isinstance(device, dict) else device
+            threads = f", {t} thread{'s' * (t != 1)}" if (t := measured.get("threads")) else ""
+            where = f" ({name}{threads})" if name else ""
+            stated.setdefault(f"as stated with the file{where}", []).append(result.method)
+    return "; ".join(f"{', '.join(methods)}: {how}" for how, methods in stated.items())
 
 
 def _run_remark(results: Sequence[ModelResult]) -> str:

@@ -259,6 +259,8 @@ def test_an_external_model_is_a_row_of_the_table_with_its_seconds_per_crystal(
     scored = ["--dataset", "perov5", "--tasks", "validity", "--workers", "1", "--num-samples", "5", "--out", "r"]
     assert bench("run", *models, *scored) == 0
     costs = json.loads(Path("theirs.meta.json").read_text())
+    device = costs["measured"]["device"]["name"]
+    assert f"theirs: as stated with the file ({device}, 1 thread)" in " ".join(capsys.readouterr().out.split())
     run = Run.open(Path("r"))
     metrics = run.summary()["models"]["theirs"]["metrics"]
     assert metrics["seconds_per_crystal"]["value"] == pytest.approx(costs["sampling_seconds"] / 20)
