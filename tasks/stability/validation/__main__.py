@@ -9,8 +9,9 @@ hull, the same command takes seconds. `--docs docs/stability.md` puts the tables
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.stability.hull import Hull, hull_path, read_hull, read_hull_columns
-from tasks.stability.phases import Phases
+from tasks.stability.phases import Phases, read_phases
 from tasks.stability.potentials import DEFAULT_POTENTIAL, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings
 from tasks.stability.validation.comparison import above_hull, by_chemistry, compare, costs
 from tasks.stability.validation.energies import Measured, hull_of_points, measure
-from tasks.stability.validation.labelled import LINE, SOURCES, phases_once
+from tasks.stability.validation.labelled import LINE, SOURCES
 from tasks.stability.validation.tables import write_tables
 
 FloatArray = NDArray[np.float64]
@@ -39,25 +40,35 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=REFERENCE, help="folder of <potential>.validation.json")
     parser.add_argument("--docs", type=Path, help="only puts the tables of all files in --out into this document")
     for source in SOURCES:
-        parser.add_argument(f"--{source}", type=int, default=200, help=f"crystals of {source}; 0 for none")
+        parser.add_argument(
+            f"--{source}", type=_numbers, default=(200, 200), metavar="N[,RELAXED]", help=SOURCES[source].title
+        )
     given = parser.parse_args()
     if given.docs is None:
-        numbers = {source: getattr(given, source) for source in SOURCES if getattr(given, source)}
-        found = validate(given.potential, given.cache, numbers, phases_once())
+        numbers = {source: getattr(given, source) for source in SOURCES if getattr(given, source)[0]}
+        found = validate(given.potential, given.cache, numbers, functools.cache(read_phases))
         path = given.out / f"{Path(given.potential).name}.validation.json"
         path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     else:
         write_tables(given.docs, given.out)
 
 
-def validate(name: str, cache: Path, numbers: dict[str, int], phases: Callable[[], Phases]) -> dict[str, Any]:
-    """Figures of a potential on so many crystals of each source, as plain JSON.
+def _numbers(text: str) -> tuple[int, int]:
+    """Crystals to compare as given, and to relax: "300,100", or "300" for both."""
+    given, _, relaxed = text.partition(",")
+    return int(given), int(relaxed or given)
+
+
+def validate(
+    name: str, cache: Path, numbers: Mapping[str, tuple[int, int]], phases: Callable[[], Phases]
+) -> dict[str, Any]:
+    """Figures of a potential on so many crystals of each source, as plain JSON: as given, and how many of them relaxed.
 
     Crystals as given are held against the hull of single points, which is the same basis for every potential; relaxed
     ones against the potential's own hull where there is one, else against that of single points too.
     """
     measured = {
-        source: measure(name, cache, source, number, partial(SOURCES[source].read, phases))
+        source: measure(name, cache, source, *number, functools.cache(partial(SOURCES[source].read, phases)))
         for source, number in numbers.items()
     }
     try:
@@ -84,15 +95,22 @@ def validate(name: str, cache: Path, numbers: dict[str, int], phases: Callable[[
 
 def _compared(measured: Measured, in_hull: bool, hull: Hull, points: Hull, ids: list[str]) -> dict[str, Any]:
     kept = ~np.isin(ids, measured.ids) if in_hull else np.ones(len(ids), dtype=bool)
-    as_given = above_hull(_part(points, kept), measured.formulas, measured.points)
-    relaxed = above_hull(_part(hull, kept), measured.formulas, measured.relaxed)
-    everywhere = np.ones(len(measured.ids), dtype=bool)
-    found = {
-        "relaxed": compare(relaxed, measured.published, in_hull, measured.converged),
-        "as_given": compare(as_given, measured.published, in_hull, everywhere),
-        "costs": costs(measured),
-    }
-    return {**found, "chemistry": by_chemistry(measured.formulas, relaxed, measured.published)} if in_hull else found
+    own, of_points = _part(hull, kept), _part(points, kept)
+    found = {"as_given": _as_given(measured, of_points), "costs": costs(measured)}
+    part = measured[np.isfinite(measured.relaxed)]
+    if part.ids:
+        above = above_hull(own, part.formulas, part.relaxed)
+        found["relaxed"] = compare(above, part.published, part.converged)
+        found["as_given_of_relaxed"] = _as_given(part, of_points)
+    if in_hull:
+        above = above_hull(of_points, measured.formulas, measured.points)
+        found["chemistry"] = by_chemistry(measured.formulas, above, measured.published)
+    return found
+
+
+def _as_given(measured: Measured, points: Hull) -> dict[str, Any]:
+    above = above_hull(points, measured.formulas, measured.points)
+    return compare(above, measured.published, np.ones(len(measured.ids), dtype=np.bool_))
 
 
 def _part(hull: Hull, kept: NDArray[np.bool_]) -> Hull:

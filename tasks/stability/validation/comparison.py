@@ -96,16 +96,14 @@ def above_hull(hull: Hull, formulas: Sequence[str], energies: FloatArray) -> Flo
     return found
 
 
-def compare(above: FloatArray, published: FloatArray, on_hull_at_least: bool, converged: BoolArray) -> dict[str, Any]:
+def compare(above: FloatArray, published: FloatArray, converged: BoolArray) -> dict[str, Any]:
     """Errors in eV/atom, over crystals that have a number, and the table of who calls what stable.
 
-    on_hull_at_least: published values count the phase itself as one of the hull's, and ours do not; so below the hull
-    is on it. converged: what has not is not called stable.
+    Below the hull counts as on it: DFT's hull has the phase itself in it, and ours does not. converged: what has not is
+    not called stable.
     """
     known = np.isfinite(above)
-    ours, theirs = above[known], published[known]
-    if on_hull_at_least:
-        ours, theirs = np.maximum(ours, 0.0), np.maximum(theirs, 0.0)
+    ours, theirs = np.maximum(above[known], 0.0), np.maximum(published[known], 0.0)
     called, is_stable = (ours < LINE) & converged[known], theirs < LINE
     error = ours - theirs
     return {
@@ -152,14 +150,17 @@ def by_chemistry(formulas: Sequence[str], above: FloatArray, published: FloatArr
     return found
 
 
-def costs(measured: Measured) -> dict[str, float]:
-    """Mean user CPU seconds of a single point and of a relaxation, steps and atoms of a crystal."""
+def costs(measured: Measured) -> dict[str, Any]:
+    """Mean user CPU seconds of a single point and of a relaxation, atoms of a crystal, steps; over those relaxed."""
+    relaxed = measured[np.isfinite(measured.relaxed)]
+    found = {"atoms": _rounded(measured.num_atoms.mean()), "point_seconds": _rounded(measured.point_seconds.mean())}
+    if not relaxed.ids:
+        return found
     return {
-        "atoms": _rounded(measured.num_atoms.mean()),
-        "point_seconds": _rounded(measured.point_seconds.mean()),
-        "relax_seconds": _rounded(measured.relax_seconds.mean()),
-        "steps": _rounded(measured.steps.mean()),
-        "converged": _rounded(measured.converged.mean()),
+        **found,
+        "relax_seconds": _rounded(relaxed.relax_seconds.mean()),
+        "steps": _rounded(relaxed.steps.mean()),
+        "converged": _rounded(relaxed.converged.mean()),
     }
 
 

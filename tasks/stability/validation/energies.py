@@ -10,7 +10,7 @@ import json
 import os
 import resource
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 ABOUT = b"crysldm_bench.energies_of"
-PART = 20  # crystals between two files
+POINTS_PART, RELAXED_PART = 100, 20  # crystals between two files
 
 
 @dataclass(frozen=True)
 class Measured:
-    """B labelled crystals with their energies, eV/atom: as given, and relaxed where `converged`.
+    """B labelled crystals with their energies, eV/atom: as given, and relaxed, NaN where they were not relaxed.
 
-    steps: (B,) of the relaxations. point_seconds, relax_seconds: (B,) of user CPU time for a crystal, the mean of the
-    PART that were computed together.
+    steps: (B,) of the relaxations. point_seconds, relax_seconds: (B,) of user CPU time for a crystal, the mean of those
+    that were computed together.
     """
 
     ids: list[str]
@@ -45,10 +45,10 @@ class Measured:
     num_atoms: NDArray[np.int64]
     published: FloatArray
     points: FloatArray
+    point_seconds: FloatArray
     relaxed: FloatArray
     converged: NDArray[np.bool_]
     steps: NDArray[np.int64]
-    point_seconds: FloatArray
     relax_seconds: FloatArray
 
     @property
@@ -56,77 +56,134 @@ class Measured:
         """(B,) their elements."""
         return [frozenset(SYMBOL.findall(formula)) for formula in self.formulas]
 
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> Measured:
+        """Those crystals alone."""
+        places = np.flatnonzero(chosen)
+        parts: dict[str, Any] = {}
+        for field in fields(self):
+            column = getattr(self, field.name)
+            parts[field.name] = [column[b] for b in places] if isinstance(column, list) else column[places]
+        return Measured(**parts)
 
-def measure(name: str, cache: Path, source: str, number: int, labelled: Callable[[], Labelled]) -> Measured:
-    """The first `number` crystals of a source (rounded up to whole PARTs); those not in the cache are computed.
 
-    ValueError where the cache was made with other weights or settings.
+def measure(
+    name: str, cache: Path, source: str, number: int, relaxed: int, labelled: Callable[[], Labelled]
+) -> Measured:
+    """The first `number` crystals of a source as given, the first `relaxed` of them relaxed too.
+
+    Numbers are rounded up to whole parts. What is not in the cache is computed. ValueError where the cache was made
+    with other weights or settings.
     """
+    given = _read(name, cache, f"{source}-points", -(-number // POINTS_PART), POINTS_PART, labelled, _points)
+    done = _read(name, cache, source, -(-relaxed // RELAXED_PART), RELAXED_PART, labelled, _relaxed)
+    first = {i: place for place, i in enumerate(done["ids"])}
+    places = [first.get(i) for i in given["ids"]]
+
+    def of_relaxed(column: str, missing: float) -> list[Any]:
+        return [missing if place is None else done[column][place] for place in places]
+
+    return Measured(
+        ids=given["ids"],
+        formulas=given["formulas"],
+        num_atoms=np.array(given["num_atoms"]),
+        published=np.array(given["published"]),
+        points=np.array(given["points"]),
+        point_seconds=np.array(given["point_seconds"]),
+        relaxed=np.array(of_relaxed("relaxed", np.nan)),
+        converged=np.array(of_relaxed("converged", False), dtype=np.bool_),
+        steps=np.array(of_relaxed("steps", 0)),
+        relax_seconds=np.array(of_relaxed("relax_seconds", np.nan)),
+    )
+
+
+def _read(
+    name: str,
+    cache: Path,
+    stem: str,
+    count: int,
+    size: int,
+    labelled: Callable[[], Labelled],
+    compute: Callable[[Potential, Labelled], dict[str, Any]],
+) -> dict[str, list[Any]]:
+    """The columns of `count` parts of `size` crystals, the missing ones computed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     about = {"potential": potential_protocol(name), "relaxation": RelaxationSettings().protocol()}
-    files = [cache / Path(name).name / f"{source}-{k:03d}.parquet" for k in range(-(-number // PART))]
-    crystals: Labelled | None = None
-    for k, file in enumerate(files):
+    columns: dict[str, list[Any]] = {"ids": []}
+    for k in range(count):
+        file = cache / Path(name).name / f"{stem}-{k:03d}.parquet"
         if not file.is_file():
-            crystals = labelled() if crystals is None else crystals
-            table = _measured(load_potential(name), crystals[PART * k : PART * (k + 1)])
+            part = labelled()[size * k : size * (k + 1)]
+            table = pa.table({"ids": list(part.ids), **compute(load_potential(name), part)})
             _write(table.replace_schema_metadata({ABOUT: json.dumps(about)}), file)
-    tables = [pq.read_table(file) for file in files]
-    for file, table in zip(files, tables, strict=True):
+        table = pq.read_table(file)
         if json.loads((table.schema.metadata or {}).get(ABOUT, b"null")) != about:
             raise ValueError(f"{file}: computed with other weights or settings; delete it, or name another cache")
-    joined = pa.concat_tables(tables)
-    lists = {column: joined[column].to_pylist() for column in ("ids", "formulas")}
-    arrays = {column: joined[column].to_numpy() for column in joined.schema.names if column not in lists}
-    return Measured(**lists, **arrays)
+        for column, values in table.to_pydict().items():
+            columns.setdefault(column, []).extend(values)
+    return columns
 
 
-def _measured(potential: Potential, part: Labelled) -> pa.Table:
-    import pyarrow as pa
-
+def _points(potential: Potential, part: Labelled) -> dict[str, Any]:
     crystals, count = part.crystals, len(part.ids)
     started = _user_seconds()
-    points = single_points(potential, crystals)
-    between = _user_seconds()
-    outcomes = relax(crystals, potential)
-    ended = _user_seconds()
-    columns: dict[str, Any] = {
-        "ids": list(part.ids),
+    energies = single_points(potential, crystals)
+    return {
         "formulas": [crystals.formula(b) for b in range(count)],
         "num_atoms": crystals.num_atoms,
         "published": part.published,
-        "points": points,
-        "relaxed": np.array([outcome.energy for outcome in outcomes]) / crystals.num_atoms,
+        "points": energies,
+        "point_seconds": np.full(count, (_user_seconds() - started) / max(count, 1)),
+    }
+
+
+def _relaxed(potential: Potential, part: Labelled) -> dict[str, Any]:
+    count = len(part.ids)
+    started = _user_seconds()
+    outcomes = relax(part.crystals, potential)
+    return {
+        "relaxed": np.array([outcome.energy for outcome in outcomes]) / part.crystals.num_atoms,
         "converged": np.array([outcome.converged for outcome in outcomes], dtype=np.bool_),
         "steps": np.array([outcome.steps for outcome in outcomes], dtype=np.int64),
-        "point_seconds": np.full(count, (between - started) / max(count, 1)),
-        "relax_seconds": np.full(count, (ended - between) / max(count, 1)),
+        "relax_seconds": np.full(count, (_user_seconds() - started) / max(count, 1)),
     }
-    return pa.table(columns)
 
 
 def hull_of_points(
     name: str, cache: Path, systems: Collection[frozenset[str]], phases: Callable[[], Phases]
 ) -> tuple[Hull, list[str]]:
-    """The hull of single points of all phases in these chemical systems, and the phases' ids.
+    """The hull of single points of all phases in these chemical systems, and the phases' ids; kept in the cache.
 
     What lies in other systems changes nothing there, so it equals the hull of all phases.
     """
-    found = phases()
-    wanted = {
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    about = {"potential": potential_protocol(name), "systems": sorted("-".join(sorted(system)) for system in systems)}
+    file = cache / Path(name).name / "hull.parquet"
+    table = pq.read_table(file) if file.is_file() else None
+    if table is None or json.loads(table.schema.metadata[ABOUT]) != about:
+        found = phases()
+        formulas = [found.crystals.formula(b) for b in range(len(found.ids))]
+        wanted = _subsystems(systems)
+        places = np.array([b for b, formula in enumerate(formulas) if frozenset(SYMBOL.findall(formula)) in wanted])
+        ids = [found.ids[b] for b in places]
+        parts = Parts(load_potential(name), cache / Path(name).name / "points", 1, None)
+        computed = parts.compute("points", ids, found.crystals[places], None, {})
+        columns = {"ids": ids, "formulas": [formulas[b] for b in places], "energies": computed.energies}
+        table = pa.table(columns).replace_schema_metadata({ABOUT: json.dumps(about)})
+        _write(table, file)
+    return Hull(table["formulas"].to_pylist(), table["energies"].to_numpy(), {}), table["ids"].to_pylist()
+
+
+def _subsystems(systems: Collection[frozenset[str]]) -> set[frozenset[str]]:
+    return {
         frozenset(part)
         for system in systems
         for count in range(len(system))
         for part in itertools.combinations(sorted(system), count + 1)
     }
-    formulas = [found.crystals.formula(b) for b in range(len(found.ids))]
-    places = np.array([b for b, formula in enumerate(formulas) if frozenset(SYMBOL.findall(formula)) in wanted])
-    ids = [found.ids[b] for b in places]
-    parts = Parts(load_potential(name), cache / Path(name).name / "points", 1, None)
-    computed = parts.compute("points", ids, found.crystals[places], None, {})
-    return Hull([formulas[b] for b in places], computed.energies, {}), ids
 
 
 def _user_seconds() -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bench.crystals import Crystals
 from bench.datasets import load_properties, load_split
-from tasks.stability.phases import Phases, phases_folder, read_phases
+from tasks.stability.phases import Phases, phases_folder
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -109,15 +109,3 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "generated": Source("generated crystals against published CHGNet energies", False, _generated),
     }
 )
-
-
-def phases_once() -> Callable[[], Phases]:
-    """All phases, read when first asked for: it takes minutes."""
-    read: list[Phases] = []
-
-    def phases() -> Phases:
-        if not read:
-            read.append(read_phases())
-        return read[0]
-
-    return phases
