@@ -8,12 +8,17 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 PAPER_NUM_SAMPLES = 1000
 # On a CPU: Table 1 within minutes on two cores, although DiffCSP needs about 0.45 s a crystal.
 DEFAULT_NUM_SAMPLES = {"cpu": 250, "cuda": PAPER_NUM_SAMPLES}
 SAFETY = 0.02  # a batch is planned only where its predicted time and this share more are left
+BUDGET_BATCHES = 40  # a budget of seconds is cut into so many: the last one, taking twice as long, is 2.5 % late
+BATCH_LOSS = 0.1  # but for that a crystal may not cost more than this share above what it does in a large batch
+FIRST_SCORED = 4  # crystals in the first batch where scoring counts too: what that takes is not known before
+
+Covers = Literal["sampling", "end-to-end"]
 
 
 class DeviceClock(Protocol):
@@ -73,10 +78,14 @@ def device_clock(device: str) -> DeviceClock:
 
 @dataclass(frozen=True)
 class Budget:
-    """What each model may spend: a number of crystals or device seconds, one of the two."""
+    """What each model may spend: a number of crystals or seconds, one of the two.
+
+    covers: seconds of sampling on the device clock, or of sampling and scoring (wall-clock) together.
+    """
 
     num_samples: int | None = None
     seconds: float | None = None
+    covers: Covers = "sampling"
 
     def __post_init__(self) -> None:
         if (self.num_samples is None) == (self.seconds is None):
@@ -85,15 +94,27 @@ class Budget:
             raise ValueError(f"--num-samples {self.num_samples}: must be at least 1")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise ValueError(f"--budget {self.seconds} s: must be more than nothing")
+        if self.covers not in get_args(Covers):
+            raise ValueError(f"--budget-covers {self.covers}: known are {', '.join(get_args(Covers))}")
+        if self.covers != "sampling" and self.seconds is None:
+            raise ValueError(f"--budget-covers {self.covers} needs --budget")
 
-    def plain(self) -> dict[str, float]:
-        """The one that is set, by its name; `Budget(**plain)` is the same again."""
+    @property
+    def covers_scoring(self) -> bool:
+        """Whether scoring is paid out of it."""
+        return self.covers == "end-to-end"
+
+    def plain(self) -> dict[str, float | str]:
+        """What is set, by its name; `Budget(**plain)` is the same again."""
         if self.num_samples is not None:
             return {"num_samples": self.num_samples}
-        return {"seconds": self.seconds or 0.0}
+        covers: dict[str, float | str] = {"covers": self.covers} if self.covers_scoring else {}
+        return {"seconds": self.seconds or 0.0, **covers}
 
     def __str__(self) -> str:
-        return f"{self.num_samples} crystals" if self.seconds is None else f"{self.seconds:g} device seconds"
+        if self.seconds is None:
+            return f"{self.num_samples} crystals"
+        return f"{self.seconds:g} {'seconds of sampling and scoring' if self.covers_scoring else 'device seconds'}"
 
 
 def parse_duration(text: str, option: str = "--budget") -> float:
@@ -108,44 +129,78 @@ def parse_duration(text: str, option: str = "--budget") -> float:
 class BatchPlanner:
     """Sizes the batches of one model.
 
-    With a number of crystals: `batch_size` each, the last one what is left. With device seconds: `batch_size` while
-    that fits into what is left, then the largest batch that is predicted to, until not one crystal does. Predictions
-    come from the medians of measured batches of a size; the warm-up, which is slow, is the first of them, so that the
-    first guesses are on the safe side.
+    With a number of crystals: `batch_size` each, the last one what is left. With seconds: `batch_size` while that fits
+    into what is left, then the largest batch that is predicted to, until not one crystal does; where scoring counts,
+    at most what takes a fortieth of the budget, as far as is known by then. Predictions come from the medians of
+    measured batches of a size; the warm-up, which is slow, is the first of them, so that the first guesses are on the
+    safe side. Scoring is predicted to take what it took for each crystal until then.
     """
 
     budget: Budget
     batch_size: int
     _measured: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    _scored: int = 0
+    _scoring_s: float = 0.0
 
-    def measured(self, num_crystals: int, seconds: float) -> None:
-        """Learns what a batch took."""
+    def measured(self, num_crystals: int, seconds: float, scoring_s: float | None = None) -> None:
+        """Learns what sampling a batch took, and scoring it."""
         self._measured[num_crystals].append(seconds)
+        if scoring_s is not None:
+            self._scored += num_crystals
+            self._scoring_s += scoring_s
 
     def next_size(self, crystals_done: int, seconds_done: float) -> int:
         """Crystals in the next batch; 0 where the budget is spent. The first batch has at least one."""
         if self.budget.num_samples is not None:
             return min(self.batch_size, self.budget.num_samples - crystals_done)
-        left = self.budget.seconds - seconds_done  # type: ignore[operator]  # one of the two is set
+        seconds = self.budget.seconds or 0.0
+        left, largest = seconds - seconds_done, self.batch_size
         if left <= 0:
             return 0
-        points = self._points()
-        fitting = (n for n in range(self.batch_size, 0, -1) if predicted_seconds(points, n) * (1 + SAFETY) <= left)
+        if self.budget.covers_scoring:
+            largest = self._affordable(seconds) if self._scored else min(largest, FIRST_SCORED)
+        fitting = (n for n in range(largest, 0, -1) if self._one_batch(n) * (1 + SAFETY) <= left)
         size = next(fitting, 0)
         return size if crystals_done else max(size, 1)
 
+    def calibrate(self) -> None:
+        """Makes `batch_size` smaller where that suits a budget of seconds better, from what was measured (the warm-up).
+
+        It is halved until a batch is predicted to take no more than a fortieth of the budget, unless a crystal would
+        then cost over a tenth more.
+        """
+        if self.budget.seconds is not None:
+            self.batch_size = self._affordable(self.budget.seconds)
+
     def predicted(self, num_crystals: int) -> float:
         """Device seconds that many crystals would take, in batches of `batch_size`; 0 where nothing was measured."""
-        points = self._points()
         full, rest = divmod(num_crystals, self.batch_size)
-        return full * predicted_seconds(points, self.batch_size) + (predicted_seconds(points, rest) if rest else 0.0)
-
-    def _points(self) -> list[tuple[int, float]]:
-        return sorted((size, median(seconds[-5:])) for size, seconds in self._measured.items())
+        return full * self._one_batch(self.batch_size) + (self._one_batch(rest) if rest else 0.0)
 
     def counts(self, end_s: float) -> bool:
         """Whether a batch that ended then is within the budget."""
         return self.budget.seconds is None or end_s <= self.budget.seconds
+
+    def _affordable(self, seconds: float) -> int:
+        """`batch_size` halved until a batch takes a fortieth of these seconds, but only as often as is efficient.
+
+        Halved, not cut to fit: runs that measured a little other times choose the same size, and with the same seed
+        sample the same crystals.
+        """
+        best = self._one_batch(self.batch_size) / self.batch_size
+        size = self.batch_size
+        while size > 1 and self._one_batch(size) > seconds / BUDGET_BATCHES:
+            if self._one_batch(size // 2) > (1 + BATCH_LOSS) * best * (size // 2):
+                break
+            size //= 2
+        return size
+
+    def _one_batch(self, size: int) -> float:
+        scoring = self._scoring_s / self._scored * size if self._scored else 0.0
+        return predicted_seconds(self._points(), size) + scoring
+
+    def _points(self) -> list[tuple[int, float]]:
+        return sorted((size, median(seconds[-5:])) for size, seconds in self._measured.items())
 
 
 def predicted_seconds(points: Sequence[tuple[int, float]], size: int) -> float:

@@ -33,6 +33,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class BudgetCovers(StrEnum):
+    """Values of --budget-covers."""
+
+    sampling = "sampling"
+    end_to_end = "end-to-end"
+
+
 class Format(StrEnum):
     """Values of --format."""
 
@@ -81,6 +88,9 @@ def run_command(
     budget: Annotated[
         str | None, typer.Option(help="device time of each model instead, such as 90s, 10m or 1h")
     ] = None,
+    budget_covers: Annotated[
+        BudgetCovers, typer.Option(help="what the time pays for: sampling alone, or scoring (relaxation) as well")
+    ] = BudgetCovers.sampling,
     tasks: Tasks = None,
     preset: Annotated[str | None, typer.Option(help="size of our models: cpu (default) or paper")] = None,
     device: Annotated[Device | None, typer.Option(help="where to sample; default auto")] = None,
@@ -106,7 +116,9 @@ def run_command(
         raise ValueError(f"--meta {meta[0]}: {resume} knows its own; leave it out, or start a new run")
     limit = None
     if num_samples is not None or budget is not None:
-        limit = Budget(num_samples, None if budget is None else parse_duration(budget))
+        limit = Budget(num_samples, None if budget is None else parse_duration(budget), budget_covers.value)
+    elif budget_covers is not BudgetCovers.sampling:
+        raise ValueError(f"--budget-covers {budget_covers.value} needs --budget")
     if resume is not None:
         given = {
             "models": models,

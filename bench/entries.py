@@ -61,6 +61,8 @@ class Model:
         most = min(size, manifest["budget"].get("num_samples", size))
         # A GPU chooses kernels and takes memory by the shape of the batch.
         warmup_sizes = tuple(sorted({min(n, most) for n in CPU_WARMUP_SIZES})) if device == "cpu" else (most,)
+        if "seconds" in manifest["budget"]:  # calibrates the size of a batch: two sizes, once the device is awake
+            warmup_sizes = (warmup_sizes[0], *sorted({max(1, most // 8), *warmup_sizes}))
 
         def loaded(generator: Generator) -> None:
             card = manifests.plain(getattr(generator, "card", None))

@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from bench import manifest as manifests
 from bench import registry
 from bench.atomic import failure, folder_lock, write_json
+from bench.batch_scoring import scoring_between_batches
 from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock, device_clock
 from bench.datasets import DataUnavailable, canonical_name, reference_card
 from bench.device import default_threads, describe_device, resolve_device
@@ -24,7 +25,7 @@ from bench.progress import say
 from bench.registry import ModelSpec
 from bench.reporting import write_reports
 from bench.sampling import Sampling, sample
-from bench.scoring import score, scoring_pool
+from bench.scoring import ScoringPool, score, scoring_pool
 from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, read_state, write_state
 from bench.summary import summarise
 
@@ -213,19 +214,22 @@ def rescore(
         }
         with going_on(Run(root, manifest)) as changed:
             record(changed, workers)
-            return finish(changed, tasks, workers)
+            with scoring_pool(tasks, workers) as pool:
+                return finish(changed, tasks, pool)
 
 
 def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], workers: int, clock: DeviceClock) -> Outcome:
     """Samples every model, one after the other, then scores and reports. The lock must be held."""
     manifest = run.manifest
     budget = Budget(**manifest["budget"])
-    with going_on(run):
+    with going_on(run), ExitStack() as stack:
         record(run, workers)
+        pool = stack.enter_context(scoring_pool(tasks, workers)) if budget.covers_scoring else None
+        score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
         while models:
             model = models.pop(0)  # so that its weights leave the device before the next one's come
             entry = manifest["models"][model.name]
-            how = Sampling(model.name, budget, entry["batch_size"], clock, manifest["default_budget"])
+            how = Sampling(model.name, budget, entry["batch_size"], clock, score_one, manifest["default_budget"])
             entry.pop("skipped", None)
             try:
                 sample(how, run.folders(model.name), functools.partial(model.open_source, run, clock))
@@ -235,16 +239,15 @@ def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], workers: int
             write_json(run.root / MANIFEST, manifest)
         if len(run.skipped) == len(run.models):
             raise ValueError(f"no model could run; {manifest['models'][run.skipped[0]]['skipped']}")
-        return finish(run, tasks, workers)
+        return finish(run, tasks, pool or stack.enter_context(scoring_pool(tasks, workers)))
 
 
-def finish(run: Run, tasks: Sequence[Task], workers: int) -> Outcome:
+def finish(run: Run, tasks: Sequence[Task], pool: ScoringPool) -> Outcome:
     """Scores what is not scored yet and writes summary and reports."""
-    with scoring_pool(tasks, workers) as pool:
-        for model in run.models:
-            if model not in run.skipped:
-                for folder in run.folders(model):
-                    score(tasks, model, folder, pool)
+    for model in run.models:
+        if model not in run.skipped:
+            for folder in run.folders(model):
+                score(tasks, model, folder, pool)
     write_json(run.root / SUMMARY, summarise(run, tasks, reference_card(run.dataset)))
     return Outcome(run.root, "\n\n".join(write_reports([run.root]).values()))
 

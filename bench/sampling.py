@@ -15,12 +15,17 @@ from bench.store import read_state, write_state
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one model is sampled. announce_cost: say after the warm-up what this and the paper's number will take."""
+    """How one model is sampled. batch_size: the largest; a budget of seconds may choose a smaller one.
+
+    score: scores a batch of a folder, by its number, and gives the seconds; None unless the budget covers it.
+    announce_cost: say after the warm-up what this and the paper's number will take.
+    """
 
     name: str
     budget: Budget
     batch_size: int
     clock: DeviceClock
+    score: Callable[[SampleFolder, int], float] | None = None
     announce_cost: bool = False
 
 
@@ -42,7 +47,8 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
         write_state(folder.path, state)
         _repair(how.name, folder, source, repeat, missing)
         if not state["sampled"]:
-            _sample_rest(how, folder, source, repeat, prepared)
+            chosen = folders[0].batches[0].num_crystals if folders[0].batches else None
+            _sample_rest(how, folder, source, repeat, prepared, chosen)
         folder.write_batch_table()
         write_state(folder.path, {**state, "sampled": True})
 
@@ -57,11 +63,19 @@ def _repair(name: str, folder: SampleFolder, source: Source, repeat: int, missin
         say(f"{name}: sampled {len(missing)} of {len(folder.batches)} batches again, their crystals were missing")
 
 
-def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: int, prepared: Prepared) -> None:
+def _sample_rest(
+    how: Sampling, folder: SampleFolder, source: Source, repeat: int, prepared: Prepared, chosen: int | None
+) -> None:
+    """Samples until the budget is spent. chosen: size of the batches so far, None where nothing was sampled yet."""
     budget = how.budget if source.holds is None else Budget(num_samples=source.holds)
     planner = BatchPlanner(budget, how.batch_size)
-    for size, seconds in prepared.warmup:
+    for size, seconds in dict(prepared.warmup).items():  # of two batches of a size, the second: the first woke it up
         planner.measured(size, seconds)
+    if budget.seconds is not None and not budget.covers_scoring:
+        if chosen is None:
+            planner.calibrate()
+        else:
+            planner.batch_size = chosen
     if how.announce_cost and source.timed and not folder.batches and repeat == 0 and budget.num_samples is not None:
         own, paper = planner.predicted(budget.num_samples), planner.predicted(PAPER_NUM_SAMPLES)
         if paper > 1:
@@ -69,11 +83,13 @@ def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: in
                 f"{how.name}: {budget} will take about {format_seconds(own)} of device time, the paper's "
                 f"{PAPER_NUM_SAMPLES} about {format_seconds(paper)} (estimated from the warm-up)"
             )
+    score = how.score if budget.covers_scoring else None
+    if score is not None and folder.batches and folder.batches[-1].scoring_s is None:
+        _settle(folder, planner, score)
     for batch in folder.batches:
         if batch.start_s is not None and batch.end_s is not None:
-            planner.measured(batch.num_crystals, batch.end_s - batch.start_s)
-    done = folder.first_rows[-1]
-    now_s = (folder.batches[-1].end_s or 0.0) if folder.batches else 0.0  # on the device clock: still between batches
+            planner.measured(batch.num_crystals, batch.end_s - batch.start_s, batch.scoring_s)
+    done, now_s = folder.first_rows[-1], folder.spent_s
     by_number = budget.seconds is None
     total = budget.num_samples if by_number else budget.seconds
     label = f"{how.name}: {'sampling' if source.timed else 'storing'}" + (f", repeat {repeat}" if repeat else "")
@@ -86,23 +102,34 @@ def _sample_rest(how: Sampling, folder: SampleFolder, source: Source, repeat: in
             drawn = source.draw(repeat, number, done, size)
             clocked = how.clock.stop()
             spent = clocked if source.timed else drawn.seconds
-            end_s = None if spent is None else now_s + spent
-            counted = planner.counts(end_s or 0.0)
+            start_s = (folder.batches[-1].end_s or 0.0) if folder.batches else 0.0  # still between batches
+            end_s = None if spent is None else start_s + spent
             wall_s, recorded = time.perf_counter() - recorded, time.perf_counter()
             folder.append(
                 drawn.sifted,
-                start_s=None if spent is None else now_s,
+                start_s=None if spent is None else start_s,
                 end_s=end_s,
                 handed_over=drawn.handed_over,
                 network_evaluations=drawn.network_evaluations,
                 steps=drawn.steps,
-                counted=counted,
+                counted=planner.counts(now_s + (spent or 0.0)),
                 wall_s=wall_s,
             )
-            planner.measured(size, clocked)
-            done, now_s = done + size, end_s or 0.0
-            advance(size if by_number else clocked, size)
-            if not counted:
+            if score is not None:
+                _settle(folder, planner, score)
+            batch = folder.batches[-1]
+            recorded += batch.scoring_s or 0.0
+            planner.measured(size, clocked, batch.scoring_s)
+            done, now_s = done + size, folder.spent_s
+            advance(size if by_number else clocked + (batch.scoring_s or 0.0), size)
+            if not batch.counted:
                 break
     if not folder.counted:
         say(f"{how.name}: no batch ended within {budget}, so nothing counts")
+
+
+def _settle(folder: SampleFolder, planner: BatchPlanner, score: Callable[[SampleFolder, int], float]) -> None:
+    """Scores the last batch, if it was sampled in time, and records whether it ended, with that, within the budget."""
+    number = len(folder.batches) - 1
+    scoring_s = score(folder, number) if folder.batches[number].counted else 0.0
+    folder.settle(number, scoring_s, planner.counts(folder.spent_s + scoring_s))

@@ -16,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK_CRYSTALS = 500  # of a task that names no number of its own; a kill loses the chunks in flight
+BATCH_CHUNKS = 4  # of a batch that is scored at once, so that all workers have a share
 STATE_INTERVAL_S = 1.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -47,15 +49,23 @@ class Chunk:
     num_rows: int
 
 
-def chunks(folder: SampleFolder, size: int) -> Iterator[Chunk]:
-    """The counted crystals of a folder, at most `size` in each chunk, cut at the same places whenever they are cut."""
+def chunks(folder: SampleFolder, size: int, only: int | None = None) -> Iterator[Chunk]:
+    """The counted crystals of a folder, at most `size` in each chunk, cut at the same places whenever they are cut.
+
+    Where each batch was scored when it had been sampled, it has chunks of its own. only: those of this batch.
+    """
     counted = folder.counted
+    by_batch = only is not None or any(batch.scoring_s is not None for batch in folder.batches)
     for shard in folder.shards():
-        for start in range(0, shard.num_rows, size):
-            first_row = shard.first_row + start
-            num_rows = min(size, shard.num_rows - start, counted - first_row)
-            if num_rows > 0:
-                yield Chunk(shard.path, start, first_row, num_rows)
+        spans = [(shard.first_row, shard.num_rows, size)]
+        if by_batch:
+            numbers = range(shard.first_batch, shard.first_batch + shard.num_batches)
+            rows = [(number, folder.batches[number].num_crystals) for number in numbers if only in (None, number)]
+            spans = [(folder.first_rows[n], count, min(size, -(-count // BATCH_CHUNKS))) for n, count in rows]
+        for first, count, piece in spans:
+            for first_row in range(first, min(first + count, counted), piece):
+                num_rows = min(piece, first + count - first_row, counted - first_row)
+                yield Chunk(shard.path, first_row - shard.first_row, first_row, num_rows)
 
 
 def score_rows(task: Task, sifted: Sifted, first_row: int) -> pa.Table:
@@ -112,10 +122,7 @@ def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: Scoring
         table = folder.path / f"{task.name}.parquet"
         if holds_rows(table, folder.counted):
             continue
-        parts = folder.path / "parts" / task.name
-        parts.mkdir(parents=True, exist_ok=True)
-        todo = list(chunks(folder, getattr(task, "chunk_crystals", CHUNK_CRYSTALS)))
-        files = [parts / f"{chunk.first_row:09d}.parquet" for chunk in todo]
+        todo, files = chunks_and_parts(task, folder)
         open_chunks = [(c, f) for c, f in zip(todo, files, strict=True) if not holds_rows(f, c.num_rows)]
         total = sum(chunk.num_rows for chunk in todo)
         done = total - sum(chunk.num_rows for chunk, _ in open_chunks)
@@ -126,9 +133,17 @@ def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: Scoring
                 stopwatch.lap()
         merge(task, files, table, functools.partial(stored_crystals, folder))
         stopwatch.lap(last=True)
-        shutil.rmtree(parts)
+        shutil.rmtree(folder.path / "parts" / task.name)
     if (folder.path / "parts").is_dir():
         shutil.rmtree(folder.path / "parts")
+
+
+def chunks_and_parts(task: Task, folder: SampleFolder, only: int | None = None) -> tuple[list[Chunk], list[Path]]:
+    """Chunks of a folder, or of one batch, and the file of each one's rows; the files' folder is made."""
+    parts = folder.path / "parts" / task.name
+    parts.mkdir(parents=True, exist_ok=True)
+    todo = list(chunks(folder, getattr(task, "chunk_crystals", CHUNK_CRYSTALS), only))
+    return todo, [parts / f"{chunk.first_row:09d}.parquet" for chunk in todo]
 
 
 def holds_rows(path: Path, num_rows: int) -> bool:
@@ -227,17 +242,14 @@ class ScoringPool:
             for chunk, part in todo:
                 yield score_chunk(task, chunk, part)
             return
-        if self._executor is None:
-            self._executor = ProcessPoolExecutor(
-                self.workers, multiprocessing.get_context("spawn"), _start_worker, (self._tasks,)
-            )
+        executor = self._processes()
         waiting = iter(todo)
         running: set[Future[int]] = set()
         try:
             while True:
                 # No more than a few chunks are handed out ahead: a million crystals are thousands of chunks.
                 while len(running) < 2 * self.workers and (item := next(waiting, None)) is not None:
-                    running.add(self._executor.submit(_score_in_worker, task.name, *item))
+                    running.add(executor.submit(_score_in_worker, task.name, *item))
                 if not running:
                     return
                 done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -248,6 +260,22 @@ class ScoringPool:
                 f"task {task.name}: a scoring process was killed, perhaps for want of memory; "
                 "go on with --resume and fewer --workers"
             ) from None
+
+    def warm_up(self, crystals: Crystals) -> None:
+        """Scores these with every task in every process, so that what they load first is there. Drops the rows."""
+        for task in self._tasks.values():
+            task.score(crystals)
+        if self.workers > 1:
+            executor = self._processes()
+            for future in [executor.submit(_warm_up_worker, crystals) for _ in range(self.workers)]:
+                future.result()
+
+    def _processes(self) -> ProcessPoolExecutor:
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")
+            arguments = (self._tasks, context.Barrier(self.workers))
+            self._executor = ProcessPoolExecutor(self.workers, context, _start_worker, arguments)
+        return self._executor
 
     def close(self) -> None:
         """Lets no more work begin; gives up what is still waiting."""
@@ -279,12 +307,14 @@ def scoring_pool(tasks: Sequence[Task], workers: int) -> Iterator[ScoringPool]:
 
 
 _worker_tasks: dict[str, Task] = {}
+_all_workers: list[Barrier] = []
 
 
-def _start_worker(tasks: dict[str, Task]) -> None:
+def _start_worker(tasks: dict[str, Task], all_workers: Barrier) -> None:
     """Runs first in a worker: keeps the tasks, leaves Ctrl-C to the parent and ends when the parent does."""
     warnings.showwarning = show_warning
     _worker_tasks.update(tasks)
+    _all_workers.append(all_workers)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -299,3 +329,10 @@ def _end_with(sentinel: int) -> None:
 
 def _score_in_worker(task: str, chunk: Chunk, part: Path) -> int:
     return score_chunk(_worker_tasks[task], chunk, part)
+
+
+def _warm_up_worker(crystals: Crystals) -> None:
+    """Waits for the others in the end, so that each worker does this once."""
+    for task in _worker_tasks.values():
+        task.score(crystals)
+    _all_workers[0].wait()

@@ -39,6 +39,7 @@ class Batch:
     handed_over: what the generator gave, crystals or reasons; the others are missing without one.
     network_evaluations: of all crystals together, None where unknown. counted: ended within the budget.
     wall_s: wall-clock seconds with recording, since the batch before. sha256: of the batch's own shard.
+    scoring_s: wall-clock seconds of scoring it, where the budget covers that; None until then.
     """
 
     batch: int
@@ -51,6 +52,7 @@ class Batch:
     counted: bool
     wall_s: float
     sha256: str
+    scoring_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,12 @@ class SampleFolder:
         """Crystals asked for in the batches that count; their places come first."""
         return sum(batch.num_crystals for batch in self.batches if batch.counted)
 
+    @property
+    def spent_s(self) -> float:
+        """Seconds of all batches: on the device clock and, where the budget covers it, of scoring."""
+        end_s = (self.batches[-1].end_s or 0.0) if self.batches else 0.0
+        return end_s + sum(batch.scoring_s or 0.0 for batch in self.batches)
+
     def recover(self) -> list[int]:
         """Puts the folder in order after a kill and gives the batches whose crystals are missing or damaged.
 
@@ -157,6 +165,11 @@ class SampleFolder:
         write_bytes(self._file(number), content)
         self._merge_complete(number)
         return batch
+
+    def settle(self, number: int, scoring_s: float, counted: bool) -> None:
+        """Records what scoring a batch took, and whether it still counts."""
+        self.batches[number] = replace(self.batches[number], scoring_s=scoring_s, counted=counted)
+        append_line(self.path / JOURNAL, asdict(self.batches[number]))
 
     def restore(self, number: int, sifted: Sifted) -> bool:
         """Writes the crystals of a batch that `recover` found missing. False where they are not the ones it had."""
@@ -210,6 +223,7 @@ class SampleFolder:
             "counted": pa.bool_(),
             "handed_over": pa.int64(),
             "wall_s": pa.float64(),
+            "scoring_s": pa.float64(),
         }
         rows = [asdict(batch) for batch in self.batches]
         return pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})

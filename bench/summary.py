@@ -89,7 +89,7 @@ def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
         batches=run.batches(model), requested=requested, stable=stable, scoring_seconds=scoring, seed=seed
     )
     budget = run.manifest["budget"].get("seconds")
-    ends = [folder.batches[-1].end_s or 0.0 for folder in folders if folder.batches]
+    ends = [folder.spent_s for folder in folders]
     sampled: dict[str, float | None] = {
         "overshoot_seconds": 0.0 if budget is None else sum(max(0.0, end - budget) for end in ends),
         "wall_seconds": sum(batch.wall_s for folder in folders for batch in folder.batches),

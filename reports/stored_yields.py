@@ -42,8 +42,10 @@ def read_curves(result: ModelResult) -> list[YieldCurve]:
         return []
     kinds = kinds_of([task for task in run.tasks if run.has_table(model, task)])
     flags = [_flags(run, model, repeat, kinds) for repeat in range(len(run.folders(model)))]
-    from_file = run.manifest["models"][model]["kind"] == "file"
-    budget = None if from_file else run.manifest["budget"].get("seconds")
+    budget = run.manifest["budget"]
+    covered: Axis | None = "end_to_end" if budget.get("covers") == "end-to-end" else "seconds"
+    if run.manifest["models"][model]["kind"] == "file":
+        covered = None
     seed, batches = int(run.manifest["seed"]), run.batches(model)
     curves = []
     for axis in AXES:
@@ -52,7 +54,7 @@ def read_curves(result: ModelResult) -> list[YieldCurve]:
             continue
         for kind in kinds:
             repeats = tuple(
-                _repeat(cost_of(repeat), found[kind][0], budget if axis == "seconds" else None)
+                _repeat(cost_of(repeat), found[kind][0], budget.get("seconds") if axis == covered else None)
                 for repeat, found in enumerate(flags)
             )
             unknown = sum(found[kind][1] for found in flags)
@@ -87,7 +89,9 @@ def _costs(batches: pa.Table, axis: Axis) -> Callable[[int], _Costs] | None:
     def column(name: str) -> FloatArray:
         return np.array([np.nan if v is None else v for v in batches[name].to_pylist()], dtype=np.float64)
 
-    costs = column("end_s") - column("start_s") if axis == "seconds" else column("network_evaluations")
+    costs = column("network_evaluations") if axis == "evaluations" else column("end_s") - column("start_s")
+    if axis == "end_to_end":
+        costs = costs + column("scoring_s")
     if not (np.isfinite(costs).all() and costs.sum() > 0):
         return None
     repeats, crystals, counted = column("repeat"), column("num_crystals"), column("counted")

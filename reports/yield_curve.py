@@ -15,6 +15,7 @@ from reports.stored_yields import read_curves
 from reports.yield_table import (
     TITLES,
     Format,
+    by_time,
     common_cost,
     costs_csv,
     curves_csv,
@@ -53,7 +54,7 @@ def render_at(run_dirs: Sequence[Path], seconds: Sequence[float], format: Format
     rows: list[str] = []
     for dataset, members in groupby(read_results(run_dirs), key=lambda result: result.run.dataset):
         results = list(members)
-        curves = [curve for curve in _curves(results) if curve.axis == "seconds"]
+        curves = by_time(_curves(results))
         if not curves:
             where = results[0].run.root
             raise ValueError(f"{where}: no model in it whose device seconds are known and whose crystals are scored")
@@ -68,7 +69,7 @@ def render_at(run_dirs: Sequence[Path], seconds: Sequence[float], format: Format
             rows.append(table.partition("\n")[2] if rows else table)
             continue
         for cost in seconds:
-            title = f"{results[0].dataset}: by {cost:g} device seconds (95 % intervals)"
+            title = f"{results[0].dataset}: by {cost:g} {AXES[curves[0].axis]} (95 % intervals)"
             sections.append(f"{title}\n\n{reading_table(curves, cost, format)}")
         sections += notes(curves)
     return "".join(rows) if format == "csv" else "\n\n".join(sections) + "\n"
@@ -133,7 +134,7 @@ def _write_report(folder: Path) -> str:
     for name, content in contents.items():
         (report / name).write_text(content, encoding="utf-8", newline="\n")
     where = f"Yield curve: {report / STEM}.{', .'.join([*SUFFIXES, 'csv', 'txt'])}, {COSTS}"
-    timed = [curve for curve in curves if curve.axis == "seconds"]
+    timed = by_time(curves)
     if not timed:
         return where
     common = common_cost(timed)

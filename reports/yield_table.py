@@ -12,7 +12,7 @@ from typing import Literal
 from bench.statistics import Metric
 from reports.columns import three_digits
 from reports.table_formats import DASH, TEXT_WIDTH
-from reports.yields import AXES, Kind, YieldCurve, lead
+from reports.yields import AXES, Axis, Kind, YieldCurve, lead
 
 Format = Literal["text", "markdown", "csv", "latex"]
 TABULATE: Mapping[Format, str] = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}
@@ -172,6 +172,13 @@ def costs_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
             figures = [expected.value, expected.low, expected.high, seen, reached, len(curve.repeats)]
             rows.append([dataset, curve.method, curve.kind, AXES[curve.axis], n, *figures])
     return _csv(COST_COLUMNS, rows)
+
+
+def by_time(curves: Sequence[YieldCurve]) -> list[YieldCurve]:
+    """The curves by seconds of sampling and scoring, where their budget covered both, else by device seconds."""
+    axes: tuple[Axis, ...] = ("end_to_end", "seconds")
+    found = [[curve for curve in curves if curve.axis == axis] for axis in axes]
+    return next(filter(None, found), [])
 
 
 def common_cost(curves: Sequence[YieldCurve]) -> float:

@@ -30,9 +30,15 @@ from bench.statistics import (
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-Axis = Literal["seconds", "evaluations"]
+Axis = Literal["seconds", "end_to_end", "evaluations"]
 Kind = Literal["valid", "stable", "sun", "vun"]
-AXES: Mapping[Axis, str] = MappingProxyType({"seconds": "device seconds", "evaluations": "network evaluations"})
+AXES: Mapping[Axis, str] = MappingProxyType(
+    {
+        "seconds": "device seconds",
+        "end_to_end": "seconds of sampling and scoring",
+        "evaluations": "network evaluations",
+    }
+)
 GRID = 60  # places where a curve has a band
 SINGLE_BATCHES = 200  # that are resampled one by one
 

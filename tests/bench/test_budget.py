@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -50,6 +53,113 @@ def test_the_last_batch_ends_near_the_deadline(overhead: float, per_crystal: flo
             break
     assert now < 1.03 * budget
     assert now > budget - 1.5 * (overhead + per_crystal) - 0.05 * budget
+
+
+def spend(planner: BatchPlanner, seconds: Callable[[int], float]) -> tuple[float, list[int]]:
+    """When the last batch ended, and all sizes. seconds: what a batch of a size takes."""
+    done, now, sizes = 0, 0.0, []
+    while size := planner.next_size(done, now):
+        took = seconds(size)
+        planner.measured(size, took)
+        now, done = now + took, done + size
+        sizes.append(size)
+        if not planner.counts(now):
+            break
+    return now, sizes
+
+
+@pytest.mark.parametrize(("overhead", "per_crystal"), [(0.02, 0.4), (0.1, 0.1), (0.1, 0.02), (0.0, 0.2)])
+def test_overshoot_stays_below_three_percent_of_a_minute_on_a_machine_that_is_not_quiet(
+    overhead: float, per_crystal: float
+) -> None:
+    """Batches take 10 % more or less, and one in twenty twice as long, when something else runs."""
+    rng = np.random.default_rng(1)
+    late, spent = [], []
+    for _ in range(100):
+        planner = BatchPlanner(Budget(seconds=60.0), 50)
+        for size in (1, 8):
+            planner.measured(size, overhead + size * per_crystal)
+        planner.calibrate()
+
+        def took(size: int) -> float:
+            return (overhead + size * per_crystal) * rng.uniform(0.9, 1.1) * (2 if rng.random() < 0.05 else 1)
+
+        end, sizes = spend(planner, took)
+        late.append(max(0.0, end - 60.0))
+        spent.append(end)
+        assert len(sizes) >= 25
+    assert np.mean(np.array(late) < 0.03 * 60) >= 0.97
+    assert np.mean(late) < 0.005 * 60
+    assert np.median(spent) > 0.97 * 60
+
+
+@pytest.mark.parametrize(
+    ("overhead", "per_crystal", "seconds", "size"),
+    [
+        (0.0, 0.4, 60.0, 3),  # 1.2 s of the 1.5 that a fortieth is
+        (0.0, 0.4, 10.0, 1),
+        (0.0, 0.02, 60.0, 50),  # the model's own size is quick enough
+        (0.2, 0.4, 60.0, 6),  # 3 would do, but a crystal would cost 16 % more
+        (5.0, 0.1, 60.0, 50),
+    ],
+)
+def test_a_budget_of_seconds_chooses_a_batch_that_is_short_but_not_wasteful(
+    overhead: float, per_crystal: float, seconds: float, size: int
+) -> None:
+    planner = BatchPlanner(Budget(seconds=seconds), 50)
+    for known in (1, 8):
+        planner.measured(known, overhead + known * per_crystal)
+    planner.calibrate()
+    assert planner.batch_size == size
+
+
+def test_a_number_of_crystals_keeps_the_models_own_batch_size() -> None:
+    planner = BatchPlanner(Budget(num_samples=200), 50)
+    planner.measured(1, 10.0)
+    planner.calibrate()
+    assert planner.next_size(0, 0.0) == 50
+
+
+def test_a_budget_end_to_end_begins_with_a_few_crystals_and_learns_what_scoring_takes() -> None:
+    """Sampling takes 0.02 s a crystal, scoring 1 to 3 s: only the latter decides."""
+    rng = np.random.default_rng(2)
+    ends, first = [], []
+    for _ in range(100):
+        planner = BatchPlanner(Budget(seconds=600.0, covers="end-to-end"), 50)
+        planner.measured(1, 0.02)
+        done, now, sizes = 0, 0.0, []
+        while size := planner.next_size(done, now):
+            scoring = rng.uniform(1, 3, size).sum()
+            planner.measured(size, 0.02 * size, scoring)
+            now, done = now + 0.02 * size + scoring, done + size
+            sizes.append(size)
+            if not planner.counts(now):
+                break
+        ends.append(now)
+        first.append(sizes[0])
+        assert max(sizes) <= 30
+    assert set(first) == {4}
+    assert np.mean(np.array(ends) < 1.03 * 600) >= 0.97
+    assert np.median(ends) > 0.97 * 600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_samples": 10, "covers": "end-to-end"}, "needs --budget"),
+        ({"seconds": 10.0, "covers": "everything"}, "known are sampling, end-to-end"),
+    ],
+)
+def test_what_a_budget_covers_is_one_of_two_and_takes_seconds(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Budget(**arguments)
+
+
+def test_a_budget_end_to_end_is_the_same_again_from_the_manifest() -> None:
+    budget = Budget(seconds=60.0, covers="end-to-end")
+    assert Budget(**budget.plain()) == budget
+    assert Budget(seconds=60.0).plain() == {"seconds": 60.0}
+    assert str(budget) == "60 seconds of sampling and scoring"
 
 
 def test_a_model_that_needs_more_than_the_budget_gets_one_crystal() -> None:

@@ -219,7 +219,7 @@ def test_a_budget_is_spent_and_the_last_batch_ends_before_the_deadline(
     assert seconds["overshoot_seconds"] == 0
     assert 58.5 < seconds["counted_seconds"] <= 60
     assert seconds["sampling_seconds"] == seconds["counted_seconds"]
-    assert seconds["warmup_seconds"] == pytest.approx(0.8 + 2.0)  # of one crystal and of five
+    assert seconds["warmup_seconds"] == pytest.approx(0.8 + 0.8 + 2.0)  # of one crystal, which wakes up, one and five
     assert seconds["seconds_per_crystal"] == pytest.approx(seconds["counted_seconds"] / entry["requested"])
     batches = Run.open(tmp_path / "r").batches("fake").to_pylist()
     assert all(now["start_s"] == before["end_s"] for before, now in itertools.pairwise(batches))
@@ -232,9 +232,9 @@ def test_a_batch_that_ends_after_the_deadline_is_kept_but_not_counted(
     entry = run_slowly(tmp_path / "r", monkeypatch, Budget(seconds=60.0), stalls=True)
     stored = Run.open(tmp_path / "r")
     batches = stored.batches("fake").to_pylist()
-    assert [b["counted"] for b in batches] == [True] * 8 + [False]
-    assert entry["requested"] == 40 == stored.task_table("fake", "validity").num_rows
-    assert sum(shard.num_rows for shard in stored.folders("fake")[0].shards()) == 45
+    assert [b["counted"] for b in batches] == [True] * 7 + [False]  # the warm-up had three
+    assert entry["requested"] == 35 == stored.task_table("fake", "validity").num_rows
+    assert sum(shard.num_rows for shard in stored.folders("fake")[0].shards()) == 40
     assert entry["metrics"]["overshoot_seconds"]["value"] == pytest.approx(batches[-1]["end_s"] - 60)
     assert entry["metrics"]["sampling_seconds"]["value"] == pytest.approx(batches[-1]["end_s"])
     assert entry["metrics"]["counted_seconds"]["value"] == pytest.approx(batches[-2]["end_s"])
