@@ -146,14 +146,25 @@ def _run_remark(results: Sequence[ModelResult]) -> str:
         if len(counts) == 1
         else ", ".join(f"{result.method} {result.requested}" for result in results) + " crystals"
     )
-    seconds = run.manifest["budget"].get("seconds")
-    budget = f" in {seconds:g} device seconds each" if seconds else ""
+    budget = _budget(results)
     repeats = f" and {run.manifest['repeats']} repeats" if run.manifest["repeats"] > 1 else ""
     skipped = [f"{model} skipped: {reason}" for model, reason in run.summary().get("skipped", {}).items()]
     name = f"{results[0].dataset}, run {run.root.resolve().name}"
     lost = [_loss(result) for result in results if result.lost]
     asked += f"{budget}, seed {run.manifest['seed']}{repeats}"
     return "; ".join([f"{name}: {asked}", *_paper_cost(results), *lost, *skipped]) + "."
+
+
+def _budget(results: Sequence[ModelResult]) -> str:
+    """What each model of a run had to spend, and how late the latest batch ended; empty for a number of crystals."""
+    budget = results[0].run.manifest["budget"]
+    if "seconds" not in budget:
+        return ""
+    unit = "seconds of sampling and scoring" if budget.get("covers") == "end-to-end" else "device seconds"
+    late = [metric.value or 0.0 for result in results if (metric := result.known("overshoot_seconds"))]
+    together = ", repeats together" if results[0].run.manifest["repeats"] > 1 else ""
+    overshoot = f" (overshoot at most {three_digits(max(late), 0)} s{together})" if any(late) else ""
+    return f" in {budget['seconds']:g} {unit} each{overshoot}"
 
 
 def _loss(result: ModelResult) -> str:

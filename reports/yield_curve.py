@@ -13,6 +13,8 @@ from reports.figure_files import FONT_SIZE, LINES, SUFFIXES, save_figure
 from reports.run_results import ModelResult, read_results
 from reports.stored_yields import read_curves
 from reports.yield_table import (
+    COSTS,
+    LEADS,
     TITLES,
     Format,
     by_time,
@@ -20,6 +22,7 @@ from reports.yield_table import (
     costs_csv,
     curves_csv,
     known_at,
+    leads_csv,
     notes,
     reading_table,
     readings_csv,
@@ -32,12 +35,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STEM = "yield_curve"
-COSTS = "yield_costs.csv"
 PANEL_INCHES = (3.4, 2.1)
 
 
 def write_reports(run_dirs: Sequence[Path]) -> str:
-    """Writes each run's own DIR/report/yield_curve.png, .pdf, .svg, .csv and .txt and yield_costs.csv.
+    """Writes each run's own DIR/report/yield_curve.png, .pdf, .svg, .csv and .txt, yield_costs.csv and _leads.csv.
 
     Gives what every model had by the device seconds that all of them spent, and where the rest is. Empty for runs whose
     crystals cost nothing that is known, or are not scored. ValueError where a folder holds no finished run.
@@ -130,10 +132,11 @@ def _write_report(folder: Path) -> str:
         f"{STEM}.csv": curves_csv(dataset, curves),
         f"{STEM}.txt": yield_text(curves, title),
         COSTS: costs_csv(dataset, curves),
+        LEADS: leads_csv(dataset, curves),
     }
     for name, content in contents.items():
         (report / name).write_text(content, encoding="utf-8", newline="\n")
-    where = f"Yield curve: {report / STEM}.{', .'.join([*SUFFIXES, 'csv', 'txt'])}, {COSTS}"
+    where = f"Yield curve: {report / STEM}.{', .'.join([*SUFFIXES, 'csv', 'txt'])}, {COSTS}, {LEADS}"
     timed = by_time(curves)
     if not timed:
         return where

@@ -12,7 +12,7 @@ from typing import Literal
 from bench.statistics import Metric
 from reports.columns import three_digits
 from reports.table_formats import DASH, TEXT_WIDTH
-from reports.yields import AXES, Axis, Kind, YieldCurve, lead
+from reports.yields import AXES, Axis, Kind, Lead, YieldCurve, lead
 
 Format = Literal["text", "markdown", "csv", "latex"]
 TABULATE: Mapping[Format, str] = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}
@@ -36,6 +36,12 @@ COST_COLUMNS = (
     "reached",
     "repeats",
 )
+LEAD_COLUMNS = (
+    *("dataset", "kind", "cost", "model", "other"),
+    *("leader", "first_lead", "crossings", "beyond_noise_from", "without_batch"),
+)
+COSTS, LEADS = "yield_costs.csv", "yield_leads.csv"
+PAIRS_SHOWN = 6  # those of four models
 
 
 def reading_table(curves: Sequence[YieldCurve], cost: float, format: Format = "text") -> str:
@@ -79,26 +85,35 @@ def cost_table(curves: Sequence[YieldCurve], format: Format = "text") -> str:
     return tabulate(rows, headers, TABULATE[format], disable_numparse=True)
 
 
-def lead_lines(curves: Sequence[YieldCurve]) -> list[str]:
-    """For each pair of models and each kind which has more crystals, from what cost on, and where they cross."""
-    lines = []
-    for kind, title in TITLES.items():
-        for one, other in combinations([curve for curve in curves if curve.kind == kind], 2):
-            found = lead(one, other)
-            pair = f"{title}: {found.one}, {found.other}: "
-            if found.leader is None:
-                lines.append(pair + ("as many at the end" if found.changes else "neither has any"))
-                continue
-            crossings = [three_digits(cost, 0) for cost in found.changes[1:]]
-            crossed = f", crossings at {', '.join(crossings[-5:])}" if len(crossings) > 1 else ""
-            sure = (
-                "not beyond noise"
-                if found.sure_from is None
-                else f"beyond noise from {three_digits(found.sure_from, 0)} on"
-            )
-            since = three_digits(found.changes[-1], 0)
-            lines.append(f"{pair}{found.leader} has more from {since} on{crossed}; {sure}")
-    return lines
+def leads(curves: Sequence[YieldCurve]) -> list[tuple[YieldCurve, Lead]]:
+    """Each pair of models of each kind and cost: the first one's curve, and who leads where."""
+    pairs = combinations(curves, 2)
+    return [(one, lead(one, other)) for one, other in pairs if (one.kind, one.axis) == (other.kind, other.axis)]
+
+
+def lead_lines(found: Sequence[tuple[YieldCurve, Lead]]) -> list[str]:
+    """Which model of a pair has more crystals, from what cost on, and where they cross.
+
+    Of many pairs, those that cross.
+    """
+    kinds = {curve.kind for curve, _ in found}
+    if len(found) > PAIRS_SHOWN * len(kinds):
+        found = [(curve, pair) for curve, pair in found if len(pair.changes) > 1]
+    return [f"{TITLES[curve.kind]}: {pair.one}, {pair.other}: {_in_words(pair)}" for curve, pair in found]
+
+
+def _in_words(pair: Lead) -> str:
+    if pair.leader is None:
+        return "as many at the end" if pair.changes else "neither has any"
+    crossings = [three_digits(cost, 0) for cost in pair.changes[1:]]
+    crossed = f", crossings at {', '.join(crossings[-5:])}" if len(crossings) > 1 else ""
+    if pair.empty is not None:
+        sure = f"{pair.empty} has no batch as far as both are known"
+    elif pair.sure_from is None:
+        sure = "not beyond noise"
+    else:
+        sure = f"beyond noise from {three_digits(pair.sure_from, 0)} on"
+    return f"{pair.leader} has more from {three_digits(pair.changes[-1], 0)} on{crossed}; {sure}"
 
 
 def yield_text(curves: Sequence[YieldCurve], title: str) -> str:
@@ -117,9 +132,11 @@ def yield_text(curves: Sequence[YieldCurve], title: str) -> str:
             f"{unit[0].upper()}{unit[1:]} to the n-th crystal, expected: all that was spent / all that were found x n\n"
             + cost_table(own),
         ]
-        leads = lead_lines(own)
-        if leads:
-            parts.append("Which model has more:\n" + "\n".join(leads))
+        pairs = leads(own)
+        lines = lead_lines(pairs)
+        if pairs:
+            which = "Which model has more" if len(lines) == len(pairs) else f"Where curves cross (all pairs: {LEADS})"
+            parts.append("\n".join([f"{which}:", *(lines or ["nowhere"])]))
     parts.append("\n".join(textwrap.fill(note, TEXT_WIDTH, subsequent_indent="  ") for note in notes(curves)))
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -179,6 +196,17 @@ def by_time(curves: Sequence[YieldCurve]) -> list[YieldCurve]:
     axes: tuple[Axis, ...] = ("end_to_end", "seconds")
     found = [[curve for curve in curves if curve.axis == axis] for axis in axes]
     return next(filter(None, found), [])
+
+
+def leads_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
+    """One row for each pair of models, kind and cost. crossings: costs, separated by blanks."""
+    rows = []
+    for curve, pair in leads(curves):
+        first, *crossings = pair.changes or (None,)
+        crossed = " ".join(repr(cost) for cost in crossings)
+        ends = [pair.leader, first, crossed, pair.sure_from, pair.empty]
+        rows.append([dataset, curve.kind, AXES[curve.axis], pair.one, pair.other, *ends])
+    return _csv(LEAD_COLUMNS, rows)
 
 
 def common_cost(curves: Sequence[YieldCurve]) -> float:

@@ -233,6 +233,7 @@ class Lead:
     """Which of two models has more crystals. changes: costs at which another one came to lead, in order.
 
     leader: at the end, None for a tie. sure_from: cost from which on its lead is beyond noise, None where it is not.
+    empty: the one that has no batch yet, as far as both are known: nothing is known of its noise.
     """
 
     one: str
@@ -240,6 +241,7 @@ class Lead:
     leader: str | None
     changes: tuple[float, ...]
     sure_from: float | None
+    empty: str | None = None
 
 
 def lead(one: YieldCurve, other: YieldCurve) -> Lead:
@@ -262,7 +264,8 @@ def lead(one: YieldCurve, other: YieldCurve) -> Lead:
             break
         sure_from = float(cost)
     leader = {1.0: one.method, -1.0: other.method}.get(float(sign))
-    return Lead(one.method, other.method, leader, tuple(float(costs[turn]) for turn in turns), sure_from)
+    empty = next((curve.method for curve in (one, other) if not (curve.grid <= until).any()), None)
+    return Lead(one.method, other.method, leader, tuple(float(costs[turn]) for turn in turns), sure_from, empty)
 
 
 def _has_interval(metric: Metric) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bench.statistics import Metric
 from reports.table1 import SUFFIXES, render, write_reports
 
 MakeRun = Callable[..., Path]
@@ -262,3 +264,15 @@ def test_a_default_number_of_crystals_is_told_with_what_the_papers_would_cost(ma
     assert told not in render([make_run(models, name="chosen", **{**default, "default_budget": False})], "markdown")
     full = make_run(models, name="full", budget={"num_samples": 1000}, default_budget=True)
     assert "would take" not in render([full])
+
+
+def test_a_budget_of_seconds_is_said_with_what_it_pays_for_and_how_late_the_latest_batch_was(make_run: MakeRun) -> None:
+    folder = make_run({"crysldm": {}, "diffcsp": {}}, budget={"seconds": 60.0})
+    assert "crystals of each model in 60 device seconds each, seed 7." in render([folder])
+    summary = json.loads((folder / "summary.json").read_text())
+    late = Metric(0.25, n=1000).to_json()
+    summary["models"]["diffcsp"]["metrics"]["overshoot_seconds"] = late
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert "in 60 device seconds each (overshoot at most 0.250 s), seed 7." in render([folder])
+    both = make_run({"crysldm": {}}, budget={"seconds": 60.0, "covers": "end-to-end"}, name="both")
+    assert "in 60 seconds of sampling and scoring each" in render([both])

@@ -15,7 +15,7 @@ import pytest
 from reports.run_results import read_results
 from reports.stored_yields import kinds_of, read_curves
 from reports.yield_curve import draw, render_at, write_reports
-from reports.yield_table import costs_csv, lead_lines, reading_table, yield_text
+from reports.yield_table import costs_csv, lead_lines, leads, leads_csv, reading_table, yield_text
 from reports.yields import Axis, Kind, YieldCurve
 from tests.stored_batches import sampled
 
@@ -142,7 +142,7 @@ def test_all_files_are_written_and_named(make_sampled: MakeRun) -> None:
     folder = make_sampled({"crysldm": flags(0), "diffcsp": flags(1)}, budget={"seconds": 8.0})
     shown = write_reports([folder])
     report = folder / "report"
-    assert f"Yield curve: {report}/yield_curve.png, .pdf, .svg, .csv, .txt, yield_costs.csv" in shown
+    assert f"Yield curve: {report}/yield_curve.png, .pdf, .svg, .csv, .txt, yield_costs.csv, yield_leads.csv" in shown
     assert shown.startswith("Perov-5: by 8 device seconds, which every model spent")
     assert (report / "yield_curve.png").read_bytes().startswith(b"\x89PNG")
     assert (report / "yield_curve.pdf").read_bytes().startswith(b"%PDF")
@@ -232,9 +232,29 @@ def test_who_leads_is_said_for_every_pair_and_kind(make_sampled: MakeRun) -> Non
     many["validity"]["valid"], few["validity"]["valid"] = [True] * 25, [True] + [False] * 24
     folder = make_sampled({"crysldm": many, "diffcsp": few}, budget={"seconds": 8.0})
     curves = [c for result in read_results([folder]) for c in read_curves(result) if c.axis == "seconds"]
-    lines = lead_lines(curves)
+    lines = lead_lines(leads(curves))
     assert len(lines) == 3
     assert lines[0] == "valid: CrysLDM, DiffCSP: CrysLDM has more from 2.00 on; beyond noise from 2.00 on"
+
+
+def test_of_many_pairs_those_that_cross_are_told_and_all_are_in_the_csv(make_sampled: MakeRun) -> None:
+    slow = [(1.0, 5, True), (0.5, 20, True)]
+    models = {f"crysldm@{steps}": flags(steps) for steps in range(1, 6)}
+    folder = make_sampled(models, tasks=("validity",))
+    late = make_sampled({"late": flags(9)}, tasks=("validity",), batches=slow, name="late")
+    curves = [c for result in read_results([folder, late]) for c in read_curves(result) if c.axis == "seconds"]
+    lines = lead_lines(leads(curves))
+    rows = list(csv.DictReader(io.StringIO(leads_csv("perov5", curves))))
+    assert len(rows) == 15
+    assert len(lines) == sum(bool(row["crossings"]) for row in rows) < 15
+
+
+def test_nothing_is_said_of_noise_where_a_model_has_no_batch_yet(make_sampled: MakeRun) -> None:
+    folder = make_sampled({"crysldm": flags(0)}, tasks=("validity",), batches=[(1.0, 25, True)])
+    slow = make_sampled({"diffcsp": flags(1)}, tasks=("validity",), batches=[(30.0, 25, True)], name="slow")
+    curves = [c for result in read_results([folder, slow]) for c in read_curves(result) if c.axis == "seconds"]
+    [line] = lead_lines(leads(curves))
+    assert line.endswith("CrysLDM has more from 1.00 on; DiffCSP has no batch as far as both are known")
 
 
 def test_a_model_too_slow_for_the_budget_has_a_row_without_figures(make_sampled: MakeRun) -> None:
