@@ -39,8 +39,9 @@ def read_parquet(path: Path) -> Iterator[Sifted | Place]:
                 raise ValueError(f"{file.metadata.num_rows} rows; at most {MAX_PLACES} are read")
             ours = set(COLUMNS) - {"index"} <= set(names)
             columns = [name for name in COLUMNS if name != "index"] if ours else [structure_column(names)]
+            texts = [name for name in columns if not ours and _is_text(file.schema_arrow.field(name).type)]
         # Dictionaries stay what they are: a value that is stored once is in memory once, however many rows have it.
-        with open_table(path, dictionaries=[] if ours else columns) as file:
+        with open_table(path, dictionaries=texts) as file:
             if ours:
                 for batch in _batches(file, columns):
                     yield table_to_sifted(pa.Table.from_batches([batch]))
@@ -48,6 +49,12 @@ def read_parquet(path: Path) -> Iterator[Sifted | Place]:
                 yield from _structures(batch.column(0) for batch in _batches(file, columns))
     except pa.ArrowException as error:
         raise ValueError(f"not a Parquet file of crystals ({one_line(error)})") from error
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
 
 
 def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -59,7 +59,7 @@ def read_folder(path: Path) -> Iterator[Place]:
 
 
 def _inside(file: Path, inside: Path) -> Path | Missing:
-    if file.is_symlink() and not file.resolve().is_relative_to(inside):
+    if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(inside):  # resolve() raises for loops
         return Missing("a link that leads out of the folder; copy the file here")
     if not file.is_file():
         return Missing("a link to nothing" if file.is_symlink() else "neither a file nor a folder")
