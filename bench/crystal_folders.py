@@ -78,7 +78,9 @@ def read_zip(path: Path) -> Iterator[Place]:
     except Exception as error:  # a damaged archive raises anything
         raise ValueError(f"not a zip file ({one_line(error)})") from error
     with archive:
-        members = [Member(info.filename, _sound(info)) for info in archive.infolist() if not info.is_dir()]
+        # is_dir() fails for a name that is empty.
+        infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
+        members = [Member(info.filename, _sound(info)) for info in infos]
         read = [m.source for m in members if m.suffix in MEMBER_SUFFIXES]
         total = sum(info.file_size for info in read if isinstance(info, zipfile.ZipInfo))
         if total > MAX_TEXT_BYTES:

@@ -24,15 +24,16 @@ METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
-# Okabe and Ito's colours, which colour-blind readers tell apart, with a line style for print in black and white.
-LINES = tuple(
-    zip(
-        ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
-        ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1))),
-        ("o", "s", "^", "D", "v", "P", "X"),
-        strict=True,
-    )
-)
+# Okabe and Ito's colours, which colour-blind readers tell apart; line styles and markers for print in black and white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def line_of(place: int) -> tuple[str, Any, str]:
+    """Colour, line style and marker of the n-th model; 49 differ."""
+    around = place + place // len(COLOURS)
+    return COLOURS[place % len(COLOURS)], STYLES[around % len(STYLES)], MARKERS[around % len(MARKERS)]
 
 
 def save_figure(draw: Callable[[], Figure], stem: Path, suffixes: Sequence[str] = SUFFIXES) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.statistics import Metric
 from reports.columns import Column
 from reports.cost_quality import COSTS, Point, front, models, pairs_table, points, points_csv, qualities
-from reports.figure_files import FONT_SIZE, LINES, SUFFIXES, save_figure
+from reports.figure_files import FONT_SIZE, SUFFIXES, line_of, save_figure
 from reports.run_results import ModelResult, read_results
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def _draw_panel(panel: Axes, results: Sequence[ModelResult], column: Column, cos
     families = list(dict.fromkeys(point.family for point in points(results, column.metric, "network_evaluations")))
     scale = 100 if "rate" in column.metric or column.metric.startswith("valid") else 1
     for place, family in enumerate(families):
-        colour, style, marker = LINES[place % len(LINES)]
+        colour, style, marker = line_of(place)
+        beside = (3, 3) if place % 2 == 0 else (3, -8)  # points; models at equal costs lie close together
         own = [(point, best) for point, best in zip(found, on_front, strict=True) if point.family == family]
         costs, values = ([getattr(p, name).value for p, _ in own] for name in ("cost", "quality"))
         panel.plot(costs, [scale * value for value in values], color=colour, linestyle=style, linewidth=0.8, alpha=0.6)
@@ -89,7 +90,7 @@ def _draw_panel(panel: Axes, results: Sequence[ModelResult], column: Column, cos
                 label=family if number == 0 else None, linestyle="none",
             )  # fmt: skip
             panel.annotate(
-                _steps(point), (point.cost.value or 0.0, scale * (point.quality.value or 0.0)), (3, 3),
+                _steps(point), (point.cost.value or 0.0, scale * (point.quality.value or 0.0)), beside,
                 textcoords="offset points", fontsize=FONT_SIZE - 2, color=colour,
             )  # fmt: skip
     floors = [result.known(f"{column.metric}_floor") for result in results]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports.figure_files import FONT_SIZE, LINES, SUFFIXES, save_figure
+from reports.figure_files import FONT_SIZE, SUFFIXES, line_of, save_figure
 from reports.run_results import ModelResult, read_results
 from reports.stored_yields import read_curves
 from reports.yield_table import (
@@ -92,10 +92,11 @@ def draw(curves: Sequence[YieldCurve], title: str) -> Figure:
             for curve in curves:
                 if (curve.kind, curve.axis) == (kind, axis):
                     _draw_curve(panel, curve, methods.index(curve.method))
-            _logarithmic(panel)
             panel.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel(f"{TITLES[kind]} crystals")
-        row[0].set_ylim(bottom=max(0.5, row[0].get_ylim()[0]))  # below one crystal there is nothing to see
+    for panel in panels.flat:
+        _logarithmic(panel)
+        panel.set_ylim(bottom=max(0.5, panel.get_ylim()[0]))  # below one crystal there is nothing to see
     for panel, axis in zip(panels[-1], axes, strict=True):
         panel.set_xlabel(AXES[axis])
     figure.suptitle(title, fontsize=FONT_SIZE + 1)
@@ -108,13 +109,13 @@ def draw(curves: Sequence[YieldCurve], title: str) -> Figure:
 
 
 def _logarithmic(panel: Axes) -> None:
-    """Logarithmic scales with plain numbers at 1, 2 and 5."""
+    """Logarithmic scales with plain numbers, at 1, 2 and 5 where that is not too many."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     panel.set_xscale("log")
     panel.set_yscale("log")
-    for scale in (panel.xaxis, panel.yaxis):
-        scale.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    for scale, (low, high) in ((panel.xaxis, panel.get_xlim()), (panel.yaxis, panel.get_ylim())):
+        scale.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,)))
         scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
         scale.set_minor_formatter(NullFormatter())
 
@@ -151,7 +152,7 @@ def _curves(results: Sequence[ModelResult]) -> list[YieldCurve]:
 
 
 def _draw_curve(panel: Axes, curve: YieldCurve, place: int) -> None:
-    colour, style, marker = LINES[place % len(LINES)]
+    colour, style, marker = line_of(place)
     costs = curve.events
     if len(costs) == 0:
         return

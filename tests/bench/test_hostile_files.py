@@ -389,6 +389,16 @@ def test_names_and_reasons_from_a_file_cannot_write_to_the_terminal(tmp_path: Pa
     assert read_crystals(tmp_path / "x.zip").names[0] == "a\\x1b[2J\\n.cif"
 
 
+def test_a_file_without_a_name_in_a_zip_harms_nothing(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.cif", cif(some_crystals([2])))
+        archive.writestr("b", "rubbish")
+    content = (tmp_path / "x.zip").read_bytes()
+    entry = content.rindex(b"PK\x01\x02")
+    (tmp_path / "x.zip").write_bytes(content[:entry] + content[entry:].replace(b"b", b"\0", 1))
+    assert read_crystals(tmp_path / "x.zip").names == ("a.cif",)
+
+
 def test_places_of_one_name_have_different_names(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         for text in (cif(some_crystals([2])), "rubbish", "other rubbish"):
