@@ -163,14 +163,18 @@ def hull_of_points(
     about = {"potential": potential_protocol(name), "systems": sorted("-".join(sorted(system)) for system in systems)}
     file = cache / Path(name).name / "hull.parquet"
     table = pq.read_table(file) if file.is_file() else None
-    if table is None or json.loads(table.schema.metadata[ABOUT]) != about:
+    before = {} if table is None else json.loads(table.schema.metadata[ABOUT])
+    if table is None or before != about:
+        known = {}
+        if table is not None and before["potential"] == about["potential"]:
+            known = dict(zip(table["ids"].to_pylist(), table["energies"].to_pylist(), strict=True))
         found = phases()
         formulas = [found.crystals.formula(b) for b in range(len(found.ids))]
         wanted = _subsystems(systems)
         places = np.array([b for b, formula in enumerate(formulas) if frozenset(SYMBOL.findall(formula)) in wanted])
         ids = [found.ids[b] for b in places]
         parts = Parts(load_potential(name), cache / Path(name).name / "points", 1, None)
-        computed = parts.compute("points", ids, found.crystals[places], None, {})
+        computed = parts.compute("points", ids, found.crystals[places], None, known)
         columns = {"ids": ids, "formulas": [formulas[b] for b in places], "energies": computed.energies}
         table = pa.table(columns).replace_schema_metadata({ABOUT: json.dumps(about)})
         _write(table, file)
