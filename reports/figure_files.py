@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 FONT_SIZE = 8.0
@@ -34,6 +35,15 @@ def line_of(place: int) -> tuple[str, Any, str]:
     """Colour, line style and marker of the n-th model; 49 differ."""
     around = place + place // len(COLOURS)
     return COLOURS[place % len(COLOURS)], STYLES[around % len(STYLES)], MARKERS[around % len(MARKERS)]
+
+
+def plain_numbers(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers at a logarithmic axis from `low` to `high`, at 1, 2 and 5 where that is not too many."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save_figure(draw: Callable[[], Figure], stem: Path, suffixes: Sequence[str] = SUFFIXES) -> None:

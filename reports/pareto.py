@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.statistics import Metric
 from reports.columns import Column
 from reports.cost_quality import COSTS, Point, front, models, pairs_table, points, points_csv, qualities
-from reports.figure_files import FONT_SIZE, SUFFIXES, line_of, save_figure
+from reports.figure_files import FONT_SIZE, SUFFIXES, line_of, plain_numbers, save_figure
 from reports.run_results import ModelResult, read_results
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def _draw_panel(panel: Axes, results: Sequence[ModelResult], column: Column, cos
         floor = max(known, key=lambda metric: metric.n)
         panel.axhspan(floor.low or 0.0, floor.high or 0.0, color="0.9", linewidth=0, zorder=0, label="real crystals")
     panel.set_xscale("log")
+    plain_numbers(panel.xaxis, *panel.get_xlim())
     panel.spines[["top", "right"]].set_visible(False)
 
 

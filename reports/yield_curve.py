@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports.figure_files import FONT_SIZE, SUFFIXES, line_of, save_figure
+from reports.figure_files import FONT_SIZE, SUFFIXES, line_of, plain_numbers, save_figure
 from reports.run_results import ModelResult, read_results
 from reports.stored_yields import read_curves
 from reports.yield_table import (
@@ -109,15 +109,11 @@ def draw(curves: Sequence[YieldCurve], title: str) -> Figure:
 
 
 def _logarithmic(panel: Axes) -> None:
-    """Logarithmic scales with plain numbers, at 1, 2 and 5 where that is not too many."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
+    """Logarithmic scales with plain numbers."""
     panel.set_xscale("log")
     panel.set_yscale("log")
-    for scale, (low, high) in ((panel.xaxis, panel.get_xlim()), (panel.yaxis, panel.get_ylim())):
-        scale.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,)))
-        scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-        scale.set_minor_formatter(NullFormatter())
+    plain_numbers(panel.xaxis, *panel.get_xlim())
+    plain_numbers(panel.yaxis, *panel.get_ylim())
 
 
 def _write_report(folder: Path) -> str:
