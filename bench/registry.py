@@ -29,7 +29,9 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         "generator": {
             "crysldm": "models.crysldm.generator:crysldm",
             "crysldm-as-written": "models.crysldm.generator:crysldm_as_written",
+            "crysldm-fast": "models.crysldm.generator:crysldm_fast",
             "diffcsp": "models.baselines.diffcsp.generator:diffcsp",
+            "diffcsp-fast": "models.baselines.diffcsp.generator:diffcsp_fast",
             "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",

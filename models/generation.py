@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,12 +51,39 @@ def sample_crystals(
     return SampleBatch(sifted.crystals, steps, evaluations, dict(sifted.reasons))
 
 
+def usual_settings(card: Any, strided: bool) -> Any:
+    """The sampler's settings in the weights' card, for fewer steps than T changed where they would fail.
+
+    CrysLDM's latents step by DDIM then, and DiffCSP's clean values are bounded.
+    """
+    if not strided:
+        return card
+    if isinstance(card, LatentSampler):
+        return replace(card, latent_step="ddim")
+    return replace(card, clamp=card.clamp or STRIDED_CLAMP)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named sampler. settings: those of the weights' card, and whether fewer steps than T are taken -> its own.
+
+    suffix: of the model's name. steps: that it takes when none are asked for, None for T.
+    """
+
+    suffix: str
+    settings: Callable[[Any, bool], Any]
+    steps: int | None = None
+
+
+DEFAULT = Variant("", usual_settings)
+
+
 class DiffusionGenerator:
     """A trained model as a `bench.interfaces.Generator`.
 
-    build: configuration in the weights' card -> module. steps: of the sampler, the model's T when None; fewer are
-    strided evenly over 1..T. weights: a file, or None for the shipped weights of (name, dataset, preset). sampler:
-    settings instead of the card's, whose name `variant` adds to the model's.
+    build: configuration in the weights' card -> module. steps: of the sampler, strided evenly over 1..T when fewer;
+    None for the variant's own, or T. weights: a file, or None for the shipped weights of (name, dataset, preset).
+    variant: another sampler on the same weights, whose suffix the name gets.
     """
 
     def __init__(
@@ -67,16 +94,15 @@ class DiffusionGenerator:
         preset: str = "cpu",
         steps: int | None = None,
         weights: Path | None = None,
-        sampler: Any = None,
-        variant: str = "",
+        variant: Variant = DEFAULT,
     ) -> None:
-        self.name = name + variant
+        self.name = name + variant.suffix
         self.dataset = canonical_name(dataset)
         self.preset = preset
         self.weights = weights or find_weights(name, self.dataset, preset)
         self._build = build
-        self._sampler = sampler
-        self._requested_steps = steps
+        self._variant = variant
+        self._requested_steps = steps if steps is not None else variant.steps
         self._model: Any = None
         self._device = "cpu"
 
@@ -100,10 +126,7 @@ class DiffusionGenerator:
         steps = total if self._requested_steps is None else self._requested_steps
         if not 1 <= steps <= total:
             raise ValueError(f"{self.name}@{steps}: steps must be 1 to {total}")
-        if self._sampler is not None:
-            model.config = replace(model.config, sampler=self._sampler)
-        if self._requested_steps not in (None, total):
-            model.config = strided_config(model.config)
+        model.config = replace(model.config, sampler=self._variant.settings(model.config.sampler, steps < total))
         self.steps = steps
         self._model, self._device = model, device
         self._probabilities = reference_card(self.dataset).num_atoms_probabilities
@@ -113,10 +136,3 @@ class DiffusionGenerator:
         if self._model is None:
             self.load("cpu")
         return sample_crystals(self._model, self._probabilities, num_crystals, seed, self.steps, self._device)
-
-
-def strided_config(config: Any) -> Any:
-    """The configuration for fewer steps than T: CrysLDM's latents step by DDIM, DiffCSP's clean values are bounded."""
-    if isinstance(config.sampler, LatentSampler):
-        return replace(config, sampler=replace(config.sampler, latent_step="ddim"))
-    return replace(config, sampler=replace(config.sampler, clamp=config.sampler.clamp or STRIDED_CLAMP))

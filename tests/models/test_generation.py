@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from bench.interfaces import Generator
-from models.baselines.diffcsp.generator import diffcsp
+from models.baselines.diffcsp import generator as diffcsp_generator
+from models.baselines.diffcsp.generator import diffcsp, diffcsp_fast
+from models.baselines.diffcsp.sampler import STRIDED_CLAMP
+from models.crysldm import generator as crysldm_generator
 from models.crysldm.autoencoder import AutoencoderConfig
-from models.crysldm.generator import crysldm
+from models.crysldm.generator import crysldm, crysldm_fast
 from models.crysldm.latent_diffusion import CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
@@ -32,6 +35,7 @@ CONFIGS = {
     ),
 }
 FACTORIES = {"crysldm": crysldm, "diffcsp": diffcsp}
+MODULES = {"crysldm": crysldm_generator, "diffcsp": diffcsp_generator}
 
 
 @pytest.fixture(params=["crysldm", "diffcsp"])
@@ -74,6 +78,25 @@ def test_evaluations_are_two_a_step(weights):
     strided = make(weights, steps=4).sample(num_crystals=6, seed=0)
     assert strided.steps == 4
     assert (strided.network_evaluations == 8).all()
+
+
+@pytest.mark.parametrize("steps", [None, 3])
+def test_the_fast_samplers_spend_one_evaluation_a_step_and_say_so_in_their_names(weights, steps, monkeypatch):
+    name, path = weights
+    factory = {"crysldm": crysldm_fast, "diffcsp": diffcsp_fast}[name]
+    monkeypatch.setattr(MODULES[name], "FAST", dataclasses.replace(MODULES[name].FAST, steps=5))
+    generator = factory(dataset="mp20", weights=path, steps=steps)
+    generator.load("cpu")
+    batch = generator.sample(num_crystals=6, seed=0)
+    assert generator.name == f"{name}-fast"
+    assert batch.steps == (steps or 5)
+    assert (batch.network_evaluations == batch.steps).all()
+
+
+def test_the_fast_samplers_keep_the_bounds_of_the_card(weights):
+    generator = make(weights, variant=MODULES[weights[0]].FAST, steps=4)
+    settings = generator._model.config.sampler
+    assert settings.clamp == (CONFIGS[weights[0]].sampler.clamp or STRIDED_CLAMP)
 
 
 @pytest.mark.parametrize("steps", [0, 13])

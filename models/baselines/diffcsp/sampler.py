@@ -34,11 +34,13 @@ class SamplerSettings:
     clamp: bound on the Frobenius norm of the implied clean lattice (A) and on each implied clean type score, or None as
     published. An under-trained network needs it: at t = T the last beta is at its clip, and 1 / sqrt(alpha_T)
     multiplies the error of the predicted noise a hundredfold, so that cells blow up.
+    corrector: without it a step spends one evaluation instead of two.
     """
 
     step_lr: float = 1e-6
     sigma_begin: float = 0.005
     clamp: tuple[float, float] | None = None
+    corrector: bool = True
 
 
 def initial_state(noise: Noise, batch: int, num_atoms: int, num_types: int) -> CrystalState:
@@ -60,9 +62,9 @@ def sample_predictor_corrector(
     """Ancestral steps for lattice and types; Langevin corrector and ancestral predictor for coordinates.
 
     times: (S,) network times of the S steps, ascending; the schedules hold S + 1 entries (all of 1..T, or strided).
-    Two network evaluations a step, corrector first. Jiao et al. 2023, Algorithm 2; the order of draws, and that the
-    corrector also draws (unused) noise for lattice and types, follow the published code, so that a batch can be
-    replayed from its draws. The last step adds no noise.
+    Two network evaluations a step, corrector first (one without it). Jiao et al. 2023, Algorithm 2; the order of draws,
+    and that the corrector also draws (unused) noise for lattice and types, follow the published code, so that a batch
+    can be replayed from its draws. The last step adds no noise.
     """
     types, x, lattices = state.types, state.frac_coords, state.lattices
     dtype, device = x.dtype, x.device
@@ -72,10 +74,11 @@ def sample_predictor_corrector(
         sigma, next_sigma = float(coords.sigmas[step]), float(coords.sigmas[step - 1])
         score_scale = float(coords.score_norms[step]) ** 0.5
 
-        corrector_noise = _draw(noise, lattices, types, x, last)
-        size = settings.step_lr * (sigma / settings.sigma_begin) ** 2
-        out = network(types, x, lattices, features)
-        x = x - size * score_scale * out.coord + (2 * size) ** 0.5 * corrector_noise[2]
+        if settings.corrector:
+            corrector_noise = _draw(noise, lattices, types, x, last)
+            size = settings.step_lr * (sigma / settings.sigma_begin) ** 2
+            out = network(types, x, lattices, features)
+            x = x - size * score_scale * out.coord + (2 * size) ** 0.5 * corrector_noise[2]
 
         lattice_noise, type_noise, coord_noise = _draw(noise, lattices, types, x, last)
         out = network(types, x, lattices, features)
