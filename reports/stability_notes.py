@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -9,6 +10,7 @@ from reports.columns import percent
 from reports.run_results import ModelResult, task_protocols
 
 TASK = "stability"
+OTHER_LINE = re.compile(r"stable_below_[0-9.]+_rate")
 
 
 def stability_note(results: Sequence[ModelResult]) -> str:
@@ -17,6 +19,7 @@ def stability_note(results: Sequence[ModelResult]) -> str:
     line, name = protocol["stable_below_ev_per_atom"], protocol["potential"]["name"]
     return (
         f"energy above hull below {line:g} eV/atom once relaxed by {name}; what failed to relax is not stable; "
+        + "".join(f"{text}; " for text in _other_lines(results))
         + _error(results, TASK)
     )
 
@@ -37,6 +40,21 @@ def second_potentials(results: Sequence[ModelResult]) -> list[str]:
             error = _error(results, task)
             lines.append(f"Stable by {name} instead, {'; '.join(rates)}. {error[:1].upper()}{error[1:]}.")
     return lines
+
+
+def _other_lines(results: Sequence[ModelResult]) -> Iterator[str]:
+    """Rates with the line drawn elsewhere, data set by data set, as far as the runs have them."""
+    names = dict.fromkeys(name for result in results for name in result.metrics if OTHER_LINE.fullmatch(name))
+    if not names:
+        return
+    lines = " / ".join(name.split("_")[2] for name in names)
+    for dataset, members in groupby(results, key=lambda result: result.dataset):
+        rates = [
+            f"{member.method} {' / '.join(percent(m.value or 0.0, m.n) for m in found)}\u00a0%"
+            for member in members
+            if (found := [m for name in names if (m := member.known(name))])
+        ]
+        yield f"below {lines} eV/atom, {dataset}: {', '.join(rates)}"
 
 
 def _second_rate(result: ModelResult, suffix: str) -> Iterator[str]:

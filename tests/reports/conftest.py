@@ -26,8 +26,12 @@ def model_metrics(
     evaluations: float | None = 200.0,
     seconds: float | None = 0.04,
     n: int = N,
+    stable_below: Mapping[str, int] = {},
 ) -> dict[str, Metric]:
-    """The metrics of a model with these many valid and stable crystals of n; stable None: not scored."""
+    """The metrics of a model with these many valid and stable crystals of n; stable None: not scored.
+
+    stable_below: how many are stable with the line drawn elsewhere (eV/atom).
+    """
     cost = None if steps is None else float(steps) * n / 1000
     return {
         "steps": Metric(steps, n=n),
@@ -42,6 +46,7 @@ def model_metrics(
         "emd_density": Metric(density, 0.7 * density, 1.4 * density, valid),
         "emd_density_floor": Metric(0.104, 0.06, 0.21, valid),
         **({} if stable is None else {"stable_rate": wilson(stable, n)}),
+        **{f"stable_below_{line}_rate": wilson(hits, n) for line, hits in stable_below.items()},
         **(
             {}
             if stable_by_m3gnet is None or stable is None

@@ -58,6 +58,15 @@ def test_the_threshold_is_the_one_of_the_protocol(make_run: MakeRun) -> None:
     assert "energy above hull below 0.05 eV/atom" in text
 
 
+def test_rates_with_the_line_drawn_elsewhere_stand_beside_it(make_run: MakeRun) -> None:
+    models = {
+        "crysldm": {"stable": 16, "stable_below": {"0": 0, "0.05": 7}},
+        "diffcsp": {"stable": 15, "stable_below": {"0": 2, "0.05": 9}},
+    }
+    text = words(render([make_run(models, tasks=TASKS)]))
+    assert "below 0 / 0.05 eV/atom, Perov-5: CrysLDM 0.0 / 0.7 %, DiffCSP 0.2 / 0.9 %" in text
+
+
 def test_a_second_potential_has_its_rates_and_its_disagreements_under_the_table(make_run: MakeRun) -> None:
     run = make_run(
         {"crysldm": {"stable": 16, "stable_by_m3gnet": 30}, "diffcsp": {"stable": 15, "stable_by_m3gnet": 12}},
