@@ -17,6 +17,7 @@ from bench.statistics import (
     emd_floor,
     holm,
     median,
+    quotient,
     ratio_of_sums,
     wilson,
     wilson_bounds,
@@ -274,6 +275,32 @@ def test_a_figure_without_an_interval_is_exact_and_one_without_a_value_has_no_di
     assert not differ(Metric(0.5), wilson(45, 100))
     with pytest.raises(ValueError, match="undefined"):
         difference_p_value(Metric(None, 3.0), wilson(1, 2))
+
+
+@pytest.mark.parametrize("hits", [(16, 150), (25, 300)])
+def test_the_interval_of_a_quotient_of_costs_covers_the_true_one(hits):
+    rng = np.random.default_rng(0)
+    truth = hits[1] / hits[0]
+    found = [
+        quotient(cost_per_hit(1.0, few, 1000), cost_per_hit(1.0, many, 1000))
+        for few, many in rng.binomial(1000, np.array(hits) / 1000, (400, 2))
+    ]
+    assert np.mean([covered(metric, truth) for metric in found]) == pytest.approx(0.95, abs=0.025)
+
+
+def test_a_quotient_turned_round_has_the_interval_turned_round():
+    a, b = Metric(6.0, 4.0, 10.0), Metric(2.0, 1.5, 2.2)
+    one, other = quotient(a, b), quotient(b, a)
+    assert one.value == 3
+    assert (1 / other.high, 1 / other.low) == pytest.approx((one.low, one.high))
+    assert quotient(a, Metric(2.0)) == Metric(3.0, 2.0, 5.0)  # exact
+
+
+def test_the_quotient_of_a_cost_without_a_hit_is_a_bound():
+    never, known = cost_per_hit(1.0, 0, 100), Metric(2.0, 1.0, 4.0, 100)
+    assert quotient(never, known) == Metric(None, never.low / 4, None, 100)
+    assert quotient(known, never) == Metric(None, None, 4 / never.low, 100)
+    assert quotient(Metric(None), known) == Metric(None)
 
 
 def test_holms_correction_is_the_published_step_down():

@@ -1,0 +1,1 @@
+"""The paper's claims held against stored runs: what docs/reproduction.md shows."""

@@ -1,0 +1,86 @@
+"""Writes what stored runs say of the paper's claims into docs/reproduction.md.
+
+    python -m reports.reproduction RUN... --timing RUN... --docs docs/reproduction.md
+
+The text of the document is written by hand; what stands between `<!-- NAME: from here -->` and `<!-- NAME: to here -->`
+is made anew. --timing: runs on a quiet machine, from which device seconds are taken; their crystals do not matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from reports import figure2
+from reports.cost_quality import pairs_table
+from reports.hull_histogram import hull_histograms
+from reports.reproduction import paper_noise, speedups
+from reports.run_results import ModelResult, read_results
+from reports.table1 import render
+
+
+def main() -> None:
+    """Reads the runs, fills the document and draws its figures beside it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--timing", nargs="+", type=Path, default=[], metavar="RUN")
+    parser.add_argument("--docs", type=Path, required=True, help="the document to fill")
+    given = parser.parse_args()
+    document = given.docs.read_text(encoding="utf-8")
+    filled = fill(document, sections(given.runs, given.timing), given.docs)
+    draw_figures(read_results(given.runs), given.docs.parent / "figures")
+    given.docs.write_text(filled, encoding="utf-8")
+
+
+def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:
+    """The tables in Markdown, by the names of their places."""
+    results = read_results(runs)
+    timings = read_results(timing) if timing else []
+    by_dataset: dict[str, list[Path]] = {}
+    for result in results:
+        folders = by_dataset.setdefault(result.run.dataset, [])
+        if result.run.root not in folders:
+            folders.append(result.run.root)
+    tables = {f"table 1, {dataset}": render(folders, "markdown", paper=True) for dataset, folders in by_dataset.items()}
+    for dataset in by_dataset:
+        pairs = pairs_table([result for result in results if result.run.dataset == dataset])
+        tables[f"equal evaluations, {dataset}"] = f"```text\n{pairs}\n```" if pairs else "No two models spend as many."
+    tables["speed-ups"] = _markdown(speedups.speedup_rows(results, timings), speedups.HEADERS)
+    tables["noise"] = _markdown(paper_noise.noise_rows(results), paper_noise.HEADERS)
+    return tables
+
+
+def fill(document: str, tables: Mapping[str, str], where: Path) -> str:
+    """The document with its tables anew. ValueError for a table without a place, or a place without a table."""
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: from here -->", f"<!-- {name}: to here -->"
+        before, found, rest = document.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (found and ended):
+            raise ValueError(f"{where}: has no lines {begin} and {end} to put a table between")
+        document = f"{before}{begin}\n\n{table.strip()}\n\n{end}{after}"
+    places = document.count(": from here -->")
+    if places != len(tables):
+        raise ValueError(f"{where}: has {places} places for tables, and the runs give {len(tables)}")
+    return document
+
+
+def draw_figures(results: Sequence[ModelResult], folder: Path) -> None:
+    """Figure 2 of each data set's models that were relaxed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for dataset in dict.fromkeys(result.run.dataset for result in results):
+        own = [r for r in results if r.run.dataset == dataset and r.run.has_table(r.model, "stability")]
+        if own:
+            title = f"{own[0].dataset}: energy above hull of relaxed crystals, in % of those asked for"
+            figure2.save(hull_histograms(own), title, folder / f"figure2-{dataset}")
+
+
+def _markdown(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""How many times dearer other models are than CrysLDM, by each way of counting: steps, evaluations, device seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from bench.statistics import Metric, quotient
+from reports.columns import three_digits
+from reports.paper_rows import PRINTED_ROWS
+from reports.run_results import ModelResult
+from reports.table_formats import DASH
+
+CHEAP = "crysldm"
+HEADERS = (
+    "Data set",
+    "Against CrysLDM",
+    "steps",
+    "evaluations",
+    "device s / crystal",
+    "device s / stable",
+    "steps / stable",
+    "printed steps / stable",
+)
+
+
+def speedup_rows(results: Sequence[ModelResult], timings: Sequence[ModelResult]) -> list[list[str]]:
+    """One row for each model that spends evaluations, beside CrysLDM of the same data set. Controls have none.
+
+    timings: of a run on a quiet machine, from which the seconds are taken; a model that is not there has a dash.
+    """
+    rows = []
+    for dataset, members in groupby(results, key=lambda result: result.run.dataset):
+        found = {result.model: result for result in members if not result.is_control}
+        cheap = found.pop(CHEAP, None)
+        if cheap is None:
+            continue
+        seconds = {t.model: t.metrics.get("seconds_per_crystal", Metric(None)) for t in timings if _is_of(t, dataset)}
+        for result in found.values():
+            ratios = [
+                _ratio(result, cheap, "steps"),
+                _ratio(result, cheap, "network_evaluations"),
+                quotient(seconds.get(result.model, Metric(None)), seconds.get(CHEAP, Metric(None))),
+                quotient(_per_stable(result, seconds), _per_stable(cheap, seconds)),
+                _ratio(result, cheap, "steps_per_stable"),
+                printed_speedup(dataset, result.method),
+            ]
+            rows.append([result.dataset, result.method, *map(shown, ratios)])
+    return rows
+
+
+def printed_speedup(dataset: str, method: str) -> Metric:
+    """The ratio of the paper's printed steps / stable, with the interval that 1000 crystals imply."""
+    printed = {row.method: row for row in PRINTED_ROWS if row.dataset == dataset}
+    if method not in printed or "CrysLDM" not in printed:
+        return Metric(None)
+    return quotient(printed[method].steps_per_stable_metric, printed["CrysLDM"].steps_per_stable_metric)
+
+
+def shown(metric: Metric) -> str:
+    """A ratio with its interval; a bound where one model had no hit."""
+    if metric.value is None:
+        bounds = [
+            f"{sign} {three_digits(b, 0)}" for sign, b in ((">", metric.low), ("<", metric.high)) if b is not None
+        ]
+        return bounds[0] if bounds else DASH
+    value = three_digits(metric.value, 0)
+    if metric.low is None or metric.high is None:
+        return value
+    low, high = three_digits(metric.low, 0), three_digits(metric.high, 0)
+    return value if low == value == high else f"{value} [{low}, {high}]"
+
+
+def _is_of(result: ModelResult, dataset: str) -> bool:
+    return result.run.dataset == dataset
+
+
+def _ratio(one: ModelResult, other: ModelResult, metric: str) -> Metric:
+    return quotient(one.metrics.get(metric, Metric(None)), other.metrics.get(metric, Metric(None)))
+
+
+def _per_stable(result: ModelResult, seconds: dict[str, Metric]) -> Metric:
+    """Device seconds of a stable crystal: those of a crystal, as timed, over the stability rate."""
+    rate = result.metrics.get("stable_rate", Metric(None))
+    if rate.value == 0:  # a cost per hit without a hit: its bound alone
+        rate = Metric(None, rate.low, rate.high, rate.n)
+    return quotient(seconds.get(result.model, Metric(None)), rate)

@@ -1,0 +1,94 @@
+"""docs/reproduction.md: ratios by each way of counting, the paper's differences against noise, places for tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.statistics import Metric
+from reports.reproduction import __main__ as command
+from reports.reproduction.paper_noise import noise_rows
+from reports.reproduction.speedups import printed_speedup, shown, speedup_rows
+from reports.run_results import read_results
+
+MakeRun = Callable[..., Path]
+MODELS = {
+    "crysldm": {"stable": 20, "seconds": 0.02},
+    "diffcsp": {"stable": 20, "steps": 1000, "evaluations": 2000.0, "seconds": 0.2},
+    "shuffled-sites": {"stable": 0, "steps": None, "evaluations": 0.0, "seconds": 0.0001},
+}
+PLACES = "".join(
+    f"<!-- {name}: from here -->\nold\n<!-- {name}: to here -->\n"
+    for name in ("table 1, perov5", "equal evaluations, perov5", "speed-ups", "noise")
+)
+
+
+def test_one_pair_of_models_has_four_different_speed_ups(make_run: MakeRun) -> None:
+    results = read_results([make_run(MODELS)])
+    timings = read_results([make_run({**MODELS, "diffcsp": {**MODELS["diffcsp"], "seconds": 0.3}}, name="timing")])
+    (row,) = speedup_rows(results, timings)
+    assert row[:4] == ["Perov-5", "DiffCSP", "10.0", "10.0"]
+    assert row[4].startswith("15.0 [14.")  # of the timing run
+    assert row[5].startswith("15.0 [")
+    assert row[6].startswith("10.0 [5.")
+    assert row[7].startswith("10.7 [")
+
+
+def test_seconds_come_from_no_other_run_than_the_timed_one(make_run: MakeRun) -> None:
+    (row,) = speedup_rows(read_results([make_run(MODELS)]), [])
+    assert row[4:6] == ["–", "–"]
+
+
+def test_a_model_without_a_stable_crystal_has_a_bound(make_run: MakeRun) -> None:
+    run = make_run({**MODELS, "diffcsp": {**MODELS["diffcsp"], "stable": 0}})
+    (row,) = speedup_rows(read_results([run]), read_results([run]))
+    assert row[5].startswith("> ")
+    assert row[6].startswith("> ")
+
+
+def test_the_printed_speed_ups_are_the_papers_with_the_noise_of_a_thousand_crystals() -> None:
+    cdvae, diffcsp = (printed_speedup("perov5", method) for method in ("CDVAE", "DiffCSP"))
+    assert (cdvae.value, diffcsp.value) == pytest.approx((32, 10.67), rel=0.01)
+    assert diffcsp.low is not None
+    assert diffcsp.low < 10.67 / 1.8  # 15 against 16 stable crystals
+    assert printed_speedup("perov5", "crysldm@20") == Metric(None)
+    assert shown(Metric(None)) == "–"
+
+
+def test_sixteen_against_fifteen_stable_crystals_is_noise_and_thirty_against_fifty_percent_is_not(
+    make_run: MakeRun,
+) -> None:
+    runs = [make_run(MODELS), make_run(MODELS, name="mp20", dataset="mp20")]
+    rows = {tuple(row[:3]): row[3:] for row in noise_rows(read_results(runs))}
+    values, _, verdict = rows["Perov-5", "stable %", "DiffCSP / CrysLDM"]
+    assert (values, verdict) == ("1.5 / 1.6", "no")
+    assert rows["MP-20", "stable %", "DiffCSP / CrysLDM"][2] == "yes"
+    assert ("Perov-5", "EMD density", "DiffCSP / CrysLDM") in rows
+    assert ("Perov-5", "EMD density", "CDVAE / CrysLDM") not in rows  # no error of CDVAE's was measured
+
+
+def test_the_command_fills_each_place_and_leaves_the_text(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = tmp_path / "reproduction.md"
+    document.write_text(f"# Ours\n{PLACES}The end.\n")
+    monkeypatch.setattr(sys, "argv", ["reproduction", str(make_run(MODELS)), "--docs", str(document)])
+    command.main()
+    text = document.read_text()
+    assert text.startswith("# Ours\n")
+    assert text.endswith("The end.\n")
+    assert "\nold\n" not in text
+    assert "| Perov-5    | DiffCSP           | 10.0" in text
+    once = text
+    command.main()
+    assert document.read_text() == once
+
+
+@pytest.mark.parametrize("document", ["nothing", PLACES + "<!-- more: from here --><!-- more: to here -->"])
+def test_places_and_tables_must_agree(document: str) -> None:
+    tables = dict.fromkeys(("table 1, perov5", "equal evaluations, perov5", "speed-ups", "noise"), "new")
+    with pytest.raises(ValueError, match=r"doc\.md: has"):
+        command.fill(document, tables, Path("doc.md"))
