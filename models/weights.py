@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -85,15 +85,23 @@ def load_into(module: nn.Module, state_dict: Mapping[str, Tensor], path: Path) -
         raise ValueError(f"{path}: weights do not fit the network of their card: {reason}") from None
 
 
-class _Inert(SimpleNamespace):
-    """Stands for a class named in a foreign pickle; takes any construction and state, runs nothing."""
+class _Inert:
+    """Stands for a class named in a foreign pickle; takes any construction, state and content, runs nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
+        pass
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict):
             self.__dict__.update({k: v for k, v in state.items() if isinstance(k, str)})
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """What a dictionary of foreign type holds is left out; below, what its lists and sets hold."""
+
+    def append(self, item: Any) -> None:
+        """Leaves it out."""
+
+    extend = add = append
 
 
 # What a PyTorch checkpoint's pickle needs to rebuild tensors and plain containers. All else becomes inert.
@@ -109,7 +117,7 @@ _ALLOWED = {
 
 class _SafeUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name.endswith("Storage"):
+        if module == "torch" and name.endswith("Storage") and "." not in name:
             return super().find_class(module, name)
         if (module, name) in _ALLOWED or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
             return super().find_class(module, name)
@@ -136,6 +144,12 @@ def read_foreign_checkpoint(path: Path) -> dict[str, Any]:
     content = _load_inert(path)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         raise ValueError(f"{path}: not a Lightning checkpoint (no state_dict inside)")
+    for key, value in content["state_dict"].items():
+        if not isinstance(value, Tensor):
+            continue
+        stored = value.untyped_storage().nbytes() // value.element_size()
+        if value.numel() > stored:  # strides of 0 repeat what is stored once, and a copy would not
+            raise ValueError(f"{path}: {key} has {value.numel()} values, but {stored} are stored")
     return content
 
 
@@ -145,13 +159,34 @@ def read_foreign_scaler(path: Path) -> tuple[Tensor, Tensor]:
     means, stds = getattr(content, "means", None), getattr(content, "stds", None)
     if means is None or stds is None:
         raise ValueError(f"{path}: not a published scaler (no means and stds inside)")
-    return torch.as_tensor(means), torch.as_tensor(stds)
+    try:
+        return torch.as_tensor(means), torch.as_tensor(stds)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{path}: not a published scaler (its means and stds are no numbers)") from None
 
 
 def _load_inert(path: Path) -> Any:
     try:
+        _refuse_other_archives(path)
         return torch.load(path, map_location="cpu", pickle_module=_SafePickle, weights_only=False)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except Exception as error:  # a hostile or broken pickle may raise anything
         raise ValueError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})") from None
+
+
+def _refuse_other_archives(path: Path) -> None:
+    """ValueError for what torch.save does not write: plain pickles, archives that are packed, and TorchScript.
+
+    TorchScript is code, which `torch.load` would run whatever unpickles the rest. It is looked for through PyTorch's
+    own eyes: Python's zipfile may see another list of files in a crafted archive.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            raise ValueError("no zip archive, as torch.save writes them since version 1.6")
+    if "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():
+        raise ValueError("an archive of TorchScript, which is code")
+    with zipfile.ZipFile(path) as archive:
+        packed = next((info for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED), None)
+    if packed is not None:
+        raise ValueError(f"{packed.filename} in it is compressed, which torch.save never does")

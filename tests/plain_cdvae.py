@@ -7,6 +7,7 @@ their order are the published ones, so it gives the published numbers to the las
 
 import itertools
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -147,6 +148,7 @@ class PlainGemNetT(nn.Module):
         return moved, net.type_logits(h)
 
 
+@lru_cache
 def legendre_formulae(count):
     """Functions of the cosine, derived by SymPy as the published code does."""
     import sympy

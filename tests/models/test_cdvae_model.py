@@ -220,6 +220,54 @@ def test_a_published_folder_gives_the_model_it_was_made_from(tmp_path):
         assert torch.equal(a, b), name
 
 
+HYDRA = """
+data: {root_path: "${oc.env:PROJECT_ROOT}/data", readout: mean, lattice_scale_method: none, scaler: {a: [1, 2]}}
+logging: {wandb: {mode: online}}
+model:
+  _target_: cdvae.pl_modules.model.CDVAE
+  hidden_dim: 256
+  radius: 6.5
+  max_neighbors: 9
+  encoder: {_target_: cdvae.pl_modules.gnn.DimeNetPlusPlusWrap, readout: "${data.readout}", cutoff: 6.0}
+  decoder: {_target_: cdvae.pl_modules.decoder.GemNetTDecoder, radius: "${model.radius}", max_neighbors: 8}
+optim: {optimizer: {_target_: torch.optim.Adam, betas: [0.9, 0.999]}}
+"""
+
+
+def test_hydra_settings_are_followed_and_those_of_a_part_come_first(tmp_path):
+    published(tmp_path / "perov", SMALL, hparams=HYDRA)
+    config = from_official(tmp_path / "perov").config
+    assert config.decoder.radius == 6.5 and config.decoder.max_neighbors == 8
+    assert config.encoder.readout == "mean" and config.encoder.cutoff == 6.0
+    assert not config.scale_lengths
+
+
+LAUGHS = "".join(f"  x{k}: &x{k} {{a: *x{k - 1}, b: *x{k - 1}, c: *x{k - 1}}}\n" for k in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("hparams", "reason"),
+    [
+        ("model: {radius: [1, 2]}", None),  # not a plain value: the published one is taken
+        (f"model:\n  x0: &x0 {{a: 1}}\n{LAUGHS}", None),
+        ("model: &m {encoder: *m}", None),
+        ("model: {max_neighbors: many}", "invalid literal for int"),
+        ("model: {encoder: {cutoff: wide}}", "epoch=3-step=9.*could not convert"),
+        ("model: {encoder: {readout: median}}", "'median' is not known"),
+        ("model: " + "[" * 5000, "hparams.yaml cannot be read"),
+        ("model: 3", "no section 'model'"),
+    ],
+    ids=["list", "laughs", "itself", "word", "type", "readout", "deep", "none"],
+)
+def test_odd_settings_are_passed_over_or_named(tmp_path, hparams, reason):
+    ours = published(tmp_path / "perov", SMALL, hparams=hparams)
+    if reason is None:
+        assert from_official(tmp_path / "perov").config.decoder.radius == ours.config.decoder.radius
+    else:
+        with pytest.raises(ValueError, match=reason):
+            from_official(tmp_path / "perov")
+
+
 class Bomb:
     def __reduce__(self):
         return (open, ("exploded", "w"))

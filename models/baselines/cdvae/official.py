@@ -140,7 +140,7 @@ def encoder_from_official(
     need = ("rbf.freq", "emb.emb.weight", "output_blocks.0.lin.weight", "interaction_blocks.0.lin_sbf1.weight")
     shape = _shapes(state_dict, need, "a published CDVAE encoder")
     block = "interaction_blocks.0"
-    unshaped = ("cutoff", "max_num_neighbors", "envelope_exponent", "readout")
+    unshaped = {"cutoff": float, "max_num_neighbors": int, "envelope_exponent": int, "readout": str}
     config = EncoderConfig(
         hidden_channels=shape["emb.emb.weight"][1],
         num_blocks=_count(state_dict, "interaction_blocks"),
@@ -153,7 +153,7 @@ def encoder_from_official(
         num_after_skip=_count(state_dict, f"{block}.layers_after_skip"),
         num_output_layers=_count(state_dict, "output_blocks.0.lins"),
         num_elements=shape["emb.emb.weight"][0],
-        **{key: value for key, value in (settings or {}).items() if key in unshaped},
+        **{key: unshaped[key](value) for key, value in (settings or {}).items() if key in unshaped},
     )
     encoder = DimeNetPlusPlus(config, num_targets=shape["output_blocks.0.lin.weight"][0])
     encoder.to(state_dict["emb.emb.weight"].dtype)
@@ -225,7 +225,7 @@ def from_official(folder: str | Path) -> CDVAE:
     tensors = {key: value for key, value in state_dict.items() if isinstance(value, torch.Tensor)}
     try:
         return cdvae_from_official(tensors, _lattice_scaler(folder), _settings(folder / "hparams.yaml"))
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # TypeError: a setting of another kind than the published ones
         raise ValueError(f"{checkpoints[-1]}: {error}") from None
 
 
@@ -242,26 +242,36 @@ def _lattice_scaler(folder: Path) -> tuple[Tensor, Tensor]:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """The model section of a `hparams.yaml`, with the data section inside and `${section.name}` filled in."""
+    """Of a `hparams.yaml` the model section, with its "encoder" and "decoder" and the "data" section inside.
+
+    `${section.name}`, which hydra leaves in it, is filled in.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path.name} cannot be read: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise ValueError(f"{path.name} has no section 'model'")
 
-    def filled(value: Any, depth: int = 0) -> Any:
-        if isinstance(value, dict):
-            return {key: filled(inner, depth) for key, inner in value.items()}
-        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
-        if reference is None or depth > 8:
-            return value
-        found: Any = content
-        for name in reference[1].split("."):
-            found = found.get(name) if isinstance(found, dict) else None
-        return filled(found, depth + 1)
+    def followed(value: Any) -> Any:
+        for _ in range(8):  # references to references
+            reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+            if reference is None:
+                break
+            value = content
+            for name in reference[1].split("."):
+                value = value.get(name) if isinstance(value, dict) else None
+        return value
 
-    return {**filled(content["model"]), "data": filled(content.get("data") or {})}
+    def section(value: Any) -> dict[str, Any]:
+        """Its plain values: what is nested in it is not used, and may be a tree of aliases without end."""
+        value = followed(value)
+        values = {key: followed(inner) for key, inner in value.items()} if isinstance(value, dict) else {}
+        return {str(key): inner for key, inner in values.items() if isinstance(inner, str | int | float)}
+
+    model = content["model"]
+    parts = {"encoder": model.get("encoder"), "decoder": model.get("decoder"), "data": content.get("data")}
+    return {**section(model), **{name: section(part) for name, part in parts.items()}}
 
 
 def _under(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
