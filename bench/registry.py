@@ -22,7 +22,7 @@ from typing import Any, Literal
 import bench
 from bench.interfaces import Generator, Task
 
-Kind = Literal["generator", "task", "cost", "report", "table", "trainer", "hull"]
+Kind = Literal["generator", "task", "cost", "report", "table", "trainer", "hull", "published"]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
     {
@@ -57,6 +57,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         "trainer": {"train": "models.training:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull_build:build"},
+        # (folder of a published checkpoint, ...) -> generator
+        "published": {"cdvae": "models.baselines.cdvae.generator:published"},
     }
 )
 ENTRY_POINTS = "crysldm_bench.generators"
@@ -144,7 +146,8 @@ def plugin_generators() -> dict[str, EntryPoint]:
 class ModelSpec:
     """One entry of --models. text: as typed. target: "module:attribute", or the path of a file of crystals.
 
-    meta: JSON file with what a file's crystals cost. builtin: takes dataset, preset and steps.
+    meta: JSON file with what a file's crystals cost. builtin: takes dataset, preset and steps. weights: folder of a
+    published checkpoint, whose generator takes it.
     steps: after the @, None for the generator's own.
     name: folder and key in the summary; None for module:Class, whose generator says it.
     """
@@ -156,6 +159,7 @@ class ModelSpec:
     builtin: bool = False
     steps: int | None = None
     meta: str | None = None
+    weights: str | None = None
 
 
 def parse_models(text: str) -> list[ModelSpec]:
@@ -218,15 +222,14 @@ def _parse_model(entry: str) -> ModelSpec:
     if equals:
         if not name or not path:
             raise ValueError(f"--models {entry!r}: write name=FILE")
+        if any(Path(path).glob("*.ckpt")):
+            require_distinct([name])
+            target, folder = PLUGINS["published"]["cdvae"], str(Path(path).resolve())
+            return ModelSpec(entry, name, target, steps=_steps(entry, name), weights=folder)
         return file_model(Path(path), name)
     if ":" in entry:
         return ModelSpec(entry, None, entry)
-    name, at, count = entry.partition("@")
-    steps = None
-    if at:
-        if not count.isdecimal() or int(count) == 0:
-            raise ValueError(f"--models {entry!r}: after @ comes a number of steps, such as {name}@100")
-        steps = int(count)
+    name, steps = entry.partition("@")[0], _steps(entry, entry)
     if name in PLUGINS["generator"] and exists(PLUGINS["generator"][name]):
         return ModelSpec(entry, entry, PLUGINS["generator"][name], builtin=True, steps=steps)
     plugins = plugin_generators()
@@ -235,6 +238,14 @@ def _parse_model(entry: str) -> ModelSpec:
     raise ValueError(
         f"unknown model {name!r}; known are {', '.join(_generator_names())}, or name=FILE, or module:Class"
     )
+
+
+def _steps(entry: str, name: str) -> int | None:
+    """The number after the @ of a name; None where there is none."""
+    stem, at, count = name.partition("@")
+    if at and (not count.isdecimal() or int(count) == 0):
+        raise ValueError(f"--models {entry!r}: after @ comes a number of steps, such as {stem}@100")
+    return int(count) if at else None
 
 
 def _generator_names() -> list[str]:
@@ -252,7 +263,9 @@ def build_generator(spec: ModelSpec, dataset: str, preset: str) -> Generator:
     factory = load(spec.target)
     if not callable(factory):
         raise ValueError(f"{spec.target} is no class or factory")
-    options = {"dataset": dataset, "preset": preset, "steps": spec.steps}
+    options: dict[str, Any] = {"dataset": dataset, "preset": preset, "steps": spec.steps}
+    if spec.weights is not None:
+        options |= {"weights": Path(spec.weights), "name": spec.name}
     if not spec.builtin:
         accepted = inspect.signature(factory).parameters
         if spec.steps is not None and "steps" not in accepted:

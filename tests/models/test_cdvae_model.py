@@ -1,6 +1,7 @@
 """CDVAE as a whole: what its latents say, its losses, Langevin steps, published folders and the generator."""
 
 import dataclasses
+import json
 import pickle
 
 import numpy as np
@@ -300,27 +301,44 @@ def test_what_else_lies_in_a_published_folder_is_not_run(tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
 
 
-FACTORY = """
-from pathlib import Path
-from models.baselines.cdvae.generator import CDVAEGenerator
+def test_a_published_folder_joins_a_run_by_its_name_and_place(tmp_path, capsys):
+    from bench import cli
 
-def published(dataset, steps=None):
-    return CDVAEGenerator(dataset, steps=steps, weights=Path("perov"), name="cdvae-published")
-"""
-
-
-def test_a_published_folder_joins_a_run_by_a_factory_of_the_user(tmp_path, monkeypatch):
-    from bench.interfaces import Generator
-    from bench.registry import build_generator, parse_models
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
     published(tmp_path / "perov", SMALL)
-    (tmp_path / "published_cdvae_factory.py").write_text(FACTORY)
-    generator = build_generator(parse_models("published_cdvae_factory:published")[0], "perov5", "cpu")
-    assert isinstance(generator, Generator) and generator.name == "cdvae-published"
-    generator.load("cpu")
-    assert generator.steps == 400 and generator.card == {"published": "perov"}
+    options = ["--dataset", "perov5", "--num-samples", "3", "--tasks", "validity", "--workers", "1", "--device", "cpu"]
+    for arguments in (
+        ["--models", f"theirs@2={tmp_path / 'perov'}", *options, "--out", str(tmp_path / "run")],
+        ["--resume", str(tmp_path / "run")],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["run", *arguments])
+        assert not ended.value.code
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["models"]["theirs@2"]
+    assert found["requested"] == 3 and found["metrics"]["steps"]["value"] == 2
+    card = json.loads((tmp_path / "run" / "manifest.json").read_text())["models"]["theirs@2"]["card"]
+    assert sorted(card["sha256"]) == ["epoch=3-step=9.ckpt", "hparams.yaml", "lattice_scaler.pt"]
+    assert "theirs@2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ("theirs@0={}", "after @ comes a number of steps, such as theirs@100"),
+        ("a/b={}", "use letters, digits"),
+        ("theirs={}", "state_dict"),
+    ],
+)
+def test_a_published_folder_that_cannot_be_run_is_refused_in_one_line(tmp_path, capsys, entry, reason):
+    from bench import cli
+
+    (tmp_path / "perov").mkdir()
+    torch.save({"epoch": 1}, tmp_path / "perov" / "epoch=1.ckpt")
+    options = ["--dataset", "perov5", "--num-samples", "3", "--tasks", "validity", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "--models", entry.format(tmp_path / "perov"), *options])
+    assert ended.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if reason in line]
+    assert line
 
 
 def test_a_model_without_weights_says_how_to_train_them():
@@ -374,7 +392,5 @@ def test_what_a_network_makes_not_finite_is_a_reason_or_a_crystal_but_no_crash(b
 
 
 def test_the_card_gives_the_configuration_back():
-    import json
-
     assert config_from_card(json.loads(json.dumps(dataclasses.asdict(SMALL)))) == SMALL
     assert config_from_card(dataclasses.asdict(CDVAEConfig())) == CDVAEConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from models.baselines.cdvae.autoencoder import CDVAE, CDVAEConfig
 from models.baselines.cdvae.encoder import EncoderConfig
 from models.baselines.cdvae.gemnet import ActivationScales, GemNetConfig
 from models.baselines.cdvae.langevin import LangevinSettings
-from models.baselines.cdvae.official import from_official
+from models.baselines.cdvae.official import from_official, published_checkpoint
 from models.cspnet import EvaluationCounter
 from models.diffusion import SeededNoise
 from models.weights import find_weights, load_into, read_card, read_weights
@@ -77,8 +78,11 @@ class CDVAEGenerator:
 
     @property
     def card(self) -> dict[str, Any]:
-        """The weights' card; of a published folder, its name."""
-        return {"published": self.weights.name} if self.weights.is_dir() else read_card(self.weights)
+        """The weights' card; of a published folder, its name and the checksums of what the crystals depend on."""
+        if not self.weights.is_dir():
+            return read_card(self.weights)
+        files = [published_checkpoint(self.weights), *(self.weights / n for n in ("lattice_scaler.pt", "hparams.yaml"))]
+        return {"published": self.weights.name, "sha256": {file.name: _sha256(file) for file in files}}
 
     def load(self, device: str = "cpu") -> None:
         """Reads the weights, checks them against their card and moves them to the device."""
@@ -100,6 +104,16 @@ class CDVAEGenerator:
         return sample_crystals(self._model, num_crystals, seed, self.steps, self._device)
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def cdvae(dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None) -> CDVAEGenerator:
     """CDVAE with the weights trained for a data set. Langevin steps over 50 noise levels, or `steps` of them in all."""
     return CDVAEGenerator(dataset, preset, steps, weights)
+
+
+def published(weights: Path, name: str, dataset: str, steps: int | None = None) -> CDVAEGenerator:
+    """The CDVAE of a published checkpoint folder. All its Langevin steps, or `steps` of them."""
+    return CDVAEGenerator(dataset, steps=steps, weights=weights, name=name)

@@ -218,15 +218,21 @@ def from_official(folder: str | Path) -> CDVAE:
     YAML is loaded safely. ValueError names the file and what is wrong with it.
     """
     folder = Path(folder)
-    checkpoints = sorted(folder.glob("*.ckpt"), key=lambda path: (_epoch(path), path.name))
-    if not checkpoints:
-        raise ValueError(f"{folder}: holds no published checkpoint (*.ckpt)")
-    state_dict = read_foreign_checkpoint(checkpoints[-1])["state_dict"]
+    checkpoint = published_checkpoint(folder)
+    state_dict = read_foreign_checkpoint(checkpoint)["state_dict"]
     tensors = {key: value for key, value in state_dict.items() if isinstance(value, torch.Tensor)}
     try:
         return cdvae_from_official(tensors, _lattice_scaler(folder), _settings(folder / "hparams.yaml"))
     except (TypeError, ValueError) as error:  # TypeError: a setting of another kind than the published ones
-        raise ValueError(f"{checkpoints[-1]}: {error}") from None
+        raise ValueError(f"{checkpoint}: {error}") from None
+
+
+def published_checkpoint(folder: Path) -> Path:
+    """The checkpoint of the last epoch in a folder. ValueError where it holds none."""
+    checkpoints = sorted(folder.glob("*.ckpt"), key=lambda path: (_epoch(path), path.name))
+    if not checkpoints:
+        raise ValueError(f"{folder}: holds no published checkpoint (*.ckpt)")
+    return checkpoints[-1]
 
 
 def _epoch(checkpoint: Path) -> int:
