@@ -6,6 +6,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +39,7 @@ def symmetric_graph(forward: Edges, num_atoms: int, num_spherical: int) -> Cryst
     away = forward.vectors / distances[:, None]
     directions = torch.cat([-away, away])
 
-    order = targets.argsort(stable=True)
+    order = _stable_order(targets, num_atoms)
     entering = torch.bincount(targets, minlength=num_atoms)
     width = max(int(entering.max()), 1)
     starts = entering.cumsum(0) - entering
@@ -54,6 +55,13 @@ def symmetric_graph(forward: Edges, num_atoms: int, num_spherical: int) -> Cryst
     first = targets * (num_spherical * width) + rank
     rows = first[:, None] + torch.arange(num_spherical, device=order.device) * width
     return CrystalGraph(sources, targets, distances, directions, slot, angular.flatten(1, 2), rows.flatten())
+
+
+def _stable_order(atoms: Tensor, num_atoms: int) -> Tensor:
+    """(E,) order that sorts atoms (E,) < num_atoms stably; on a CPU by NumPy's radix sort of small integers."""
+    if atoms.device.type != "cpu" or num_atoms > np.iinfo(np.uint16).max:
+        return atoms.argsort(stable=True)
+    return torch.from_numpy(atoms.numpy().astype(np.uint16).argsort(kind="stable"))
 
 
 def polynomials(x: Tensor, count: int) -> Tensor:
