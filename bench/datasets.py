@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.crystal_counts import BINS, CrystalCounts
 from bench.crystals import Crystals
 from bench.dataset_files import (
     DATASETS,
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "BINS",
     "DATASETS",
     "SPLITS",
+    "CrystalCounts",
     "DataUnavailable",
     "DatasetSpec",
     "FormulaSet",
@@ -47,10 +50,12 @@ __all__ = [
     "load_split",
     "prepare",
     "reference_card",
+    "split_counts",
     "split_figures",
     "split_hash",
     "training_formulas",
     "write_reference_card",
+    "write_split_counts",
     "write_training_formulas",
 ]
 
@@ -128,6 +133,19 @@ def write_reference_card(dataset: str, folder: Path) -> ReferenceCard:
 def split_figures(dataset: str) -> SplitFigures | None:
     """What the tasks say of a data set's test split as it is shipped in the package, None where it is not yet known."""
     return SplitFigures.read(resources.files("bench") / "reference", canonical_name(dataset))
+
+
+@functools.cache
+def split_counts(dataset: str) -> CrystalCounts:
+    """How the crystals of a data set's test split are distributed, as it is shipped in the package; needs no data."""
+    return CrystalCounts.read(resources.files("bench") / "reference", canonical_name(dataset))
+
+
+def write_split_counts(dataset: str, folder: Path) -> CrystalCounts:
+    """Counts the crystals of a data set's test split from its file and writes the counts into a folder."""
+    counts = CrystalCounts.of(load_split(dataset, "test"))
+    counts.write(folder, canonical_name(dataset))
+    return counts
 
 
 @functools.cache
