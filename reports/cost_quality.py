@@ -111,19 +111,24 @@ def pairs_table(results: Sequence[ModelResult]) -> str:
     """The pairs as text: two rows each; * for the one that is better beyond noise. Empty without a pair."""
     from tabulate import SEPARATING_LINE, tabulate
 
+    headers, pairs = pairs_rows(results)
+    rows = [row for pair in pairs for row in (*pair, SEPARATING_LINE)]
+    return tabulate(rows[:-1], headers, "simple", disable_numparse=True) if rows else ""
+
+
+def pairs_rows(results: Sequence[ModelResult]) -> tuple[list[str], list[list[list[str]]]]:
+    """Titles of `pairs_table`, and the two rows of each pair."""
     pairs, columns = equal_pairs(results), qualities(results)
-    if not pairs:
-        return ""
-    rows: list[list[str] | str] = []
+    found = []
     for pair in pairs:
+        rows = []
         for result in (pair.one, pair.other):
             evaluations, seconds = (result.metrics.get(name, Metric(None)).value for name in COSTS)
             cells = [_cell(column, pair, result) for column in columns]
             shown = [f"{evaluations:.0f}", result.method, *cells]
             rows.append([*shown, "–" if seconds is None else three_digits(seconds, 0)])
-        rows.append(SEPARATING_LINE)
-    headers = ["evals", "Method", *(" ".join(filter(None, [c.short, c.arrow])) for c in columns), "s/crystal"]
-    return tabulate(rows[:-1], headers, "simple", disable_numparse=True)
+        found.append(rows)
+    return ["evals", "Method", *(" ".join(filter(None, [c.short, c.arrow])) for c in columns), "s/crystal"], found
 
 
 def points_csv(dataset: str, results: Sequence[ModelResult]) -> str:

@@ -65,9 +65,10 @@ def draw(histograms: Sequence[HullHistogram], title: str) -> Figure:
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     panels = figure.subplots(len(histograms), sharex=True, sharey=True, squeeze=False)[:, 0]
     for panel, histogram in zip(panels, histograms, strict=True):
-        _draw_panel(panel, histogram)
-    panels[-1].set_xlim(histograms[0].edges[[0, -1]])
-    panels[-1].set_ylim(0, 100 * max(0.01, *(histogram.shares.max() for histogram in histograms)) * 1.15)
+        draw_panel(panel, histogram)
+        panel.set_title(histogram.method, loc="left", fontsize=STYLE["font.size"], fontweight="bold", pad=3)
+        panel.set_title(in_words(histogram), loc="right", fontsize=STYLE["font.size"], pad=3)
+    same_axes(panels[-1], histograms)
     panels[-1].set_xlabel("energy above hull (eV/atom)")
     figure.supylabel("% of crystals", fontsize=STYLE["font.size"])
     figure.suptitle(title, fontsize=9)
@@ -76,7 +77,14 @@ def draw(histograms: Sequence[HullHistogram], title: str) -> Figure:
     return figure
 
 
-def _draw_panel(panel: Axes, histogram: HullHistogram) -> None:
+def same_axes(panel: Axes, histograms: Sequence[HullHistogram]) -> None:
+    """Limits that fit all of these histograms."""
+    panel.set_xlim(histograms[0].edges[[0, -1]])
+    panel.set_ylim(0, 100 * max(0.01, *(histogram.shares.max() for histogram in histograms)) * 1.15)
+
+
+def draw_panel(panel: Axes, histogram: HullHistogram) -> None:
+    """Bars in percent of the crystals asked for, the threshold and the median, without titles."""
     left, widths = histogram.edges[:-1], np.diff(histogram.edges)
     percent = 100 / max(histogram.requested, 1)
     done, not_done = percent * histogram.converged, percent * histogram.unconverged
@@ -93,12 +101,10 @@ def _draw_panel(panel: Axes, histogram: HullHistogram) -> None:
             middle, 0.97, marker="v", color="black", markersize=6, linestyle="none", clip_on=False, label="median",
             transform=panel.get_xaxis_transform(),
         )  # fmt: skip
-    panel.set_title(histogram.method, loc="left", fontsize=STYLE["font.size"], fontweight="bold", pad=3)
-    panel.set_title(_remarks(histogram), loc="right", fontsize=STYLE["font.size"], pad=3)
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _remarks(histogram: HullHistogram) -> str:
+def in_words(histogram: HullHistogram) -> str:
     """What a panel says in words: the median, and the crystals that no bar shows."""
     middle, words = histogram.median, []
     if middle.value is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.statistics import Metric
 from reports.columns import Column
-from reports.cost_quality import COSTS, Point, front, models, pairs_table, points, points_csv, qualities
+from reports.cost_quality import COSTS, Point, family, front, models, pairs_table, points, points_csv, qualities
 from reports.figure_files import FONT_SIZE, SUFFIXES, line_of, plain_numbers, save_figure
 from reports.run_results import ModelResult, read_results
 
@@ -34,12 +34,13 @@ def draw(results: Sequence[ModelResult], title: str) -> Figure:
     from matplotlib.figure import Figure
 
     columns = qualities(models(results))
+    families = {name: place for place, name in enumerate(dict.fromkeys(map(family, models(results))))}
     width, height = PANEL_INCHES
     figure = Figure(figsize=(width * len(COSTS) + 0.3, height * len(columns) + 1.0), layout="constrained")
     panels = figure.subplots(len(columns), len(COSTS), sharex="col", sharey="row", squeeze=False)
     for row, column in zip(panels, columns, strict=True):
         for panel, cost in zip(row, COSTS, strict=True):
-            _draw_panel(panel, results, column, cost)
+            draw_panel(panel, results, column, cost, families)
         row[0].set_ylabel(f"{column.group.split(' (')[0]}\n{column.title} {column.arrow}")
     for panel, unit in zip(panels[-1], COSTS.values(), strict=True):
         panel.set_xlabel(unit)
@@ -71,15 +72,17 @@ def _write_report(folder: Path) -> str:
     return f"{text}\n{where}, .txt"
 
 
-def _draw_panel(panel: Axes, results: Sequence[ModelResult], column: Column, cost: str) -> None:
+def draw_panel(
+    panel: Axes, results: Sequence[ModelResult], column: Column, cost: str, places: Mapping[str, int]
+) -> None:
+    """One quality against one cost. places: family -> its colour, line and marker."""
     found = points(results, column.metric, cost)
     on_front = front(found, column)
-    families = list(dict.fromkeys(point.family for point in points(results, column.metric, "network_evaluations")))
     scale = 100 if "rate" in column.metric or column.metric.startswith("valid") else 1
-    for place, family in enumerate(families):
-        colour, style, marker = line_of(place)
-        beside = (3, 3) if place % 2 == 0 else (3, -8)  # points; models at equal costs lie close together
-        own = [(point, best) for point, best in zip(found, on_front, strict=True) if point.family == family]
+    for order, name in enumerate(dict.fromkeys(point.family for point in found)):
+        colour, style, marker = line_of(places[name])
+        beside = (3, 3) if order % 2 == 0 else (3, -8)  # points; models at equal costs lie close together
+        own = [(point, best) for point, best in zip(found, on_front, strict=True) if point.family == name]
         costs, values = ([getattr(p, name).value for p, _ in own] for name in ("cost", "quality"))
         panel.plot(costs, [scale * value for value in values], color=colour, linestyle=style, linewidth=0.8, alpha=0.6)
         for number, (point, best) in enumerate(own):
@@ -87,7 +90,7 @@ def _draw_panel(panel: Axes, results: Sequence[ModelResult], column: Column, cos
                 point.cost.value or 0.0, scale * (point.quality.value or 0.0),
                 xerr=_reach(point.cost, 1), yerr=_reach(point.quality, scale),
                 color=colour, marker=marker, markersize=5, markerfacecolor=colour if best else "white", linewidth=0.8,
-                label=family if number == 0 else None, linestyle="none",
+                label=name if number == 0 else None, linestyle="none",
             )  # fmt: skip
             panel.annotate(
                 _steps(point), (point.cost.value or 0.0, scale * (point.quality.value or 0.0)), beside,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,14 +89,11 @@ def draw(curves: Sequence[YieldCurve], title: str) -> Figure:
     panels = figure.subplots(len(kinds), len(axes), sharex="col", sharey="row", squeeze=False)
     for row, kind in zip(panels, kinds, strict=True):
         for panel, axis in zip(row, axes, strict=True):
-            for curve in curves:
-                if (curve.kind, curve.axis) == (kind, axis):
-                    _draw_curve(panel, curve, methods.index(curve.method))
-            panel.spines[["top", "right"]].set_visible(False)
+            own = [curve for curve in curves if (curve.kind, curve.axis) == (kind, axis)]
+            draw_panel(panel, own, {method: place for place, method in enumerate(methods)})
         row[0].set_ylabel(f"{TITLES[kind]} crystals")
     for panel in panels.flat:
-        _logarithmic(panel)
-        panel.set_ylim(bottom=max(0.5, panel.get_ylim()[0]))  # below one crystal there is nothing to see
+        finish_panel(panel)
     for panel, axis in zip(panels[-1], axes, strict=True):
         panel.set_xlabel(AXES[axis])
     figure.suptitle(title, fontsize=FONT_SIZE + 1)
@@ -108,12 +105,20 @@ def draw(curves: Sequence[YieldCurve], title: str) -> Figure:
     return figure
 
 
-def _logarithmic(panel: Axes) -> None:
-    """Logarithmic scales with plain numbers."""
+def draw_panel(panel: Axes, curves: Sequence[YieldCurve], places: Mapping[str, int]) -> None:
+    """Curves of one kind and cost with their bands. places: model -> its colour, line and marker."""
+    for curve in curves:
+        _draw_curve(panel, curve, places[curve.method])
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def finish_panel(panel: Axes) -> None:
+    """Logarithmic scales with plain numbers, once everything is drawn."""
     panel.set_xscale("log")
     panel.set_yscale("log")
     plain_numbers(panel.xaxis, *panel.get_xlim())
     plain_numbers(panel.yaxis, *panel.get_ylim())
+    panel.set_ylim(bottom=max(0.5, panel.get_ylim()[0]))  # below one crystal there is nothing to see
 
 
 def _write_report(folder: Path) -> str:

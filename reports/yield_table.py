@@ -51,6 +51,12 @@ def reading_table(curves: Sequence[YieldCurve], cost: float, format: Format = "t
     """
     from tabulate import tabulate
 
+    headers, rows = reading_rows(curves, cost)
+    return tabulate(rows, headers, TABULATE[format], disable_numparse=True)
+
+
+def reading_rows(curves: Sequence[YieldCurve], cost: float) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of `reading_table`."""
     kinds = list(dict.fromkeys(curve.kind for curve in curves))
     rows = []
     for method, members in groupby(curves, key=lambda curve: curve.method):
@@ -63,14 +69,19 @@ def reading_table(curves: Sequence[YieldCurve], cost: float, format: Format = "t
         asked = next(iter(readings.values())).n / len(first.repeats)
         cells = [show_count(readings[kind]) if kind in readings else DASH for kind in kinds]
         rows.append([method, number(asked), *cells])
-    headers = ["Method", "asked for", *(TITLES[kind] for kind in kinds)]
-    return tabulate(rows, headers, TABULATE[format], disable_numparse=True)
+    return ["Method", "asked for", *(TITLES[kind] for kind in kinds)], rows
 
 
 def cost_table(curves: Sequence[YieldCurve], format: Format = "text") -> str:
     """What a model's n-th crystal costs: expected, with intervals, and what was seen. curves: as `reading_table`'s."""
     from tabulate import tabulate
 
+    headers, rows = cost_rows(curves)
+    return tabulate(rows, headers, TABULATE[format], disable_numparse=True)
+
+
+def cost_rows(curves: Sequence[YieldCurve]) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of `cost_table`."""
     most = max((curve.hits / len(curve.repeats) for curve in curves), default=0)
     shown = [n for n in NUMBERS if n == 1 or n <= most]
     rows = []
@@ -81,8 +92,7 @@ def cost_table(curves: Sequence[YieldCurve], format: Format = "text") -> str:
             first += f" ({reached} of {len(curve.repeats)} repeats)"
         expected = [show_cost(curve.expected_cost(n)) for n in shown]
         rows.append([curve.method, TITLES[curve.kind], *expected, first])
-    headers = ["Method", "crystal", *(NUMBERS[n] for n in shown), "first seen at"]
-    return tabulate(rows, headers, TABULATE[format], disable_numparse=True)
+    return ["Method", "crystal", *(NUMBERS[n] for n in shown), "first seen at"], rows
 
 
 def leads(curves: Sequence[YieldCurve]) -> list[tuple[YieldCurve, Lead]]:
