@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bench.progress import show_warning
+from bench.progress import say, show_warning
 
 app = typer.Typer(
     name="bench",
@@ -198,14 +198,34 @@ def report(
         list[str] | None,
         typer.Option(metavar="TIME", help="instead: crystals by a smaller budget, such as 60s; may be repeated"),
     ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
+    from bench import reporting
     from bench.budget import parse_duration
-    from bench.reporting import report as show
     from bench.store import newest_run
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
-    _show(show(runs or [newest_run(Path("runs"))], format.value, paper, seconds))
+    folders = runs or [newest_run(Path("runs"))]
+    _show(reporting.report(folders, format.value, paper, seconds))
+    if html is not None:
+        say(reporting.write_page(folders, html, paper))
+
+
+@app.command()
+def leaderboard(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run folders of one protocol")],
+    by: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="to rank by; default: S.U.N. rate, else stable, else valid")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="as one page for a browser, too")] = None,
+) -> None:
+    """The models of several runs in order; those that noise cannot tell apart share a rank."""
+    from bench import reporting
+
+    _show(reporting.leaderboard(runs, by))
+    if html is not None:
+        say(reporting.write_page(runs, html, leaderboard=True, by=by))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""How crystals are distributed: counts by number of atoms and elements, by element, and in fixed bins of cell and density.
+"""How crystals are distributed: counts by number of atoms and elements, by element, in bins of cell and density.
 
 NAME.test-counts.json holds those of a data set's test split. It lies beside the reference card and is no part of it:
 reports draw from it, and no figure of a task depends on it. After `bench data NAME`,
@@ -32,7 +32,7 @@ BINS: Mapping[str, tuple[float, float, int]] = MappingProxyType(
     {
         "density": (0.0, 30.0, 300),  # g/cm3
         "length": (0.0, 40.0, 400),  # A; three of each crystal
-        "angle": (0.0, 180.0, 180),  # degrees; three of each crystal
+        "angle": (-0.5, 180.5, 181),  # degrees; three of each crystal. 90 is in the middle of a bin, not at its edge
         "volume_per_atom": (0.0, 100.0, 400),  # A3
     }
 )
@@ -40,7 +40,7 @@ BINS: Mapping[str, tuple[float, float, int]] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False)
 class Binned:
-    """counts: (bins,) values in the bins of `quantity`, each closed on the left, the last on both sides. outside: the others."""
+    """counts: (bins,) values in the bins of `quantity`, closed on the left. outside: how many are in none."""
 
     quantity: str
     counts: IntArray

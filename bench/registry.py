@@ -22,7 +22,7 @@ from typing import Any, Literal
 import bench
 from bench.interfaces import Generator, Task
 
-Kind = Literal["generator", "task", "cost", "report", "table", "trainer", "hull", "published"]
+Kind = Literal["generator", "task", "cost", "report", "table", "page", "trainer", "hull", "published"]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
     {
@@ -52,8 +52,15 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "yield_curve": "reports.yield_curve:write_reports",
             "pareto": "reports.pareto:write_reports",
         },
-        # (run folders, format, paper) -> text; the yield's is (run folders, device seconds, format) -> text.
-        "table": {"table1": "reports.table1:render", "yield": "reports.yield_curve:render_at"},
+        # (run folders, format, paper) -> text; the yield's is (run folders, device seconds, format) -> text, the
+        # leaderboard's (run folders, metric or None) -> text.
+        "table": {
+            "table1": "reports.table1:render",
+            "yield": "reports.yield_curve:render_at",
+            "leaderboard": "reports.leaderboard:render",
+        },
+        # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
+        "page": {"html": "reports.page:write_page"},
         "trainer": {"train": "models.training:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull_build:build"},

@@ -16,6 +16,18 @@ def write_reports(folders: Sequence[Path]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
+def leaderboard(folders: Sequence[Path], by: str | None = None) -> str:
+    """The models of these runs in order, by a metric or the best that they have."""
+    return str(registry.plugin("table", "leaderboard")(folders, by))
+
+
+def write_page(
+    folders: Sequence[Path], file: Path, paper: bool = False, leaderboard: bool = False, by: str | None = None
+) -> str:
+    """Writes one HTML file of these runs; gives a line that names it. leaderboard: with their models in order."""
+    return str(registry.plugin("page", "html")(folders, file, paper, leaderboard, by))
+
+
 def report(folders: Sequence[Path], format: str, paper: bool = False, at: Sequence[float] = ()) -> str:
     """What `bench report` shows: Table 1, and as text what else was written; with `at`, what was there by then instead.
 

@@ -23,7 +23,7 @@ def distance(emd: float, n: int) -> str:
 
 def three_digits(figure: float, n: int) -> str:
     """A cost, to three significant digits where it is worth them."""
-    if figure >= 100:
+    if figure >= 100 or figure == 0:
         return f"{figure:.0f}"
     return f"{figure:#.3g}" if figure >= 1e-3 else "<0.001"
 
@@ -66,8 +66,8 @@ class Column:
         return Cell(value, None if low == value == high else (low, high), mark)
 
     def comparable(self, metric: Metric | None) -> Metric | None:
-        """The metric on a scale on which it always has an interval; for steps / stable, stable / steps."""
-        if metric is None or self.metric != "steps_per_stable":
+        """The metric on a scale on which it always has an interval; for cost / stable, stable / cost."""
+        if metric is None or not self.metric.endswith("_per_stable"):
             return metric
         low, value, high = (0.0 if x is None else 1 / x for x in (metric.high, metric.value, metric.low or None))
         return None if metric.low is None else Metric(-value, -high, -low, metric.n)

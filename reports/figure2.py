@@ -79,7 +79,7 @@ def draw(histograms: Sequence[HullHistogram], title: str) -> Figure:
 
 def same_axes(panel: Axes, histograms: Sequence[HullHistogram]) -> None:
     """Limits that fit all of these histograms."""
-    panel.set_xlim(histograms[0].edges[[0, -1]])
+    panel.set_xlim(float(histograms[0].edges[0]), float(histograms[0].edges[-1]))
     panel.set_ylim(0, 100 * max(0.01, *(histogram.shares.max() for histogram in histograms)) * 1.15)
 
 

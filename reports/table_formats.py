@@ -46,7 +46,7 @@ class Table:
     remarks: Sequence[str]
 
 
-def to_text(table: Table) -> str:
+def to_text(table: Table, title: str = TITLE) -> str:
     """For a terminal: the interval stands under its figure, footnotes under the table."""
     from tabulate import SEPARATING_LINE, tabulate
 
@@ -60,7 +60,7 @@ def to_text(table: Table) -> str:
     legend = ["Under each figure: its 95 % interval.", *_legend(table, "*")]
     notes = [f"{_superscript(number)} {note}" for number, note in enumerate(table.notes, 1)]
     wrapped = [textwrap.fill(n, TEXT_WIDTH, subsequent_indent="  ") for n in [" ".join(legend), *table.remarks, *notes]]
-    return "\n".join([TITLE, "", *(line.rstrip() for line in grid.splitlines()), "", *wrapped]) + "\n"
+    return "\n".join([title, "", *(line.rstrip() for line in grid.splitlines()), "", *wrapped]) + "\n"
 
 
 def to_markdown(table: Table) -> str:
