@@ -59,13 +59,13 @@ def distributions(quantity: str, split: CrystalCounts, models: Mapping[str, Crys
     groups = {TEST_SPLIT: split, **models}
     if is_whole(quantity):
         most = max(len(getattr(counts, quantity)) for counts in groups.values())
-        edges = np.arange(most + 1) - 0.5
+        edges: FloatArray = np.arange(most + 1, dtype=np.float64) - 0.5
         first = min(int(np.flatnonzero(getattr(split, quantity))[0]), 1)
         found = []
         for name, counts in groups.items():
-            numbers = np.zeros(most)
+            numbers = np.zeros(most, dtype=np.float64)
             numbers[: len(getattr(counts, quantity))] = getattr(counts, quantity)
-            found.append(Distribution(name, edges[first:], numbers[first:] / max(float(numbers.sum()), 1.0), 0.0))
+            found.append(Distribution(name, edges[first:], _shares(numbers[first:], numbers.sum()), 0.0))
         return found
     fine = split.binned[quantity].edges
     low, high = _reach(split, quantity)
@@ -146,6 +146,10 @@ def _spread(quantity: str, counts: CrystalCounts) -> str:
     low, middle, high = (float(values[np.searchsorted(cumulative, q - 1e-12)]) for q in (0.05, 0.5, 0.95))
     form = "{:.0f}" if is_whole(quantity) or quantity == "angle" else "{:.1f}"
     return f"{form.format(middle)} [{form.format(low)}, {form.format(high)}]"
+
+
+def _shares(numbers: FloatArray, total: float) -> FloatArray:
+    return np.asarray(numbers / max(float(total), 1.0), dtype=np.float64)
 
 
 def _reach(split: CrystalCounts, quantity: str) -> tuple[int, int]:

@@ -39,7 +39,7 @@ TIMES: tuple[Axis, ...] = ("seconds", "end_to_end")
 class Section:
     """One subject. name: its anchor. missing: why there is nothing to show, else empty.
 
-    intro, notes: sentences above and below. bars: whether grey bars of the test split belong to the legend.
+    intro, notes: sentences above and below. bars: what grey bars are, for the legend. more: lines to unfold.
     """
 
     name: str
@@ -51,6 +51,8 @@ class Section:
     bars: str = ""
     tables: Sequence[HtmlTable] = ()
     notes: Sequence[str] = ()
+    more_title: str = ""
+    more: Sequence[str] = ()
     funnels: Sequence[Funnel] = ()
     elements: Sequence[PeriodicTable] = ()
     crystals: Sequence[BestCrystals] = ()
@@ -124,7 +126,7 @@ def _yields(results: Sequence[ModelResult], name: str) -> Section:
         ),
     ]
     without = [result.method for result in results if result.method not in shown]
-    remarks = [*notes(own), *lead_lines(leads(own))]
+    remarks = list(notes(own))
     if without:
         remarks.append(f"Without a curve, as what they cost is not known or next to nothing: {', '.join(without)}.")
     return Section(
@@ -136,6 +138,8 @@ def _yields(results: Sequence[ModelResult], name: str) -> Section:
         keys=legend(shown, anchor),
         tables=tables,
         notes=remarks,
+        more_title=f"Which model has more, by {AXES[axis]}",
+        more=lead_lines(leads(own)),
     )
 
 

@@ -88,6 +88,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         contents = {
             "validity": validity,
             "properties": {"against": "test split"},
+            "novelty": {"against": "training split"},
             "stability": stability_protocol("chgnet"),
             "stability-m3gnet": stability_protocol("m3gnet"),
         }
