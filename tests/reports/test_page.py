@@ -64,6 +64,12 @@ def text(run: Path, rendered: dict[str, str]) -> str:
     return rendered["run"]
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty figures, for tests of what stands around them."""
+    monkeypatch.setattr("reports.page_figures.inline_svg", lambda draw, name: f'<svg id="{name}"></svg>')
+
+
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, str]:
     return {}
@@ -103,7 +109,7 @@ def test_every_id_occurs_once_and_every_reference_leads_to_one(text: str) -> Non
         for name, value in attributes.items()
         if value and ((name.startswith("aria-") and name.endswith("by")) or (name == "href" and value[0] == "#"))
     ]
-    references += re.findall(r"url\(#([^)]+)\)", text)
+    references += re.findall(r"url\(#([\w-]+)\)", text)
     assert references
     assert set(references) - set(ids) == set()
 
@@ -139,6 +145,7 @@ def test_texts_of_a_run_are_text_wherever_they_stand(make_run: MakeRun) -> None:
         json.loads(script)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_in_the_data_of_a_crystal_can_end_its_script(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reports.best_crystals.view", lambda crystal: {"kinds": [], "cell": EVIL, "atoms": ["<!--"]})
     page = Parsed(render([run]))
@@ -196,6 +203,7 @@ def test_atoms_on_faces_are_drawn_on_all_of_them_and_turning_does_not_mirror() -
     assert np.linalg.det(np.array(one["cell"])) == pytest.approx(np.linalg.det(lattice), rel=1e-3)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_a_stable_crystal_the_nearest_are_shown_and_said_to_be_unstable(make_run: MakeRun) -> None:
     text = render([whole_run(make_run, {"crysldm": [0.4, 0.2, None, 0.9]})])
     assert "None of 4 is stable. The nearest to the hull that converged:" in text
@@ -204,6 +212,7 @@ def test_without_a_stable_crystal_the_nearest_are_shown_and_said_to_be_unstable(
     assert "no relaxation converged" in render([whole_run(make_run, {"crysldm": [None] * 3}, name="none")])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_large_crystal_is_passed_over_and_a_small_one_shown(make_run: MakeRun) -> None:
     folder = make_run({"crysldm": {"n": 2, "valid": 2, "stable": 2}}, tasks=TASKS)
     rng = np.random.default_rng(0)
@@ -214,6 +223,7 @@ def test_a_large_crystal_is_passed_over_and_a_small_one_shown(make_run: MakeRun)
     assert "-0-1.cif" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_without_stability_says_what_would_add_it(make_run: MakeRun) -> None:
     folder = make_run({"crysldm": {"n": 10, "valid": 10}}, tasks=("validity", "properties"))
     store(folder, "crysldm", perovskites(10))
@@ -239,17 +249,20 @@ def test_a_file_without_costs_and_a_control_have_no_curve_and_that_is_said(make_
     assert "Density" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_whose_samples_and_ledger_are_gone_is_shown_in_sentences(make_run: MakeRun) -> None:
     text = render([make_run({"crysldm": {}, "diffcsp": None})])
     assert "No ledger is stored of CrysLDM, DiffCSP" in text
     assert "Without a valid crystal: CrysLDM, DiffCSP." in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_data_set_that_is_not_ours_has_no_distributions(make_run: MakeRun) -> None:
     text = render([whole_run(make_run, {"crysldm": ENERGIES}, dataset="other")])
     assert "other is none of the package&#39;s data sets" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_data_sets_stand_under_headings_of_their_own(make_run: MakeRun) -> None:
     one = whole_run(make_run, {"crysldm": ENERGIES}, name="one")
     other = whole_run(make_run, {"crysldm": ENERGIES}, name="other", dataset="mp20")
@@ -258,6 +271,7 @@ def test_two_data_sets_stand_under_headings_of_their_own(make_run: MakeRun) -> N
     assert {"perov5", "mp20", "perov5-ledger", "mp20-ledger", "leaderboard"} <= ids
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_seconds_of_different_devices_are_not_drawn_into_one_figure(make_run: MakeRun) -> None:
     one = whole_run(make_run, {"crysldm": ENERGIES}, name="one")
     other = whole_run(make_run, {"diffcsp": ENERGIES}, name="other", threads=8)
@@ -273,6 +287,7 @@ def test_runs_of_different_protocols_are_refused(make_run: MakeRun) -> None:
         render([one, other])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_of_machines_and_folders_are_not_on_the_page(make_run: MakeRun) -> None:
     folder = whole_run(
         make_run,
