@@ -94,7 +94,7 @@ def draw_panel(
             )  # fmt: skip
             panel.annotate(
                 _steps(point), (point.cost.value or 0.0, scale * (point.quality.value or 0.0)), beside,
-                textcoords="offset points", fontsize=FONT_SIZE - 2, color=colour,
+                textcoords="offset points", fontsize=FONT_SIZE - 1, color=colour,
             )  # fmt: skip
     floors = [result.known(f"{column.metric}_floor") for result in results]
     known = [floor for floor in floors if floor is not None and floor.low is not None and floor.high is not None]
