@@ -11,6 +11,8 @@ from reports.ranking import Mark
 from reports.table_formats import Cell, Table
 
 NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+ROW_HEADER = "Method"
+COUNTS = ("Steps", "Rank", "Crystals")  # columns of figures that are in no group
 INTERVAL = re.compile(r"([^\[\]]*) \[([^\[\],]*), ([^\[\],]*)\](.*)")
 MARKS: dict[Mark, tuple[str, str]] = {
     "best": ("★", "best of its data set, beyond noise"),
@@ -107,9 +109,10 @@ def from_table1(table: Table, name: str, caption: str) -> HtmlTable:
         rows = []
         for row in section:
             dataset = row[0].value or dataset
-            rows.append([_td(cell, place) for place, cell in enumerate([Cell(dataset), *row[1:]])][first:])
+            cells = zip(table.headers, [Cell(dataset), *row[1:]], strict=True)
+            rows.append([_td(cell, header.title == ROW_HEADER) for header, cell in cells][first:])
         bodies.append(rows)
-    headers = [Th(h.title, bool(h.group) or h.title == "Steps", h.note, h.arrow) for h in table.headers][first:]
+    headers = [Th(h.title, bool(h.group) or h.title in COUNTS, h.note, h.arrow) for h in table.headers][first:]
     groups = [(group, len(list(members))) for group, members in groupby(h.group for h in table.headers[first:])]
     marks = dict.fromkeys(cell.mark for section in table.sections for row in section for cell in row if cell.mark)
     legend = [f"{MARKS[mark][0]} {MARKS[mark][1]}" for mark in sorted(marks)]
@@ -123,6 +126,6 @@ def _figure(text: str) -> Td:
     return Td(found[1] + found[4], f"{found[2]} – {found[3]}") if found else Td(text)
 
 
-def _td(cell: Cell, place: int) -> Td:
+def _td(cell: Cell, header: bool) -> Td:
     interval = f"{cell.interval[0]} – {cell.interval[1]}" if cell.interval else ""
-    return Td(cell.value, interval, cell.mark, cell.note, header=place == 1)
+    return Td(cell.value, interval, cell.mark, cell.note, header)

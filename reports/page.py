@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = "templates"
+RANKS_CAPTION = "Good crystals, and what they cost"
 TABLE1_CAPTION = TITLE.removeprefix("Table 1. ")
 SUBSCRIPT = re.compile(r"(?<=[A-Za-z)])\d+")
 MOST_BYTES = 5 * 10**6
@@ -58,7 +59,7 @@ def render(run_dirs: Sequence[Path], paper: bool = False, leaderboard: bool = Fa
     results = read_results(run_dirs)
     if not results:
         raise ValueError(f"{run_dirs[0]}: none of its models has a result, so there is nothing to show")
-    ranks = from_table1(board.compose(results, by), "ranks", board.TITLE) if leaderboard else None
+    ranks = from_table1(board.compose(results, by), "ranks", RANKS_CAPTION) if leaderboard else None
     datasets = {result.run.dataset for result in results}
     printed = [row for row in PRINTED_ROWS if row.dataset in datasets] if paper else []
     parts = [dataset_part(list(members)) for _, members in groupby(results, key=lambda result: result.run.dataset)]

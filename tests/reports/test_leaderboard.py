@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,3 +51,15 @@ def test_the_run_of_each_model_is_named_and_protocols_do_not_mix(make_run: MakeR
     assert "CrysLDM  other" in text
     with pytest.raises(ValueError, match="different protocols"):
         render([one, make_run({"crysldm": {}}, name="third", smact="4.0.1")])
+
+
+def test_runs_of_two_data_sets_are_ranked_apart_though_their_training_formulas_differ(make_run: MakeRun) -> None:
+    one, other = (
+        make_run({f"of-{dataset}": {"stable": 3}}, name=dataset, dataset=dataset, tasks=("validity", "novelty"))
+        for dataset in ("perov5", "mp20")
+    )
+    for folder in (one, other):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["protocol"]["tasks"]["novelty"]["training_formulas"] = f"of {folder.name}"
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert ranks([one, other]) == {"of-perov5": "1", "of-mp20": "1"}
