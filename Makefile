@@ -35,5 +35,5 @@ perf:  ## speed comparisons on a quiet machine, and the ratio of each group
 ci:  ## what CI runs: a fresh environment, lint, every test but the nightly ones, a small real run
 	.ci/run
 
-nightly:  ## tests too long for CI
+nightly:  ## tests too long for CI; those of the page need a browser (Debian: chromium, chromium-driver)
 	$(PYTHON) -m pytest -m nightly

@@ -81,6 +81,12 @@ def test_the_wheel_has_weights_and_reference_cards(wheel: Path) -> None:
     assert {name.replace(".safetensors", ".json") for name in weights} <= set(names)
 
 
+def test_a_fresh_environment_finds_the_templates_of_the_page(installed: Run, tmp_path: Path) -> None:
+    code = "from reports.page import _environment; _environment().get_template('page.html.j2'); print('found')"
+    done = installed("python", "-c", code, cwd=tmp_path)
+    assert done.stdout == "found\n", done.stderr
+
+
 def test_a_fresh_environment_imports_the_packages_of_the_wheel(installed: Run, tmp_path: Path) -> None:
     code = (
         "import bench, models, tasks, reports; print(*(m.__file__ for m in (bench, models, tasks, reports)), sep='\\n')"

@@ -15,6 +15,8 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
+from bench import registry
+from bench.cli import main
 from bench.crystals import Crystals
 from reports.page import render, write_page
 from tests.stored_crystal_runs import TASKS, perovskites, store, whole_run
@@ -299,3 +301,27 @@ def test_names_of_machines_and_folders_are_not_on_the_page(make_run: MakeRun) ->
     assert "secret" not in text
     assert "…/hull.parquet" in text
     assert "4711" not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_command_line_writes_the_page_and_says_what_stands_in_its_way(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "PLUGINS", {**registry.PLUGINS, "report": {}})
+    for command in ("report", "leaderboard"):
+        file = tmp_path / f"{command}.html"
+        assert exit_code(command, str(run), "--html", str(file)) == 0
+        shown = capsys.readouterr()
+        assert "CrysLDM@20" in shown.out
+        assert f"HTML: {file} (" in shown.err
+        assert ('id="leaderboard"' in file.read_text(encoding="utf-8")) == (command == "leaderboard")
+    assert exit_code("leaderboard", str(run), "--html", str(tmp_path)) == 2
+    assert "Is a directory" in capsys.readouterr().err
+    assert exit_code("leaderboard", str(run), "--by", "beauty") == 2
+    assert "--by beauty: known are" in capsys.readouterr().err
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    return int(stopped.value.code or 0)
