@@ -367,13 +367,16 @@ def models() -> None:
 
 @app.command()
 def data(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="perov5 or mp20")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="perov5, mp20 or that of an installed plug-in")],
     workers: Annotated[int, typer.Option(help="processes that parse")] = 2,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="write its reference card there, for a data set of your own")
+    ] = None,
 ) -> None:
     """Find or download a data set, verify its hashes and parse it into the cache."""
     from bench.listing import prepare_dataset
 
-    _show(prepare_dataset(name, workers))
+    _show(prepare_dataset(name, workers, reference))
 
 
 hull_app = typer.Typer(help="Reference energies that stability is measured against.", no_args_is_help=True)
@@ -397,11 +400,16 @@ def hull_build(
 
 
 @app.command()
-def doctor() -> None:
-    """What this machine can do: devices, packages, data and weights at hand."""
-    from bench.listing import examine
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="load and test every potential as well: a minute")] = False,
+) -> None:
+    """What this machine can do, what is missing and how to get it: exit 1 where `bench run` cannot work."""
+    from bench.doctor import examine, is_fit, render
 
-    _show(examine())
+    findings = examine(deep)
+    _show(render(findings))
+    if not is_fit(findings):
+        raise typer.Exit(1)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

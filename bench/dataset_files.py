@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -18,6 +20,7 @@ from bench.parsing import cache_dir, one_line
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
+ENTRY_POINTS = "crysldm_bench.datasets"
 DIFFCSP = "https://raw.githubusercontent.com/jiaor17/DiffCSP/main/data"
 CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/main/data"
 
@@ -28,20 +31,32 @@ class DataUnavailable(ValueError):
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A published data set.
+    """A data set of three files, train.csv, val.csv and test.csv, with a column `cif`.
 
-    folder: its name below BENCH_DATA_DIR and in the published repositories. urls: bases of those, in the order in which
-    they are tried. blobs: split -> git blob SHA-1s of the published files, any of which will do.
-    rows: split -> published number of crystals.
+    name: as it is typed, of small letters and digits. folder: its name below BENCH_DATA_DIR and in the published
+    repositories. urls: bases of those, in the order in which they are tried. blobs: split -> git blob SHA-1s of the
+    published files, any of which will do; empty where nobody publishes them, and then any file is taken as it is.
+    rows: split -> published number of crystals. reference: folder of its reference card, None for the package's.
     """
 
     name: str
     title: str
     folder: str
-    urls: tuple[str, ...]
-    blobs: Mapping[Split, tuple[str, ...]]
-    rows: Mapping[Split, int]
-    citation: str
+    urls: tuple[str, ...] = ()
+    blobs: Mapping[Split, tuple[str, ...]] = field(default_factory=dict)
+    rows: Mapping[Split, int] = field(default_factory=dict)
+    citation: str = ""
+    reference: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z0-9]+", self.name):
+            raise ValueError(f"data set name {self.name!r}: use small letters and digits")
+        if self.urls and set(self.blobs) != set(SPLITS):
+            raise ValueError(f"data set {self.name}: what is downloaded is verified, so urls need blobs of every split")
+
+    def accepts(self, split: Split, blob: str) -> bool:
+        """Whether a file of that git blob SHA-1 is a published one, or none is published."""
+        return split not in self.blobs or blob in self.blobs[split]
 
 
 DATASETS: Mapping[str, DatasetSpec] = MappingProxyType(
@@ -76,17 +91,37 @@ DATASETS: Mapping[str, DatasetSpec] = MappingProxyType(
 )
 
 
+def known_datasets() -> dict[str, DatasetSpec]:
+    """Ours, and those of other packages by entry point. ValueError where one is no spec or two have one name."""
+    found = dict(DATASETS)
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            spec = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"the data set {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+        if not isinstance(spec, DatasetSpec) or spec.name != entry.name:
+            raise ValueError(
+                f"the entry point {entry.name} = {entry.value} is no DatasetSpec with the name {entry.name!r}"
+            )
+        if found.setdefault(spec.name, spec) != spec:
+            raise ValueError(f"two data sets are named {spec.name!r}, one of them {entry.value}; uninstall one of them")
+    return found
+
+
 def canonical_name(name: str) -> str:
     """The data set's name: "perov5" for perov5, perov_5, Perov-5. ValueError lists the known ones."""
-    plain = name.lower().replace("_", "").replace("-", "")
-    if plain not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
-    return plain
+    return dataset_spec(name).name
 
 
 def dataset_spec(name: str) -> DatasetSpec:
-    """The data set of that name, by any of its spellings."""
-    return DATASETS[canonical_name(name)]
+    """The data set of that name, by any of its spellings. ValueError lists the known ones."""
+    plain = name.lower().replace("_", "").replace("-", "")
+    if plain in DATASETS:  # which needs no look at other packages
+        return DATASETS[plain]
+    known = known_datasets()
+    if plain not in known:
+        raise ValueError(f"unknown data set {name!r}; known are {', '.join(known)}")
+    return known[plain]
 
 
 def git_blob_sha1(content: bytes) -> str:
@@ -190,7 +225,7 @@ def _read(spec: DatasetSpec, split: Split, path: Path) -> SplitFile:
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{path}: damaged gzip file ({error}); replace it") from error
     blob = git_blob_sha1(content)
-    return SplitFile(path, content, blob, blob in spec.blobs[split])
+    return SplitFile(path, content, blob, spec.accepts(split, blob))
 
 
 _warned: set[tuple[Path, str]] = set()

@@ -1,4 +1,4 @@
-"""Perov-5 and MP-20: crystals and properties of their published splits."""
+"""Perov-5, MP-20 and data sets of other packages: crystals and properties of their splits."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from bench.dataset_files import (
     canonical_name,
     dataset_spec,
     find_file,
+    known_datasets,
     require_file,
 )
 from bench.formula_hashes import FormulaSet, formula_hashes
@@ -29,6 +30,8 @@ from bench.reference_card import ReferenceCard, SplitCard
 from bench.split_figures import SplitFigures
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     import pyarrow as pa
 
 __all__ = [
@@ -46,6 +49,7 @@ __all__ = [
     "canonical_name",
     "dataset_spec",
     "formula_hashes",
+    "known_datasets",
     "load_properties",
     "load_split",
     "prepare",
@@ -116,8 +120,13 @@ def prepare(
 
 @functools.cache
 def reference_card(dataset: str) -> ReferenceCard:
-    """The card of a data set as it is shipped in the package; needs no data."""
-    return ReferenceCard.read(resources.files("bench") / "reference", canonical_name(dataset))
+    """The card of a data set as it is shipped in a package; needs no data. ValueError where it is not there yet."""
+    spec = dataset_spec(dataset)
+    folder = _reference_folder(spec)
+    if spec.reference is not None and not (folder / f"{spec.name}.json").is_file():
+        command = f"python -m bench data {spec.name} --reference {spec.reference}"
+        raise ValueError(f"{spec.title} has no reference card in {spec.reference}; make it with `{command}`")
+    return ReferenceCard.read(folder, spec.name)
 
 
 def write_reference_card(dataset: str, folder: Path) -> ReferenceCard:
@@ -131,8 +140,9 @@ def write_reference_card(dataset: str, folder: Path) -> ReferenceCard:
 
 @functools.cache
 def split_figures(dataset: str) -> SplitFigures | None:
-    """What the tasks say of a data set's test split as it is shipped in the package, None where it is not yet known."""
-    return SplitFigures.read(resources.files("bench") / "reference", canonical_name(dataset))
+    """What the tasks say of a data set's test split as it is shipped in a package, None where it is not yet known."""
+    spec = dataset_spec(dataset)
+    return SplitFigures.read(_reference_folder(spec), spec.name)
 
 
 @functools.cache
@@ -150,8 +160,9 @@ def write_split_counts(dataset: str, folder: Path) -> CrystalCounts:
 
 @functools.cache
 def training_formulas(dataset: str) -> FormulaSet:
-    """The reduced formulas of a data set's training split as they are shipped in the package, hashed; needs no data."""
-    return FormulaSet.read(resources.files("bench") / "reference", canonical_name(dataset))
+    """The reduced formulas of a data set's training split as they are shipped in a package, hashed; needs no data."""
+    spec = dataset_spec(dataset)
+    return FormulaSet.read(_reference_folder(spec), spec.name)
 
 
 def write_training_formulas(dataset: str, folder: Path) -> FormulaSet:
@@ -159,6 +170,10 @@ def write_training_formulas(dataset: str, folder: Path) -> FormulaSet:
     formulas = FormulaSet.of(load_split(dataset, "train"))
     formulas.write(folder, canonical_name(dataset))
     return formulas
+
+
+def _reference_folder(spec: DatasetSpec) -> Path | Traversable:
+    return resources.files("bench") / "reference" if spec.reference is None else spec.reference
 
 
 def _known(split: str) -> Split:

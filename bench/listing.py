@@ -1,4 +1,4 @@
-"""What there is: models and their weights, data sets, and what this machine has for them."""
+"""What there is: models and their weights; data sets and hulls made ready."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from bench import registry
-from bench.dataset_files import DATASETS, SPLITS, DataUnavailable
-from bench.datasets import prepare, reference_card, split_hash
-from bench.device import default_threads, describe_device, resolve_device
-from bench.manifest import software
+from bench.datasets import prepare, write_reference_card, write_training_formulas
 from bench.progress import say
 
 
@@ -44,21 +41,33 @@ def first_line(target: str) -> str:
 
 def shipped_weights() -> list[tuple[str, str, str]]:
     """Name, size in MB and data set of the weights in the package."""
+    return [
+        (
+            card.stem,
+            f"{weights.stat().st_size / 1e6:.1f}",
+            str(json.loads(card.read_text(encoding="utf-8")).get("dataset", "")),
+        )
+        for card, weights in shipped_weight_files()
+    ]
+
+
+def shipped_weight_files() -> list[tuple[Path, Path]]:
+    """Card and file of the weights in the package."""
     registry.check_packages()
     package, folder = registry.SHIPPED_WEIGHTS
     spec = find_spec(package)
     places = [] if spec is None else [Path(p) / folder for p in spec.submodule_search_locations or ()]
-    found = []
-    for card in sorted(path for place in places for path in place.glob("*.json")):
-        weights = card.with_suffix(".safetensors")
-        if weights.is_file():
-            size = f"{weights.stat().st_size / 1e6:.1f}"
-            found.append((card.stem, size, str(json.loads(card.read_text(encoding="utf-8")).get("dataset", ""))))
-    return found
+    cards = sorted(path for place in places for path in place.glob("*.json"))
+    pairs = [(card, card.with_suffix(".safetensors")) for card in cards]
+    return [(card, weights) for card, weights in pairs if weights.is_file()]
 
 
-def prepare_dataset(name: str, workers: int) -> str:
-    """Gets a data set ready; a table of its splits."""
+def prepare_dataset(name: str, workers: int, reference: Path | None = None) -> str:
+    """Gets a data set ready; a table of its splits. reference: folder into which its card is written anew."""
+    if reference is not None:
+        reference.mkdir(parents=True, exist_ok=True)
+        write_reference_card(name, reference)
+        write_training_formulas(name, reference)
     rows = [
         (s.split, s.rows, "published" if s.published else "not a published file", s.blob[:12], s.path)
         for s in prepare(name, workers)
@@ -75,22 +84,3 @@ def build_hull(potential: str, out: Path, relax_limit: int | None, extend: bool,
     if workers < 1:
         raise ValueError(f"--workers {workers}: must be at least 1")
     return str(registry.plugin("hull", "build")(potential, out, relax_limit, extend, workers, on_progress))
-
-
-def examine() -> str:
-    """Device, threads, packages, tasks, data sets and weights at hand."""
-    device = describe_device(resolve_device("auto"))
-    rows = [("device", f"{device['kind']}: {device['name']}"), ("threads", str(default_threads()))]
-    rows += list(software().items())
-    rows.append(("tasks", ", ".join(registry.known("task")) or "none"))
-    rows.append(("models", ", ".join([*registry.known("generator"), *registry.plugin_generators()]) or "none"))
-    rows.append(("weights", ", ".join(name for name, _, _ in shipped_weights()) or "none in the package"))
-    for name in DATASETS:
-        splits = []
-        for split in SPLITS:
-            try:
-                splits.append(f"{split} {split_hash(name, split)[:8]}")
-            except DataUnavailable:
-                splits.append(f"{split} not at hand")
-        rows.append((name, f"{', '.join(splits)}; reference card {reference_card(name).sha256[:8]}"))
-    return tabulate(rows, tablefmt="plain")

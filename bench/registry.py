@@ -1,7 +1,7 @@
 """Plug-ins by name: the one table that says which generator, task, cost function, report and trainer lies where.
 
 `bench` imports nothing of `models`, `tasks` and `reports`; it loads what the strings here name when it is asked for.
-Generators of other packages join by entry point, by module:Class or as a file of crystals.
+Generators of other packages join by entry point, by module:Class or as a file of crystals; tasks by entry point.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from typing import Any, Literal
 import bench
 from bench.interfaces import Generator, Task
 
-Kind = Literal["generator", "task", "cost", "report", "table", "page", "trainer", "hull", "published"]
+Kind = Literal[
+    "generator", "task", "cost", "report", "table", "page", "trainer", "hull", "published", "examination"
+]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
     {
@@ -66,13 +68,18 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         "hull": {"build": "tasks.stability.hull_build:build"},
         # (folder of a published checkpoint, ...) -> generator
         "published": {"cdvae": "models.baselines.cdvae.generator:published"},
+        # (deep) -> (what, "ok" | "missing" | "broken", what was found, how to get it, required) of each, for `doctor`.
+        "examination": {"potentials": "tasks.stability.examination:examine_potentials"},
     }
 )
 ENTRY_POINTS = "crysldm_bench.generators"
+TASK_ENTRY_POINTS = "crysldm_bench.tasks"
 PACKAGES = ("models", "tasks", "reports")
 SHIPPED_WEIGHTS = ("models", "shipped")  # package and folder of the weights' cards
 
+TASK_NAME = re.compile(r"[A-Za-z0-9_]+")  # without the hyphen that comes before a second potential
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
+RESERVED_TABLES = ("batches",)  # what else lies beside a task's table
 RESERVED_NAMES = ("report", "manifest.json", "summary.json")  # what else lies in a run folder
 
 
@@ -138,13 +145,24 @@ def plugin(kind: Kind, name: str) -> Any:
 
 def plugin_generators() -> dict[str, EntryPoint]:
     """Generators of other installed packages. ValueError where two, or one of ours, have the same name."""
+    return _installed("generator", ENTRY_POINTS)
+
+
+def plugin_tasks() -> dict[str, EntryPoint]:
+    """Tasks of other installed packages. ValueError for a name that two have, one of ours has, or no table can have."""
+    found = _installed("task", TASK_ENTRY_POINTS)
+    for name, entry in found.items():
+        if not TASK_NAME.fullmatch(name) or name in RESERVED_TABLES:
+            raise ValueError(f"task {name!r} ({entry.value}): its name must be of letters, digits and _, not batches")
+    return found
+
+
+def _installed(kind: Kind, group: str) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=ENTRY_POINTS):
-        other = found[entry.name].value if entry.name in found else PLUGINS["generator"].get(entry.name)
+    for entry in entry_points(group=group):
+        other = found[entry.name].value if entry.name in found else PLUGINS[kind].get(entry.name)
         if other not in (None, entry.value):
-            raise ValueError(
-                f"two generators are named {entry.name!r}: {other} and {entry.value}; uninstall one of them"
-            )
+            raise ValueError(f"two {kind}s are named {entry.name!r}: {other} and {entry.value}; uninstall one of them")
         found[entry.name] = entry
     return found
 
@@ -290,19 +308,24 @@ def build_generator(spec: ModelSpec, dataset: str, preset: str) -> Generator:
 
 
 def task_names(names: Sequence[str] | None) -> list[str]:
-    """These tasks and those that they need (`needs` of their classes), in the table's order; all that exist for None.
+    """These tasks and those that they need (`needs` of their classes), in the table's order; all of ours for None.
 
+    Those of other packages come last, and only where they are named: what is installed does not change what a run is.
     ValueError lists the known ones.
     """
-    targets = known("task")
     if names is None:
-        return list(targets)
+        return list(known("task"))
+    targets = _task_targets()
     wanted = list(names)
     for name in wanted:  # which grows meanwhile
         if name not in targets:
             raise ValueError(f"unknown task {name!r}; known are {', '.join(targets) or 'none'}")
         wanted += [needed for needed in getattr(load(targets[name]), "needs", ()) if needed not in wanted]
     return [name for name in targets if name in wanted]
+
+
+def _task_targets() -> dict[str, str]:
+    return {**known("task"), **{name: entry.value for name, entry in plugin_tasks().items()}}
 
 
 def build_tasks(
@@ -315,11 +338,13 @@ def build_tasks(
 
     A task that takes `dataset` gets the name of the run's. One that takes `potential` is built once for each potential
     asked for: the first has the plain name, the others "stability-<potential>". hull: for those that take one.
+    ValueError where one of another package has not the name of its entry point, which is that of its table.
     """
     tasks: list[Task] = []
     takes_potential = takes_hull = False
+    targets = _task_targets()
     for name in task_names(names):
-        factory = load(PLUGINS["task"][name])
+        factory = load(targets[name])
         accepted = inspect.signature(factory).parameters
         options = {"dataset": dataset} if "dataset" in accepted else {}
         if hull is not None and "hull" in accepted:
@@ -333,6 +358,8 @@ def build_tasks(
             ]
         else:
             tasks.append(factory(**options))
+        if getattr(tasks[-1], "name", "").partition("-")[0] != name:
+            raise ValueError(f"the task {name} ({targets[name]}) must have that as its `name`")
     if potentials and not takes_potential:
         raise ValueError(f"--potential {','.join(potentials)}: none of the tasks asked for takes a potential")
     if hull is not None and not takes_hull:

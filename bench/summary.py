@@ -64,8 +64,13 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
     by_repeat = []
     for repeat, folder in enumerate(folders):
         if folder.counted:
-            tables = TaskTables(run, model, repeat)
-            by_repeat.append({name: m for task in tasks for name, m in task.summary(tables, reference, seed).items()})
+            tables, found = TaskTables(run, model, repeat), dict[str, Metric]()
+            for task in tasks:
+                own = task.summary(tables, reference, seed)
+                if taken := own.keys() & (found.keys() | metrics.keys()):
+                    raise ValueError(f"task {task.name}: another one has the metric {', '.join(sorted(taken))} already")
+                found |= own
+            by_repeat.append(found)
     for name in by_repeat[0] if by_repeat else ():
         repeats = [found[name] for found in by_repeat if name in found]
         metrics[name] = combine(repeats, most=1.0 if is_rate(name) else None)

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from bench.datasets import DATASETS
+from bench.datasets import dataset_spec
 from bench.statistics import Metric
 from bench.store import Run
 
@@ -47,9 +47,11 @@ class ModelResult:
 
     @property
     def dataset(self) -> str:
-        """The data set's title."""
-        spec = DATASETS.get(self.run.dataset)
-        return self.run.dataset if spec is None else spec.title
+        """The data set's title; its name where the package that brought it is no longer installed."""
+        try:
+            return dataset_spec(self.run.dataset).title
+        except ValueError:
+            return self.run.dataset
 
     def known(self, metric: str) -> Metric | None:
         """The metric, None where it was not computed or is undefined without a bound."""

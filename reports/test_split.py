@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.datasets import DATASETS, SplitFigures, reference_card, split_figures
+from bench.datasets import SplitFigures, canonical_name, reference_card, split_figures
 from bench.statistics import Metric
 from reports.columns import COLUMNS
 from reports.run_results import ModelResult, task_protocols
@@ -45,5 +45,8 @@ def split_remark(results: Sequence[ModelResult]) -> str:
 
 
 def _figures(results: Sequence[ModelResult]) -> SplitFigures | None:
-    dataset = results[0].run.dataset
-    return split_figures(dataset) if dataset in DATASETS else None
+    try:
+        dataset = canonical_name(results[0].run.dataset)
+    except ValueError:  # the package that brought it is no longer installed
+        return None
+    return split_figures(dataset)

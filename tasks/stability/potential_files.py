@@ -27,6 +27,10 @@ SEVENNET_MODELS: Mapping[str, tuple[str, str]] = MappingProxyType(
 BUILT_IN = ("chgnet", *MATGL_FOLDERS, *SEVENNET_MODELS)
 
 
+class PotentialNotHere(ValueError):
+    """A known potential whose package or weights are nowhere at hand; the message says what was looked for."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Files of a potential. kind: how they are loaded. package: whose they are. version: of the weights."""
@@ -56,8 +60,11 @@ def _sha256(files: tuple[Path, ...]) -> str:
     return digest.hexdigest()
 
 
-def find_source(name: str) -> Source:
-    """The files of a potential by name, or of a matgl model folder by path. ValueError says what is missing."""
+def find_source(name: str, download: bool = True) -> Source:
+    """The files of a potential by name, or of a matgl model folder by path. download: where they are nowhere at hand.
+
+    PotentialNotHere says what is missing; ValueError where there is no such potential or its package is damaged.
+    """
     if name == "chgnet":
         _require_package("chgnet", name)
         return _in_package(name, "chgnet", f"pretrained/{CHGNET_VERSION}", CHGNET_VERSION)
@@ -68,7 +75,7 @@ def find_source(name: str) -> Source:
     if name in MATGL_FOLDERS:
         _require_package("matgl", name)
         folder = MATGL_FOLDERS[name]
-        return _matgl(name, name, _matgl_folder(folder), folder)
+        return _matgl(name, name, _matgl_folder(folder, download), folder)
     path = Path(name)
     if is_matgl_folder(path):
         _require_package("matgl", name)
@@ -88,7 +95,7 @@ def _require_package(package: str, name: str) -> None:
     try:
         version(package)
     except PackageNotFoundError:
-        raise ValueError(f"the potential {name} needs the package {package}: pip install {package}") from None
+        raise PotentialNotHere(f"the potential {name} needs the package {package}: pip install {package}") from None
 
 
 def _in_package(name: str, package: str, folder: str, weights: str) -> Source:
@@ -107,7 +114,7 @@ def _matgl(name: str, kind: str, folder: Path, weights: str) -> Source:
     return Source(name, kind, "matgl", weights, folder, tuple(folder / file for file in MATGL_FILES))
 
 
-def _matgl_folder(name: str) -> Path:
+def _matgl_folder(name: str, download: bool) -> Path:
     """From BENCH_POTENTIALS_DIR, the Hugging Face cache that matgl uses, or the hub."""
     named = os.environ.get("BENCH_POTENTIALS_DIR")
     if named and is_matgl_folder(Path(named) / name):
@@ -116,7 +123,7 @@ def _matgl_folder(name: str) -> Path:
 
     repository = f"{MATGL_ORGANISATION}/{name}"
     failure = ""
-    for offline in (True, False):
+    for offline in (True, False) if download else (True,):
         try:
             found = Path(snapshot_download(repository, allow_patterns=list(MATGL_FILES), local_files_only=offline))
         except (OSError, ValueError, RuntimeError) as error:  # no connection, no such repository
@@ -126,7 +133,9 @@ def _matgl_folder(name: str) -> Path:
                 return found
             failure = f"{found} is not complete"
     looked = Path(named) / name if named else "BENCH_POTENTIALS_DIR (unset)"
-    raise ValueError(
+    if not download:
+        raise PotentialNotHere(f"neither in {looked} nor in matgl's cache")
+    raise PotentialNotHere(
         f"the potential {name} is neither in {looked} nor in matgl's cache, and no download from {repository} "
         f"({failure}); put the folder into BENCH_POTENTIALS_DIR, or use chgnet, whose weights are in its package"
     )
