@@ -234,7 +234,8 @@ def _splits(name: str) -> Iterator[Finding]:
         if found is None:
             absent.append(split)
         else:
-            state = "verified" if found.published else f"not the published file ({found.blob[:8]})"
+            as_published = "verified" if spec.blobs else "found"
+            state = as_published if found.published else f"not the published file ({found.blob[:8]})"
             texts.append(f"{split} {state}")
     remedy = f"python -m bench data {name}" if spec.urls else f"put the files into $BENCH_DATA_DIR/{spec.folder}"
     if absent:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from bench import registry
-from bench.datasets import prepare, write_reference_card, write_training_formulas
+from bench.datasets import dataset_spec, prepare, write_reference_card, write_training_formulas
 from bench.progress import say
 
 
@@ -68,8 +68,9 @@ def prepare_dataset(name: str, workers: int, reference: Path | None = None) -> s
         reference.mkdir(parents=True, exist_ok=True)
         write_reference_card(name, reference)
         write_training_formulas(name, reference)
+    as_published = "published" if dataset_spec(name).blobs else "as it is"
     rows = [
-        (s.split, s.rows, "published" if s.published else "not a published file", s.blob[:12], s.path)
+        (s.split, s.rows, as_published if s.published else "not a published file", s.blob[:12], s.path)
         for s in prepare(name, workers)
     ]
     return tabulate(rows, headers=("split", "crystals", "content", "git blob", "file"))
