@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format perf ci nightly
+.PHONY: help install test lint format perf ci nightly docs runs figures
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,3 +37,15 @@ ci:  ## what CI runs: a fresh environment, lint, every test but the nightly ones
 
 nightly:  ## tests too long for CI; those of the page need a browser (Debian: chromium, chromium-driver)
 	$(PYTHON) -m pytest -m nightly
+
+docs:  ## the documentation as a site in site/, strictly: every link and every name of the reference
+	mkdocs build --strict
+
+RUN_SAMPLES ?= 1000
+runs:  ## the run behind README's table and figures, sampled anew and stored: an hour or more on a quiet machine
+	rm -rf runs/readme
+	$(PYTHON) -m bench run --models crysldm,diffcsp,diffcsp@100,cdvae --dataset perov5 --num-samples $(RUN_SAMPLES) --device cpu --seed 0 --out runs/readme
+	$(PYTHON) docs/make_figures.py store runs/readme
+
+figures:  ## README's table and figures from the stored run
+	$(PYTHON) docs/make_figures.py

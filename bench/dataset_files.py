@@ -100,9 +100,7 @@ def known_datasets() -> dict[str, DatasetSpec]:
         except (ImportError, AttributeError) as error:
             raise ValueError(f"the data set {entry.name} ({entry.value}) cannot be loaded: {error}") from error
         if not isinstance(spec, DatasetSpec) or spec.name != entry.name:
-            raise ValueError(
-                f"the entry point {entry.name} = {entry.value} is no DatasetSpec with the name {entry.name!r}"
-            )
+            raise ValueError(f"the data set {entry.name} ({entry.value}) is no DatasetSpec of that name")
         if found.setdefault(spec.name, spec) != spec:
             raise ValueError(f"two data sets are named {spec.name!r}, one of them {entry.value}; uninstall one of them")
     return found

@@ -1,7 +1,8 @@
 """What the tasks say of a data set's own test split: the ceiling of a faithful generator, shipped beside its card.
 
 NAME.test.json is made from a run that scored the split, or crystals drawn from it at random: after
-`bench score TEST.csv --dataset NAME --out RUN`, `python -m bench.split_figures RUN`.
+`bench score TEST.csv --dataset NAME --out RUN`, `python -m bench.split_figures RUN`. It lies beside the card, also that
+of another package's data set.
 """
 
 from __future__ import annotations
@@ -92,10 +93,12 @@ class SplitFigures:
 
 def main() -> None:
     """Writes the figures of the run named on the command line beside the reference card of its data set."""
+    from bench.dataset_files import dataset_spec
     from bench.store import Run
 
     run = Run.open(Path(sys.argv[1]))
-    SplitFigures.of_run(run).write(Path(__file__).parent / "reference", run.dataset)
+    folder = dataset_spec(run.dataset).reference or Path(__file__).parent / "reference"
+    SplitFigures.of_run(run).write(folder, run.dataset)
 
 
 if __name__ == "__main__":

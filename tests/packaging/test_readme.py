@@ -1,14 +1,20 @@
-"""README does what it says: its commands, options, links and example."""
+"""README does what it says: its set-up commands, links, table and pictures. `test_docs.py` has its other commands."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
+
+import make_figures
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,42 +37,47 @@ def test_the_two_set_up_commands_stand_in_readme_and_ci_runs_them_from_there() -
     assert "pip install" not in ci
 
 
-def named_commands() -> set[str]:
-    return set(re.findall(r"`(?:python -m )?bench ([a-z-]+(?: build)?)", README))
-
-
-def test_every_command_that_readme_names_exists() -> None:
-    shown = run(sys.executable, "-m", "bench", "--help")
-    assert shown.returncode == 0, shown.stderr
-    assert {name for name in named_commands() if name.split()[0] not in shown.stdout.split()} == set()
-
-
-@pytest.mark.parametrize("command", sorted(named_commands()))
-def test_every_option_that_readme_gives_a_command_exists(command: str) -> None:
-    options = {
-        option
-        for line in re.findall(rf"`(?:python -m )?bench {command}(?![a-z-])([^`]*)`", README)
-        for option in re.findall(r"--[a-z-]+", line)
-    }
-    shown = run(sys.executable, "-m", "bench", *command.split(), "--help")
-    assert shown.returncode == 0, shown.stderr
-    assert options - set(re.findall(r"--[a-z-]+", shown.stdout)) == set()
-
-
 def test_links_of_readme_lead_to_files() -> None:
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in target]
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-def test_the_example_model_of_readme_runs_through_the_harness(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "mymodule.py").write_text(example)
-    done = run(
-        *(sys.executable, "-m", "bench", "run", "--models", "mymodule:RandomPairs", "--dataset", "perov5"),
-        *("--num-samples", "20", "--out", "run"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "random-pairs" in done.stdout
-    assert (tmp_path / "run" / "report" / "table1.csv").is_file()
+def test_the_table_of_readme_is_that_of_the_stored_run() -> None:
+    start, end = make_figures.MARKERS
+    assert README.partition(start)[2].partition(end)[0].strip() == make_figures.section().strip()
+
+
+def test_the_pictures_were_drawn_from_the_stored_run() -> None:
+    made_from = json.loads(make_figures.MADE_FROM.read_text(encoding="utf-8"))
+    assert made_from == {"run": make_figures.run_hash(make_figures.STORED)}, "`make figures` draws them anew"
+    for picture in make_figures.PICTURES:
+        content = (make_figures.FIGURES / picture).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) < 300_000
+        assert f"docs/figures/{picture}" in README
+
+
+def test_the_stored_run_is_small_and_names_no_machine() -> None:
+    files = [path for path in make_figures.STORED.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 2_000_000
+    manifest = json.loads((make_figures.STORED / "manifest.json").read_text(encoding="utf-8"))
+    assert {(session["host"], session["pid"]) for session in manifest["sessions"]} == {("", 0)}
+
+
+def test_another_run_takes_the_place_of_the_stored_one(tmp_path: Path) -> None:
+    finished, stored, figures = tmp_path / "finished", tmp_path / "stored", tmp_path / "figures"
+    shutil.copytree(make_figures.STORED, finished)
+    (finished / "report").mkdir()
+    manifest = json.loads((finished / "manifest.json").read_text(encoding="utf-8"))
+    manifest["sessions"][0]["host"] = "somewhere"
+    (finished / "manifest.json").write_text(json.dumps(manifest))
+    make_figures.store(finished, stored)
+    assert not (stored / "report").exists()
+    assert make_figures.run_hash(stored) == make_figures.run_hash(make_figures.STORED)
+    text = make_figures.make_figures(stored, figures)
+    assert {path.name for path in figures.iterdir()} == {*make_figures.PICTURES, "made_from.json"}
+    assert make_figures.with_section(README, text).count(make_figures.MARKERS[0]) == 1
+    (finished / "summary.json").unlink()
+    with pytest.raises(ValueError, match="not finished"):
+        make_figures.store(finished, stored)

@@ -1,0 +1,114 @@
+"""README's table and pictures from the run that is stored beside the examples.
+
+`python docs/make_figures.py` makes them anew (`make figures`); `python docs/make_figures.py store RUN` puts another run
+in its place first (`make runs` samples it). What is stored is the run folder without its reports and without the
+machine's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import registry
+from bench.reporting import write_reports
+from bench.store import MANIFEST, Run, read_state
+
+ROOT = Path(__file__).parents[1]
+STORED = ROOT / "examples" / "runs" / "perov5"
+FIGURES = ROOT / "docs" / "figures"
+PICTURES = ("yield_curve.png", "figure2.png")
+MADE_FROM = FIGURES / "made_from.json"
+README = ROOT / "README.md"
+MARKERS = ("<!-- --8<-- [start:table1] -->", "<!-- --8<-- [end:table1] -->")  # `docs/index.md` takes what is between
+
+
+def store(run: Path, stored: Path = STORED) -> None:
+    """Puts a finished run in place of the stored one. ValueError where it is not finished."""
+    Run.open(run).summary()
+    if stored.exists():
+        shutil.rmtree(stored)
+    shutil.copytree(run, stored, ignore=shutil.ignore_patterns("report", ".*", "*.tmp", "parts"))
+    manifest = json.loads((stored / MANIFEST).read_text(encoding="utf-8"))
+    manifest["sessions"] = [{**session, "host": "", "pid": 0} for session in manifest["sessions"]]
+    (stored / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def make_figures(stored: Path = STORED, figures: Path = FIGURES) -> str:
+    """Writes the pictures and says from which run; gives README's section between the markers."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / stored.name  # reports are written into the run's folder
+        shutil.copytree(stored, copy)
+        write_reports([copy])
+        figures.mkdir(exist_ok=True)
+        for picture in PICTURES:
+            shutil.copyfile(copy / "report" / picture, figures / picture)
+    (figures / MADE_FROM.name).write_text(json.dumps({"run": run_hash(stored)}) + "\n", encoding="utf-8")
+    return section(stored)
+
+
+def section(stored: Path = STORED) -> str:
+    """What stands between README's markers: the table, the command that made it, and what it took."""
+    run = Run.open(stored)
+    table = registry.plugin("table", "table1")([stored], "text", False)
+    return f"```text\n{table.strip()}\n```\n\n{_cost(run)}"
+
+
+def command(run: Run) -> str:
+    """The command that made a run."""
+    manifest = run.manifest
+    models = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
+    number = manifest["budget"]["num_samples"]
+    return f"python -m bench run --models {models} --dataset {run.dataset} --num-samples {number}"
+
+
+def run_hash(stored: Path) -> str:
+    """SHA-256 of what the pictures are drawn from: the names and contents of the stored files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in stored.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(stored).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def with_section(readme: str, text: str) -> str:
+    """README with another text between its markers. ValueError where it has not one of each."""
+    start, end = MARKERS
+    if readme.count(start) != 1 or readme.count(end) != 1:
+        raise ValueError(f"{README.name}: the markers {start} and {end} must stand in it once each")
+    before, _, rest = readme.partition(start)
+    return f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
+
+
+def _cost(run: Run) -> str:
+    states = [read_state(folder.path) for model in run.models for folder in run.folders(model)]
+    metrics = [entry["metrics"] for entry in run.summary()["models"].values()]
+    sampling = sum(m["sampling_seconds"]["value"] for m in metrics)
+    scoring = sum(seconds for state in states for seconds in state["scoring_seconds"].values())
+    manifest = run.manifest
+    threads, workers = manifest["threads"], manifest["sessions"][-1]["workers"]
+    return (
+        f"`{command(run)}`: {_minutes(sampling)} of sampling ({manifest['device']['name']}, {threads} "
+        f"thread{'s' * (threads != 1)}), {_minutes(scoring)} of scoring ({workers} process{'es' * (workers != 1)}), "
+        "nearly all of it relaxing."
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+def main() -> None:
+    """Stores the run named behind `store`, if one is, and writes pictures and README's section."""
+    if sys.argv[1:2] == ["store"]:
+        store(Path(sys.argv[2]))
+    text = make_figures()
+    README.write_text(with_section(README.read_text(encoding="utf-8"), text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
