@@ -39,7 +39,7 @@ nightly:  ## tests too long for CI; those of the page need a browser (Debian: ch
 	$(PYTHON) -m pytest -m nightly
 
 docs:  ## the documentation as a site in site/, strictly: every link and every name of the reference
-	mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 RUN_SAMPLES ?= 1000
 runs:  ## the run behind README's table and figures, sampled anew and stored: an hour or more on a quiet machine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,8 @@ def _commands() -> str:
         for parameter in command.params:
             record = parameter.get_help_record(context)
             if record is not None:
-                option, said = (text.replace("|", "\\|") for text in record)
-                rows.append(f"| `{option}` | {said} |")
+                option, said = (html.escape(text, quote=False).replace("|", "&#124;") for text in record)
+                rows.append(f"| <code>{option}</code> | {said} |")
         sections.append("\n".join([f"## {name}", "", command.help or "", "", *rows]))
 
     add(typer.main.get_command(app), "bench")

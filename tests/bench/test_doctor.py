@@ -193,7 +193,7 @@ def test_deep_names_a_potential_that_fails_its_self_test(
     assert "instead of -3.37" in line(shown, "potentials")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_deep_tests_the_default_potential(capsys: pytest.CaptureFixture[str]) -> None:
     code, shown = examined(capsys, "--deep")
     assert code == 0, shown
