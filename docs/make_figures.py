@@ -85,16 +85,17 @@ def with_section(readme: str, text: str) -> str:
 
 
 def _cost(run: Run) -> str:
-    states = [read_state(folder.path) for model in run.models for folder in run.folders(model)]
+    by_task = [read_state(folder.path)["scoring_seconds"] for model in run.models for folder in run.folders(model)]
     metrics = [entry["metrics"] for entry in run.summary()["models"].values()]
     sampling = sum(m["sampling_seconds"]["value"] for m in metrics)
-    scoring = sum(seconds for state in states for seconds in state["scoring_seconds"].values())
+    scoring = sum(seconds for tasks in by_task for seconds in tasks.values())
+    relaxing = sum(tasks.get("stability", 0.0) for tasks in by_task) / scoring
     manifest = run.manifest
     threads, workers = manifest["threads"], manifest["sessions"][-1]["workers"]
     return (
         f"`{command(run)}`: {_minutes(sampling)} of sampling ({manifest['device']['name']}, {threads} "
         f"thread{'s' * (threads != 1)}), {_minutes(scoring)} of scoring ({workers} process{'es' * (workers != 1)}), "
-        "nearly all of it relaxing."
+        f"{100 * relaxing:.0f} % of it relaxing."
     )
 
 

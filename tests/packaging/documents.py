@@ -32,11 +32,15 @@ CHEAP_TASKS = ["--tasks", "validity,properties,novelty"]  # in place of those th
 
 @dataclass(frozen=True)
 class Shown:
-    """One command line as a reader would type it, lines that go on joined. document: relative to the repository."""
+    """One command line as a reader would type it, lines that go on joined.
+
+    document: relative to the repository. begins: whether it is the first of its block.
+    """
 
     document: str
     line: int
     text: str
+    begins: bool = True
 
     def __str__(self) -> str:
         return f"{self.document}:{self.line}: {self.text}"
@@ -55,11 +59,11 @@ class Shown:
 def shown_commands(path: Path) -> Iterator[Shown]:
     """Lines of `sh` blocks, and indented lines that begin like a command."""
     lines = iter(enumerate(path.read_text(encoding="utf-8").splitlines(), 1))
-    fence = ""
+    fence, begins = "", True
     for number, line in lines:
         opened = re.match(r"\s*```(\w*)", line)
         if opened:
-            fence = "" if fence else opened[1] or "text"
+            fence, begins = "" if fence else opened[1] or "text", True
             continue
         indented = COMMAND.match(line) if not fence else None
         if fence == "sh" or indented:
@@ -67,7 +71,8 @@ def shown_commands(path: Path) -> Iterator[Shown]:
             while text.endswith("\\"):
                 text = text[:-1] + next(lines)[1].strip()
             if text and not text.startswith("#"):
-                yield Shown(path.relative_to(ROOT).as_posix(), number, text)
+                yield Shown(path.relative_to(ROOT).as_posix(), number, text, begins)
+                begins = False
 
 
 def inline_commands(path: Path) -> Iterator[Shown]:

@@ -150,8 +150,7 @@ def scratch(folder: Path) -> dict[str, str]:
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("runs"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "dumb"}
     cells = [Structure(Lattice.cubic(a), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]) for a in (4.1, 4.2, 4.3)]
-    for name in ("samples.zip", "mine.zip"):
-        write_crystals(Crystals.from_structures(cells), folder / name)
+    write_crystals(Crystals.from_structures(cells), folder / "samples.zip")
     (example,) = re.findall(r"```python\n(import.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
     (folder / "mymodule.py").write_text(example)
     (folder / "meta.json").write_text('{"sampling_seconds": 93.1, "steps": 1000, "network_evaluations": 2000}')
@@ -181,7 +180,8 @@ def run_document(document: str, folder: Path) -> None:
     lines = ["set -e"]
     for shown in COMMANDS:
         if shown.document == document and not any(re.search(pattern, shown.text) for pattern in NOT_RUN):
-            lines += [f"echo {shlex.quote(str(shown))} >&2", shown.text]
+            back = [f"cd {shlex.quote(str(folder))}"] * shown.begins  # each block begins in the reader's folder
+            lines += [*back, f"echo {shlex.quote(str(shown))} >&2", shown.text]
     done = subprocess.run(["bash", "-c", "\n".join(lines)], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
