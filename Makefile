@@ -45,7 +45,7 @@ RUN_SAMPLES ?= 1000
 runs:  ## the run behind README's table and figures, sampled anew and stored: an hour or more on a quiet machine
 	rm -rf runs/readme
 	$(PYTHON) -m bench run --models crysldm,diffcsp,diffcsp@100,cdvae --dataset perov5 --num-samples $(RUN_SAMPLES) --device cpu --seed 0 --out runs/readme
-	$(PYTHON) docs/make_figures.py store runs/readme
+	PYTHONPATH=. $(PYTHON) docs/make_figures.py store runs/readme
 
 figures:  ## README's table and figures from the stored run
-	$(PYTHON) docs/make_figures.py
+	PYTHONPATH=. $(PYTHON) docs/make_figures.py
