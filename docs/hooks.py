@@ -25,8 +25,9 @@ def on_page_markdown(markdown: str, page: Any, **rest: Any) -> str:
     """Links that are right in the repository, made right in the site; the commands where they are asked for."""
     if page.file.src_uri.startswith("examples/"):
         markdown = re.sub(r"\]\(\.\./docs/", "](../", markdown)
-    else:
-        markdown = re.sub(r"\]\(((?:\.\./)*)\.\./examples/", r"](\1examples/", markdown)
+    elif "/" not in page.file.src_uri:
+        markdown = markdown.replace("](../examples/", "](examples/")
+        markdown = re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", markdown)  # to what the site does not have
     return markdown.replace(COMMANDS, _commands()) if COMMANDS in markdown else markdown
 
 
