@@ -113,6 +113,8 @@ def _guarded(part: str, what: str, required: bool, check: Callable[[], Iterable[
     """The findings of a check; whatever stops it is one, as an installation may be broken in any way."""
     try:
         yield from check()
+    except ModuleNotFoundError as error:
+        yield Finding(part, what, "broken", _line(error), f"pip install {error.name}", required)
     except Exception as error:
         yield Finding(part, what, "broken", _line(error), "repair what it names, or install anew", required)
 
