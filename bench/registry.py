@@ -22,9 +22,7 @@ from typing import Any, Literal
 import bench
 from bench.interfaces import Generator, Task
 
-Kind = Literal[
-    "generator", "task", "cost", "report", "table", "page", "trainer", "hull", "published", "examination"
-]
+Kind = Literal["generator", "task", "cost", "report", "table", "page", "trainer", "hull", "published", "examination"]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
     {
