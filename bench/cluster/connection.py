@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -66,7 +67,17 @@ def start_cluster(path: Path) -> Any:
     """
     name, options, jobs = read_cluster_file(path)
     cluster = make_cluster(path, name, options)
-    cluster.scale(jobs=jobs)
+    command = str(cluster.job_cls.submit_command).split()[0]
+    if shutil.which(command) is None:
+        cluster.close()
+        raise ValueError(f"--cluster {path}: {name} submits jobs with {command}, which is not on this machine's path")
+    try:
+        cluster.scale(jobs=jobs)
+        cluster.sync(cluster._correct_state)  # which scale only begins; errors of the submission come from here
+    except RuntimeError as error:
+        with suppress(AssertionError):  # of distributed, about workers that never were
+            cluster.close()
+        raise ValueError(f"--cluster {path}: a job cannot be submitted: {' '.join(str(error).split())}") from error
     return cluster
 
 
@@ -105,14 +116,13 @@ def make_cluster(path: Path, name: str, options: dict[str, Any]) -> Any:
         raise ValueError(f"--cluster {path}: class is {name!r}; known are {', '.join(known)}")
     try:
         return getattr(module, name)(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"--cluster {path}: {name} cannot be made so: {' '.join(str(error).split())}") from error
 
 
 def quieten() -> None:
     """Keeps Dask's own log off the screen: what matters of it is said in a line of ours."""
-    import distributed
-
-    del distributed  # gives its loggers a level each when it is imported
-    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    importlib.import_module("distributed")  # gives its loggers a level each
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("asyncio", "distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)

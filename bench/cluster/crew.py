@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from distributed import Client, Future
+from distributed.scheduler import KilledWorker
 
 from bench.cluster.remote import NotReady, Report, Setup, set_up, work
 from bench.progress import say
@@ -21,7 +22,8 @@ Answer = TypeVar("Answer")
 
 JOBS_PER_WORKER = 2  # one that runs and one that waits, so that no worker idles while an answer travels
 LOOK_S = 1.0  # between two looks at which workers there are
-ANSWER_S = 60.0  # for one answer to come over: a worker that dies with it is computed anew elsewhere
+CALL_S = 60.0  # for the scheduler to answer
+ANSWER_S = 5.0  # for an answer to come over at the first try, before others are seen to
 MISSED_SETUPS = 3  # a worker that is set up again more often serves another run at the same time
 
 
@@ -41,7 +43,7 @@ class Connection:
     def threads_by_worker(self) -> dict[str, int]:
         """The workers that there are, by address."""
         try:
-            return dict(self.client.nthreads(callback_timeout=ANSWER_S))
+            return dict(self.client.nthreads(callback_timeout=CALL_S))
         except Exception as error:  # whatever it is: nothing but the connection is used here
             raise self.lost(error) from error
 
@@ -109,9 +111,11 @@ class Crew:
                 self._drop(stranded)
                 if ended not in running:
                     continue
-                number, item, _ = running.pop(ended)
                 answer = self._answer(ended)
-                if answer is None:
+                if answer == "later":
+                    continue
+                number, item, _ = running.pop(ended)
+                if answer == "again":
                     again.append((number, item))
                 elif not ordered:
                     yield item, pickle.loads(answer)
@@ -137,29 +141,25 @@ class Crew:
         future.add_done_callback(self._ended.put)
         return future, only
 
-    def _answer(self, future: Future[bytes]) -> bytes | None:
-        """What a job gave; None where it has to be done again."""
-        from distributed.scheduler import KilledWorker
-
-        if future.status == "cancelled":
-            raise self._connection.lost("the connection was lost")
-        if future.status == "error":
-            error = future.exception()
+    def _answer(self, future: Future[bytes]) -> bytes | Literal["again", "later"]:
+        """What a job gave. again: it has to be handed out anew. later: it was lost on its way and is computed anew."""
+        try:
+            return bytes(future.result(timeout=ANSWER_S))
+        except Exception as error:  # also of the job, which may only now be computed anew: the status tells
+            if future.status == "cancelled":
+                raise self._connection.lost(error) from error
+            if future.status != "error":
+                future.add_done_callback(self._ended.put)
+                return "later"
             if isinstance(error, NotReady):
                 self._forget(str(error), missed=True)
-                return None
+                return "again"
             if isinstance(error, KilledWorker):
                 raise ValueError(
                     f"a job was given up after {error.allowed_failures + 1} workers died with it, perhaps for want of "
                     "memory; give workers more, or let Dask bear more deaths (distributed.scheduler.allowed-failures)"
-                )
-            raise error
-        try:
-            return bytes(future.result(timeout=ANSWER_S))
-        except TimeoutError:
-            return None
-        except OSError as error:
-            raise self._connection.lost(error) from error
+                ) from None
+            raise
 
     def _next(self) -> Future[bytes] | None:
         """The next job that ended; None where there is none yet, but something about the workers may have changed."""
@@ -214,7 +214,7 @@ class Crew:
                 self._refuse(address, " ".join(text.split()))
             return
         try:
-            report: Report = pickle.loads(future.result(timeout=ANSWER_S))
+            report: Report = pickle.loads(future.result(timeout=CALL_S))
         except TimeoutError:
             return  # it died since; the next look tells
         self._ready[address] = report
