@@ -71,9 +71,13 @@ def start_cluster(path: Path) -> Any:
     if shutil.which(command) is None:
         cluster.close()
         raise ValueError(f"--cluster {path}: {name} submits jobs with {command}, which is not on this machine's path")
-    try:
+
+    async def submit() -> None:
         cluster.scale(jobs=jobs)
-        cluster.sync(cluster._correct_state)  # which scale only begins; errors of the submission come from here
+        await cluster._correct_state()  # which scale only begins: so that what goes wrong with it is heard of here
+
+    try:
+        cluster.sync(submit)
     except RuntimeError as error:
         with suppress(AssertionError):  # of distributed, about workers that never were
             cluster.close()

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from distributed import Client, Future
@@ -29,11 +29,21 @@ MISSED_SETUPS = 3  # a worker that is set up again more often serves another run
 
 @dataclass(frozen=True)
 class Connection:
-    """A scheduler. where: its address or file, for messages. patience_s: how long without a worker; None for ever."""
+    """A scheduler.
+
+    where: its address or file, for messages. patience_s: how long to bear that there is no worker; None for ever.
+    """
 
     client: Client
     where: str
     patience_s: float | None
+    _said: set[str] = field(default_factory=set)
+
+    def say_once(self, line: str) -> None:
+        """A line about a worker, which would be said again with each set-up."""
+        if line not in self._said:
+            self._said.add(line)
+            say(line)
 
     def lost(self, why: object) -> ValueError:
         """The error that the scheduler is gone."""
@@ -214,18 +224,20 @@ class Crew:
                 self._refuse(address, " ".join(text.split()))
             return
         try:
-            report: Report = pickle.loads(future.result(timeout=CALL_S))
+            report: Report = pickle.loads(future.result(timeout=ANSWER_S))
         except TimeoutError:
             return  # it died since; the next look tells
         self._ready[address] = report
         device = str(report.device["name"])
         self._device = self._device or device
         if device != self._device:
-            say(f"{address}: {device}, the first worker has {self._device}: last digits may differ")
+            self._connection.say_once(
+                f"{address}: {device}, the first worker has {self._device}: last digits may differ"
+            )
 
     def _refuse(self, address: str, reason: str) -> None:
         self._refused[address] = reason
-        say(f"{address}: refused: {reason}")
+        self._connection.say_once(f"{address}: refused: {reason}")
         if not self._ready and not self._checking:
             self._looked = float("-inf")  # so that the next look, which is at once, says that nobody is left
 

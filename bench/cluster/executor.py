@@ -6,13 +6,13 @@ import functools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench import manifest as manifests
 from bench.atomic import write_bytes
-from bench.budget import Budget
+from bench.budget import Budget, MonotonicClock
 from bench.cluster import remote
 from bench.cluster.crew import Connection, Crew
 from bench.cluster.remote import Inspection, Rows, SamplingSetup, ScoringSetup, shared_facts
@@ -47,7 +47,7 @@ class DaskExecutor:
 
     def open(self, recipe: Recipe, generator: Generator, loaded: Callable[[Generator], None]) -> Source:
         """Sampled by workers that have the same weights as this process, where they are loaded on the CPU once."""
-        generator.load("cpu")
+        replace(recipe, device="cpu").source(generator, MonotonicClock(), loaded).load()
         loaded(generator)
         card = manifests.plain(getattr(generator, "card", None))
         return DaskSource(Crew(self.connection, SamplingSetup(uuid.uuid4().hex, shared_facts(), recipe, card)))

@@ -19,10 +19,11 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 class DaskProcesses:
     """Starts them with the fakes on their path; `close` kills whatever is left."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.workers: list[subprocess.Popen[bytes]] = []
-        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", log="scheduler")
+        options = ("--host", "127.0.0.1", "--port", "0")
+        self.scheduler = self._start("scheduler", *options, log="scheduler", **environment)
         self.address = self._said("scheduler", "Scheduler at:").split()[-1]
 
     def worker(self, *, threads: int = 1, nanny: bool = False, **environment: str) -> subprocess.Popen[bytes]:

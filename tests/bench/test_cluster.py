@@ -27,7 +27,7 @@ from bench.store import Run
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'crysldm-bench[dask]'")
 pytestmark = [pytest.mark.usefixtures("fakes"), pytest.mark.slow]
 
-NewCluster = Callable[[], DaskProcesses]
+NewCluster = Callable[..., DaskProcesses]
 
 
 def plan(models: str = "fake_generators:Fake", **options: Any) -> Plan:
@@ -45,8 +45,8 @@ def new_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewCluster
     """Starts a scheduler of its own, for tests that kill something."""
     started: list[DaskProcesses] = []
 
-    def start() -> DaskProcesses:
-        started.append(DaskProcesses(tmp_path_factory.mktemp("dask")))
+    def start(**environment: str) -> DaskProcesses:
+        started.append(DaskProcesses(tmp_path_factory.mktemp("dask"), **environment))
         return started[-1]
 
     yield start
@@ -132,6 +132,14 @@ def test_a_worker_with_other_weights_is_refused_and_the_others_do_its_work(
     said = capsys.readouterr().err
     assert "refused: it has 2 threads; start it with `--nthreads 1`" in said
     assert kept(tmp_path / "dask") == kept(tmp_path / "local")
+
+
+@pytest.mark.nightly
+def test_a_batch_that_kills_every_worker_is_given_up(tmp_path: Path, new_cluster: NewCluster) -> None:
+    processes = new_cluster(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+    processes.worker(FAKE_DEATH=str(tmp_path / "death"))
+    with on(processes) as executor, pytest.raises(ValueError, match="given up after 1 workers died with it"):
+        run(plan("fake_generators:Dying"), tmp_path / "r", executor=executor)
 
 
 def test_a_scheduler_without_workers_is_borne_for_a_while(
