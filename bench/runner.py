@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from bench.registry import ModelSpec
 from bench.reporting import write_reports
 from bench.sampling import Sampling, sample
 from bench.scoring import Scorer, score
-from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, read_state, write_state
+from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, default_folder, read_state, write_state
 from bench.summary import summarise
 
 
@@ -291,12 +290,3 @@ def going_on(run: Run) -> Iterator[Run]:
 def has_crystals(run: Run) -> bool:
     """Whether a batch of any model was recorded."""
     return any(folder.batches for model in run.models for folder in run.folders(model))
-
-
-def default_folder(names: Sequence[str]) -> Path:
-    """runs/<time>-<models>, with a number where that exists."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{re.sub(r'[^A-Za-z0-9.@+-]+', '-', '-'.join(names))[:80]}"
-    path, number = Path("runs") / stem, 2
-    while path.exists():
-        path, number = Path("runs") / f"{stem}-{number}", number + 1
-    return path

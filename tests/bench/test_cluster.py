@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -194,6 +197,30 @@ def test_a_driver_that_is_killed_loses_the_batches_in_flight_only(tmp_path: Path
     assert kept(tmp_path / "dask") == kept(tmp_path / "local")
 
 
+@pytest.mark.nightly
+def test_the_commands_of_the_docs_run(tmp_path: Path, unused_tcp_port: int) -> None:
+    document = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    (commands,) = [block for block in re.findall(r"```sh\n(.*?)```", document, re.DOTALL) if "scheduler" in block]
+    python = shlex.quote(sys.executable)
+    commands = commands.replace("8786", str(unused_tcp_port)).replace("runs/on-dask", str(tmp_path / "r"))
+    commands = re.sub(r"^(dask|python) ", lambda m: f"{python} {'-m dask ' * (m[1] == 'dask')}", commands, flags=re.M)
+    shell = subprocess.Popen(
+        commands, shell=True, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        assert shell.wait(timeout=300) == 0
+        assert Run.open(tmp_path / "r").summary()["models"]["crysldm@10"]["requested"] == 100
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 def start(processes: DaskProcesses, out: Path) -> subprocess.Popen[str]:
     """A process that does what `plan()` asks for."""
     command = [sys.executable, str(HERE / "fake_bench.py"), "run", "--models", "fake_generators:Fake"]
@@ -288,7 +315,7 @@ def test_an_error_of_a_generator_is_told_and_what_is_done_is_kept(tmp_path: Path
 @pytest.mark.nightly
 def test_our_model_and_task_give_the_same_on_workers(tmp_path: Path, cluster: DaskProcesses) -> None:
     command = [sys.executable, "-m", "bench", "run", "--models", "crysldm@10", "--dataset", "perov5"]
-    command += ["--num-samples", "60", "--tasks", "validity,properties", "--threads", "1", "--workers", "1"]
+    command += ["--num-samples", "60", "--tasks", "validity,properties", "--threads", "2", "--workers", "1"]
     elsewhere = ["--executor", "dask", "--scheduler", cluster.address]
     for name, options in (("local", []), ("dask", elsewhere)):
         subprocess.run([*command, *options, "--out", str(tmp_path / name)], cwd=ROOT, check=True, capture_output=True)
