@@ -39,8 +39,8 @@ class Executor(Protocol):
     def open(self, recipe: Recipe, generator: Generator, loaded: Callable[[Generator], None]) -> Source:
         """Where a model's crystals come from. loaded: called with a generator that has its weights."""
 
-    def scoring(self, tasks: Sequence[Task]) -> AbstractContextManager[Scorer]:
-        """What scores chunks with these tasks."""
+    def scoring(self, tasks: Sequence[Task], dataset: str) -> AbstractContextManager[Scorer]:
+        """What scores chunks with these tasks. dataset: what crystals are compared with."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class LocalExecutor:
         """Sampled here."""
         return recipe.source(generator, self.clock or device_clock(recipe.device), loaded)
 
-    def scoring(self, tasks: Sequence[Task]) -> AbstractContextManager[ScoringPool]:
+    def scoring(self, tasks: Sequence[Task], dataset: str) -> AbstractContextManager[ScoringPool]:
         """A pool of processes."""
         return scoring_pool(tasks, self.workers)
 

@@ -229,7 +229,7 @@ def rescore(
         with going_on(Run(root, manifest)) as changed:
             executor = executor or LocalExecutor(workers)
             record(changed, executor)
-            with executor.scoring(tasks) as pool:
+            with executor.scoring(tasks, stored.dataset) as pool:
                 return finish(changed, tasks, pool)
 
 
@@ -239,7 +239,7 @@ def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], executor: Ex
     budget = Budget(**manifest["budget"])
     with going_on(run), ExitStack() as stack:
         record(run, executor)
-        pool = stack.enter_context(executor.scoring(tasks)) if budget.covers_scoring else None
+        pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
         while models:
             model = models.pop(0)  # so that its weights leave the device before the next one's come
@@ -254,7 +254,7 @@ def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], executor: Ex
             write_json(run.root / MANIFEST, manifest)
         if len(run.skipped) == len(run.models):
             raise ValueError(f"no model could run; {manifest['models'][run.skipped[0]]['skipped']}")
-        return finish(run, tasks, pool or stack.enter_context(executor.scoring(tasks)))
+        return finish(run, tasks, pool or stack.enter_context(executor.scoring(tasks, run.dataset)))
 
 
 def finish(run: Run, tasks: Sequence[Task], pool: Scorer) -> Outcome:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,20 @@ from bench.cluster.connection import quieten
 from bench.cluster.crew import Connection, Crew
 from bench.cluster.executor import cut
 from bench.crystals import Crystals, Sifted
+from bench.datasets import reference_card
 from bench.interfaces import Task
 from bench.parquet import table_bytes
 from bench.registry import build_generator, build_tasks, parse_models
-from bench.scoring import CHUNK_CRYSTALS, chunks_and_parts, holds_rows, merge, score_rows, stored_crystals
+from bench.scoring import (
+    CHUNK_CRYSTALS,
+    chunks_and_parts,
+    crystals_of,
+    finished,
+    holds_rows,
+    merge,
+    score_rows,
+    stored_crystals,
+)
 from bench.shards import SampleFolder, read_shard
 from bench.sources import Drawn, Request, batch_seed, declared_batch_size
 from bench.store import read_state, write_state
@@ -137,6 +148,28 @@ def writing(
     return found
 
 
+def closing(tasks: list[Task], scored: dict[str, pa.Table], number: int) -> dict[str, float]:
+    """CPU seconds per crystal of the driver when all rows are there: unique crystals found, and metrics.
+
+    Unique are looked for among crystals with independent elements, of whose formulas few are equal.
+    """
+    (spec,) = parse_models("independent-elements")
+    generator = build_generator(spec, DATASET, "cpu")
+    generator.load("cpu")
+    found: dict[str, float] = {}
+    few = number // 10
+    others = Sifted.complete(generator.sample(num_crystals=few, seed=1).crystals)
+    for task in [task for task in tasks if hasattr(task, "compare")]:
+        rows = score_rows(task, others, 0)
+        seconds, scored[task.name] = cpu_seconds(lambda t=task, r=rows: finished(t, r, partial(crystals_of, others)))
+        found[f"{task.name}: one table"] = seconds / few
+    tables = {n: pa.concat_tables([t] * -(-number // t.num_rows)).slice(0, number) for n, t in scored.items()}
+    card = reference_card(DATASET)
+    for task in tasks:
+        found[f"{task.name}: metrics"] = cpu_seconds(lambda t=task: t.summary(tables, card, 0))[0] / number
+    return found
+
+
 def answer_of(ready: Any, size: int) -> bytes:
     """A job without work and an answer of a size."""
     return bytes(size)
@@ -219,7 +252,7 @@ def main() -> None:
         "scoring": {name: seconds for name, (seconds, _) in scored.items()},
         "bytes": wire(crystals, size, rows),
         "overhead": overhead(asked.jobs),
-        "writing": writing(crystals, size, tasks, rows, asked.written),
+        "writing": writing(crystals, size, tasks, rows, asked.written) | closing(tasks, rows, asked.written),
         "chunks": {t.name: getattr(t, "chunk_crystals", CHUNK_CRYSTALS) for t in tasks},
     }
     if asked.json:
