@@ -10,7 +10,7 @@ from bench.budget import MonotonicClock
 from bench.crystals import Crystals
 from bench.device import set_threads
 from bench.interfaces import Task
-from bench.scoring import ScoringPool, Stopwatch, chunks_and_parts
+from bench.scoring import Scorer, Stopwatch, chunks_and_parts
 from bench.shards import SampleFolder
 
 
@@ -24,9 +24,7 @@ def rock_salt() -> Crystals:
     )
 
 
-def scoring_between_batches(
-    tasks: Sequence[Task], pool: ScoringPool, threads: int
-) -> Callable[[SampleFolder, int], float]:
+def scoring_between_batches(tasks: Sequence[Task], pool: Scorer, threads: int) -> Callable[[SampleFolder, int], float]:
     """Scores a batch of a folder, by its number, with all tasks and gives the wall-clock seconds.
 
     What the scoring processes load comes before. threads: of sampling, which goes on with them.
@@ -45,7 +43,7 @@ def scoring_between_batches(
     return score_one
 
 
-def score_batch(tasks: Sequence[Task], folder: SampleFolder, number: int, pool: ScoringPool) -> None:
+def score_batch(tasks: Sequence[Task], folder: SampleFolder, number: int, pool: Scorer) -> None:
     """Scores one batch with all tasks. `bench.scoring.score` makes tables of the parts that it leaves."""
     for task in tasks:
         stopwatch = Stopwatch(folder.path, task.name)

@@ -33,6 +33,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class ExecutorKind(StrEnum):
+    """Values of --executor."""
+
+    local = "local"
+    dask = "dask"
+
+
 class BudgetCovers(StrEnum):
     """Values of --budget-covers."""
 
@@ -59,6 +66,13 @@ Tasks = Annotated[str | None, typer.Option(help="such as validity,properties; de
 Potential = Annotated[str | None, typer.Option(help="for stability, such as chgnet,m3gnet; the first fills the table")]
 HullFile = Annotated[
     Path | None, typer.Option("--hull", help="instead of the package's: of `bench hull build`, or entries as JSON")
+]
+Where = Annotated[
+    ExecutorKind, typer.Option("--executor", help="local: processes of this machine; dask: workers of a scheduler")
+]
+Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="of a Dask scheduler, such as tcp://host:8786")]
+Cluster = Annotated[
+    Path | None, typer.Option(metavar="FILE.yml", help="instead: jobs of a batch system such as Slurm (dask-jobqueue)")
 ]
 Meta = Annotated[
     list[str] | None,
@@ -100,6 +114,9 @@ def run_command(
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
     workers: Workers = 2,
+    executor: Where = ExecutorKind.local,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
     meta: Meta = None,
     out: Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<models>")] = None,
     resume: Annotated[
@@ -110,6 +127,7 @@ def run_command(
     from bench import runner
     from bench.budget import Budget, parse_duration
     from bench.dataset_files import canonical_name
+    from bench.executor import open_executor
     from bench.registry import parse_models, with_meta
 
     if resume is not None and meta:
@@ -134,7 +152,8 @@ def run_command(
             "threads": threads,
             "out": None if out is None else str(out),
         }
-        _show(runner.resume(resume, workers, given).text)
+        with open_executor(executor.value, scheduler, cluster, workers) as chosen:
+            _show(runner.resume(resume, given=given, executor=chosen).text)
         return
     if models is None or dataset is None:
         raise ValueError("bench run needs --models and --dataset, or --resume RUN; `bench models` lists what is known")
@@ -152,7 +171,8 @@ def run_command(
         workers=workers,
         threads=threads,
     )
-    _show(runner.run(plan, out).text)
+    with open_executor(executor.value, scheduler, cluster, workers) as chosen:
+        _show(runner.run(plan, out, executor=chosen).text)
 
 
 @app.command()
@@ -166,12 +186,16 @@ def score(
     potential: Potential = None,
     hull: HullFile = None,
     workers: Workers = 2,
+    executor: Where = ExecutorKind.local,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
     seed: Seed = 0,
     meta: Meta = None,
     out: Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<name>")] = None,
 ) -> None:
     """Score crystals that were made elsewhere. Needs no data set, only the reference card in the package."""
     from bench import runner
+    from bench.executor import open_executor
     from bench.registry import file_model, with_meta
 
     plan = runner.Plan(
@@ -184,7 +208,8 @@ def score(
         seed=seed,
         workers=workers,
     )
-    _show(runner.run(plan, out).text)
+    with open_executor(executor.value, scheduler, cluster, workers) as chosen:
+        _show(runner.run(plan, out, executor=chosen).text)
 
 
 @app.command()
@@ -230,12 +255,21 @@ def leaderboard(
 
 @app.command()
 def rescore(
-    run: RunFolder, tasks: Tasks = None, potential: Potential = None, hull: HullFile = None, workers: Workers = 2
+    run: RunFolder,
+    tasks: Tasks = None,
+    potential: Potential = None,
+    hull: HullFile = None,
+    workers: Workers = 2,
+    executor: Where = ExecutorKind.local,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
 ) -> None:
     """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
     from bench import runner
+    from bench.executor import open_executor
 
-    _show(runner.rescore(run, _names(tasks), _names(potential), workers, hull).text)
+    with open_executor(executor.value, scheduler, cluster, workers) as chosen:
+        _show(runner.rescore(run, _names(tasks), _names(potential), hull=hull, executor=chosen).text)
 
 
 @app.command()

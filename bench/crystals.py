@@ -6,7 +6,6 @@ import functools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -224,7 +223,7 @@ class Sifted:
 
     crystals: Crystals
     indices: IntArray
-    reasons: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indices", _as_integers(self.indices, "indices"))

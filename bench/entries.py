@@ -11,16 +11,16 @@ from typing import Any
 from bench import manifest as manifests
 from bench import registry
 from bench.atomic import write_json
-from bench.budget import DeviceClock
 from bench.dataset_files import DataUnavailable
+from bench.executor import Executor
 from bench.interfaces import Generator
+from bench.recipe import Recipe
 from bench.registry import ModelSpec
 from bench.sources import (
     CPU_WARMUP_SIZES,
     DEFAULT_BATCH_SIZE,
     FILE_BATCH_SIZE,
     FileSource,
-    GeneratorSource,
     Source,
     declared_batch_size,
 )
@@ -48,7 +48,7 @@ class Model:
         meta = None if self.spec.meta is None else Path(self.spec.meta)
         return FileSource.read(Path(self.spec.target), meta, self.workers)
 
-    def open_source(self, run: Run, clock: DeviceClock) -> Source:
+    def open_source(self, run: Run, executor: Executor) -> Source:
         """Where its crystals come from. ValueError where that is not what the run began with."""
         manifest, entry = run.manifest, run.manifest["models"][self.name]
         if self.spec.is_file:
@@ -72,9 +72,9 @@ class Model:
             entry["card"] = card
             write_json(run.root / MANIFEST, manifest)
 
-        return GeneratorSource(
-            self.name, self.generator, device, manifest["threads"], manifest["seed"], warmup_sizes, clock, loaded
-        )
+        threads, seed = manifest["threads"], manifest["seed"]
+        recipe = Recipe(self.name, self.spec, self.dataset, self.preset, device, threads, seed, warmup_sizes)
+        return executor.open(recipe, self.generator, loaded)
 
 
 def build_model(spec: ModelSpec, dataset: str, preset: str, workers: int = 1) -> Model:

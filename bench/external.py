@@ -16,7 +16,7 @@ from bench.budget import DeviceClock, device_clock
 from bench.crystal_io import read_crystals
 from bench.device import describe_device
 from bench.progress import format_seconds
-from bench.scoring import THREAD_VARIABLES
+from bench.scoring_pool import THREAD_VARIABLES
 from bench.timed_command import Timing, run_command
 
 PLACEHOLDERS = ("num_samples", "seed", "out")

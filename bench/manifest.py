@@ -16,6 +16,7 @@ from typing import Any
 import bench
 from bench.interfaces import Task
 
+CODE = ("bench", "models", "tasks")
 PACKAGES = ("numpy", "torch", "pymatgen", "smact", "scipy", "pyarrow")
 
 
@@ -52,13 +53,22 @@ def software() -> dict[str, str]:
     return found
 
 
-def session(workers: int) -> dict[str, Any]:
-    """One start of a process on a run."""
+def code_sha256() -> str:
+    """SHA-256 of the Python code that crystals and rows come from: two versions may have one number."""
+    root, digest = Path(bench.__file__).resolve().parent.parent, hashlib.sha256()
+    for path in sorted(path for package in CODE for path in (root / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def session(workers: int, executor: str) -> dict[str, Any]:
+    """One start of a process on a run. workers: processes of this machine. executor: what computed."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "workers": workers,
+        "executor": executor,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,17 +15,18 @@ from bench import manifest as manifests
 from bench import registry
 from bench.atomic import failure, folder_lock, write_json
 from bench.batch_scoring import scoring_between_batches
-from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock, device_clock
+from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock
 from bench.datasets import DataUnavailable, canonical_name, reference_card
-from bench.device import default_threads, describe_device, resolve_device
+from bench.device import default_threads
 from bench.entries import Model, build_model, describe_model, stored_model
+from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task
 from bench.progress import say
 from bench.registry import ModelSpec
 from bench.reporting import write_reports
 from bench.sampling import Sampling, sample
-from bench.scoring import ScoringPool, score, scoring_pool
-from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, read_state, write_state
+from bench.scoring import Scorer, score
+from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, default_folder, read_state, write_state
 from bench.summary import summarise
 
 
@@ -70,8 +70,12 @@ class Interrupted(Exception):
     exit_code = 130
 
 
-def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -> Outcome:
+def run(
+    plan: Plan, out: Path | None = None, clock: DeviceClock | None = None, executor: Executor | None = None
+) -> Outcome:
     """Samples, scores and reports as planned, in the folder `out` or runs/<time>-<models>.
+
+    executor: where; None is this machine, with the plan's workers and `clock`.
 
     ValueError and OSError say in one line what was wrong; what is complete by then stays and can be resumed.
     """
@@ -79,7 +83,11 @@ def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -
     names = registry.task_names(plan.tasks)
     hull = None if plan.hull is None else str(plan.hull.resolve())
     tasks = registry.build_tasks(names, plan.potentials, dataset, hull)
-    device = resolve_device(plan.device)
+    executor = executor or LocalExecutor(plan.workers, clock)
+    if plan.budget is not None:
+        executor.accept(plan.budget)
+    described = executor.device(plan.device)
+    device = described["kind"]
     models = [build_model(spec, dataset, plan.preset, plan.workers) for spec in plan.models]
     registry.require_distinct([model.name for model in models])
     budget = plan.budget or Budget(num_samples=DEFAULT_NUM_SAMPLES[device])
@@ -97,7 +105,7 @@ def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -
         "budget": budget.plain(),
         "default_budget": plan.budget is None,
         "preset": plan.preset,
-        "device": describe_device(device),
+        "device": described,
         "threads": plan.threads or default_threads(),
         "seed": plan.seed,
         "repeats": plan.repeats,
@@ -115,7 +123,7 @@ def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -
             say(f"{budget} of each model, the default on {device}; the paper's is --num-samples {PAPER_NUM_SAMPLES}")
         new = Run(root, manifest)
         try:
-            return carry_out(new, models, tasks, plan.workers, clock or device_clock(device))
+            return carry_out(new, models, tasks, executor)
         except (ValueError, OSError):
             if not has_crystals(new):
                 shutil.rmtree(root)  # nothing to go on from; the folder was empty or not there before
@@ -123,9 +131,13 @@ def run(plan: Plan, out: Path | None = None, clock: DeviceClock | None = None) -
 
 
 def resume(
-    root: Path, workers: int = 2, given: Mapping[str, Any] | None = None, clock: DeviceClock | None = None
+    root: Path,
+    workers: int = 2,
+    given: Mapping[str, Any] | None = None,
+    clock: DeviceClock | None = None,
+    executor: Executor | None = None,
 ) -> Outcome:
-    """Goes on with a run where it stands; a complete one costs its check only.
+    """Goes on with a run where it stands, by whatever executor; a complete one costs its check only.
 
     given: options that were named beside --resume, None where they were not; they must be the run's own.
     ValueError shows the difference where they are not, and where the data set's card, a task's protocol, a model's
@@ -145,7 +157,8 @@ def resume(
             f"{root}: what is asked for",
             "leave it out, or start a new run",
         )
-        device = resolve_device(manifest["device"]["kind"])
+        executor = executor or LocalExecutor(workers, clock)
+        executor.accept(Budget(**manifest["budget"]))
         tasks = registry.build_tasks(manifest["tasks"], manifest["potentials"], stored.dataset, manifest.get("hull"))
         manifests.require_same(
             manifest["protocol"],
@@ -154,11 +167,11 @@ def resume(
             "score its crystals anew with `bench rescore`, or start a new run",
         )
         then = {"software": manifest["software"], "device": manifest["device"]}
-        now = {"software": manifests.software(), "device": describe_device(device)}
+        now = {"software": manifests.software(), "device": executor.device(manifest["device"]["kind"])}
         for difference in manifests.differences(then, now):
             say(f"{root}: not as when the run began: {difference}")
-        models = [stored_model(name, stored, workers) for name in stored.models]
-        return carry_out(stored, models, tasks, workers, clock or device_clock(device))
+        models = [stored_model(name, stored, executor.workers) for name in stored.models]
+        return carry_out(stored, models, tasks, executor)
 
 
 def rescore(
@@ -167,6 +180,7 @@ def rescore(
     potentials: Sequence[str] | None = None,
     workers: int = 2,
     hull: Path | None = None,
+    executor: Executor | None = None,
 ) -> Outcome:
     """Computes tasks anew on the stored crystals, by today's protocol; all that the run has for None.
 
@@ -213,36 +227,37 @@ def rescore(
             "hull": own_hull,
         }
         with going_on(Run(root, manifest)) as changed:
-            record(changed, workers)
-            with scoring_pool(tasks, workers) as pool:
+            executor = executor or LocalExecutor(workers)
+            record(changed, executor)
+            with executor.scoring(tasks, stored.dataset) as pool:
                 return finish(changed, tasks, pool)
 
 
-def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], workers: int, clock: DeviceClock) -> Outcome:
+def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
     """Samples every model, one after the other, then scores and reports. The lock must be held."""
     manifest = run.manifest
     budget = Budget(**manifest["budget"])
     with going_on(run), ExitStack() as stack:
-        record(run, workers)
-        pool = stack.enter_context(scoring_pool(tasks, workers)) if budget.covers_scoring else None
+        record(run, executor)
+        pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
         while models:
             model = models.pop(0)  # so that its weights leave the device before the next one's come
             entry = manifest["models"][model.name]
-            how = Sampling(model.name, budget, entry["batch_size"], clock, score_one, manifest["default_budget"])
+            how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"])
             entry.pop("skipped", None)
             try:
-                sample(how, run.folders(model.name), functools.partial(model.open_source, run, clock))
+                sample(how, run.folders(model.name), functools.partial(model.open_source, run, executor))
             except DataUnavailable as error:
                 entry["skipped"] = str(error)
                 say(f"{model.name}: skipped: {error}")
             write_json(run.root / MANIFEST, manifest)
         if len(run.skipped) == len(run.models):
             raise ValueError(f"no model could run; {manifest['models'][run.skipped[0]]['skipped']}")
-        return finish(run, tasks, pool or stack.enter_context(scoring_pool(tasks, workers)))
+        return finish(run, tasks, pool or stack.enter_context(executor.scoring(tasks, run.dataset)))
 
 
-def finish(run: Run, tasks: Sequence[Task], pool: ScoringPool) -> Outcome:
+def finish(run: Run, tasks: Sequence[Task], pool: Scorer) -> Outcome:
     """Scores what is not scored yet and writes summary and reports."""
     for model in run.models:
         if model not in run.skipped:
@@ -252,9 +267,9 @@ def finish(run: Run, tasks: Sequence[Task], pool: ScoringPool) -> Outcome:
     return Outcome(run.root, "\n\n".join(write_reports([run.root]).values()))
 
 
-def record(run: Run, workers: int) -> None:
+def record(run: Run, executor: Executor) -> None:
     """Writes the manifest with one session more."""
-    run.manifest["sessions"].append(manifests.session(workers))
+    run.manifest["sessions"].append(manifests.session(executor.workers, executor.name))
     write_json(run.root / MANIFEST, run.manifest)
 
 
@@ -275,12 +290,3 @@ def going_on(run: Run) -> Iterator[Run]:
 def has_crystals(run: Run) -> bool:
     """Whether a batch of any model was recorded."""
     return any(folder.batches for model in run.models for folder in run.folders(model))
-
-
-def default_folder(names: Sequence[str]) -> Path:
-    """runs/<time>-<models>, with a number where that exists."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{re.sub(r'[^A-Za-z0-9.@+-]+', '-', '-'.join(names))[:80]}"
-    path, number = Path("runs") / stem, 2
-    while path.exists():
-        path, number = Path("runs") / f"{stem}-{number}", number + 1
-    return path

@@ -1,15 +1,15 @@
-"""One model's crystals: sampled batch by batch under the device clock and recorded at once."""
+"""One model's crystals: drawn batch by batch, each timed by the device clock, and recorded at once and in order."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench.budget import PAPER_NUM_SAMPLES, BatchPlanner, Budget, DeviceClock
+from bench.budget import PAPER_NUM_SAMPLES, BatchPlanner, Budget
 from bench.progress import format_seconds, progress, say
 from bench.shards import SampleFolder
-from bench.sources import Prepared, Source
+from bench.sources import Prepared, Request, Source
 from bench.store import read_state, write_state
 
 
@@ -24,7 +24,6 @@ class Sampling:
     name: str
     budget: Budget
     batch_size: int
-    clock: DeviceClock
     score: Callable[[SampleFolder, int], float] | None = None
     announce_cost: bool = False
 
@@ -55,8 +54,8 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
 
 def _repair(name: str, folder: SampleFolder, source: Source, repeat: int, missing: list[int]) -> None:
     """Samples batches again whose crystals a kill or a damaged file took. Their cost was recorded; it stays."""
-    for number in missing:
-        drawn = source.draw(repeat, number, folder.first_rows[number], folder.batches[number].num_crystals)
+    requests = [Request(repeat, n, folder.first_rows[n], folder.batches[n].num_crystals) for n in missing]
+    for number, drawn in zip(missing, source.draws(requests, ahead=True), strict=True):
         if not folder.restore(number, drawn.sifted):
             say(f"{name}: batch {number} sampled again gave other crystals; the model or device is not deterministic")
     if missing:
@@ -89,19 +88,18 @@ def _sample_rest(
     for batch in folder.batches:
         if batch.start_s is not None and batch.end_s is not None:
             planner.measured(batch.num_crystals, batch.end_s - batch.start_s, batch.scoring_s)
-    done, now_s = folder.first_rows[-1], folder.spent_s
     by_number = budget.seconds is None
-    total = budget.num_samples if by_number else budget.seconds
+
+    def spent_s() -> float:
+        return 0.0 if by_number else folder.spent_s  # a sum over all batches, which a number of crystals needs not
+
+    total, done = budget.num_samples if by_number else budget.seconds, folder.first_rows[-1]
     label = f"{how.name}: {'sampling' if source.timed else 'storing'}" + (f", repeat {repeat}" if repeat else "")
     unit = "crystals" if by_number else "s of device time"
     recorded = time.perf_counter()
-    with progress(label, total or 0, unit, done if by_number else now_s) as advance:
-        while size := planner.next_size(done, now_s):
-            number = len(folder.batches)
-            how.clock.start()
-            drawn = source.draw(repeat, number, done, size)
-            clocked = how.clock.stop()
-            spent = clocked if source.timed else drawn.seconds
+    with progress(label, total or 0, unit, done if by_number else spent_s()) as advance:
+        for drawn in source.draws(_requests(planner, folder, repeat, spent_s), ahead=by_number):
+            spent, size = drawn.seconds, drawn.sifted.requested
             start_s = (folder.batches[-1].end_s or 0.0) if folder.batches else 0.0  # still between batches
             end_s = None if spent is None else start_s + spent
             wall_s, recorded = time.perf_counter() - recorded, time.perf_counter()
@@ -112,20 +110,29 @@ def _sample_rest(
                 handed_over=drawn.handed_over,
                 network_evaluations=drawn.network_evaluations,
                 steps=drawn.steps,
-                counted=planner.counts(now_s + (spent or 0.0)),
+                counted=planner.counts(spent_s() + (spent or 0.0)),
                 wall_s=wall_s,
             )
             if score is not None:
                 _settle(folder, planner, score)
             batch = folder.batches[-1]
             recorded += batch.scoring_s or 0.0
-            planner.measured(size, clocked, batch.scoring_s)
-            done, now_s = done + size, folder.spent_s
-            advance(size if by_number else clocked + (batch.scoring_s or 0.0), size)
+            planner.measured(size, spent or 0.0, batch.scoring_s)
+            advance(size if by_number else (spent or 0.0) + (batch.scoring_s or 0.0), size)
             if not batch.counted:
                 break
     if not folder.counted:
         say(f"{how.name}: no batch ended within {budget}, so nothing counts")
+
+
+def _requests(
+    planner: BatchPlanner, folder: SampleFolder, repeat: int, spent_s: Callable[[], float]
+) -> Iterator[Request]:
+    """What is still to be drawn: by a number of crystals known at once, by seconds only after the batch before."""
+    number, row = len(folder.batches), folder.first_rows[-1]
+    while size := planner.next_size(row, spent_s()):
+        yield Request(repeat, number, row, size)
+        number, row = number + 1, row + size
 
 
 def _settle(folder: SampleFolder, planner: BatchPlanner, score: Callable[[SampleFolder, int], float]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Drawn:
     """One batch from a source.
 
     handed_over: crystals or reasons that the source gave. network_evaluations: of all crystals together.
-    seconds: what the batch took where the source knows it and the clock does not.
+    seconds: of the device clock around it, or what a file says; None where nobody knows.
     """
 
     sifted: Sifted
@@ -39,6 +39,15 @@ class Drawn:
     steps: int | None
     network_evaluations: float | None
     seconds: float | None = None
+
+
+class Request(NamedTuple):
+    """A batch to be drawn: number `number` of a repeat, crystals first_row .. first_row + size - 1 of it."""
+
+    repeat: int
+    number: int
+    first_row: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,8 @@ class Source(Protocol):
     def prepare(self) -> Prepared:
         """Makes ready."""
 
-    def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
-        """Batch `number` of a repeat: crystals first_row .. first_row + size - 1."""
+    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
+        """The batches asked for, in order. ahead: whether the next may be asked for before the last one was given."""
 
 
 def batch_seed(seed: int, repeat: int, number: int) -> int:
@@ -122,6 +131,13 @@ class GeneratorSource:
         with _one_line(f"{self.name}: loading failed"):
             self.generator.load(self.device)
         set_threads(self.threads)
+
+    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
+        """One after the other, each under the device clock."""
+        for request in requests:
+            self.clock.start()
+            drawn = self.draw(*request)
+            yield replace(drawn, seconds=self.clock.stop())
 
     def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
         """A batch sampled with its own seed. Crystals that the generator owes have a reason."""
@@ -189,8 +205,12 @@ class FileSource:
         """Nothing to do: the crystals are there."""
         return Prepared(self.costs.load_seconds or 0.0)
 
-    def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
+    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
         """Those places of the file."""
+        return (self.draw(*request) for request in requests)
+
+    def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
+        """The places first_row .. first_row + size - 1."""
         part = self.sifted.rows(first_row, first_row + size)
         evaluations, seconds = self.costs.network_evaluations, self.costs.sampling_seconds
         return Drawn(

@@ -11,6 +11,8 @@ DIR/summary.json, DIR/report/
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,6 +140,15 @@ def newest_run(folder: Path) -> Path:
     if not manifests:
         raise ValueError(f"no run below {folder}/; name a run folder, or make one with `bench run`")
     return manifests[-1].parent
+
+
+def default_folder(names: Sequence[str]) -> Path:
+    """runs/<time>-<models>, with a number where that exists."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{re.sub(r'[^A-Za-z0-9.@+-]+', '-', '-'.join(names))[:80]}"
+    path, number = Path("runs") / stem, 2
+    while path.exists():
+        path, number = Path("runs") / f"{stem}-{number}", number + 1
+    return path
 
 
 def create_folder(root: Path) -> None:

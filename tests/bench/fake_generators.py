@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +149,22 @@ class TakesNoSeed:
     """No generator: has no load and sample."""
 
     name = "none"
+
+
+def die_once() -> None:
+    """Kills this process, if it is the first to come here; FAKE_DEATH names the file that says so."""
+    if "FAKE_DEATH" in os.environ:
+        with suppress(FileExistsError), open(os.environ["FAKE_DEATH"], "x"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Dying(Fake):
+    """Fake, but the first process in its second batch after the warm-up is killed in it."""
+
+    calls = 0
+
+    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
+        self.calls += 1
+        if self.calls > 3:
+            die_once()
+        return super().sample(num_crystals=num_crystals, seed=seed)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from fake_generators import die_once
 
 from bench.crystals import Crystals
 from bench.interfaces import task_schema
@@ -44,6 +45,14 @@ class FakeValidity:
     def summary(self, tables: Mapping[str, pa.Table], reference: Any, seed: int) -> dict[str, Metric]:
         valid = np.asarray(tables[self.name]["valid"].to_numpy(zero_copy_only=False), dtype=bool)
         return {"valid": wilson(int(valid.sum()), len(valid))}
+
+
+class DyingValidity(FakeValidity):
+    """FakeValidity, but the first process to score a chunk is killed in it."""
+
+    def score(self, crystals: Crystals) -> pa.Table:
+        die_once()
+        return super().score(crystals)
 
 
 @dataclass(frozen=True)
