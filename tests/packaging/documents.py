@@ -49,7 +49,7 @@ class Shown:
         """The words of each simple command in it, without variables that are set for it."""
         found: list[list[str]] = [[]]
         for word in shlex.split(self.text, comments=True):
-            if word == "&&":
+            if word in ("&&", "&"):
                 found.append([])
             elif found[-1] or not ASSIGNMENT.match(word):
                 found[-1].append(word)

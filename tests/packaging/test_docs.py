@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,6 +38,7 @@ NOT_RUN = {
     r"pip install -e (\.|'\.\[\w+\]')( |$)": ".ci/run does it in a fresh environment, and then runs README's commands",
     r"bench hull build": "hours",
     r"tasks\.stability\.validation": "hours",
+    r"pip install 'crysldm-bench\[": "this checkout is installed already",
     r"conda run": "an environment of somebody else",
     r"theirs=theirs\.extxyz .*--dataset mp20": "needs what the command before it makes, in that environment",
     r"--potential chgnet,chgnetase": "needs the hull that takes hours",
@@ -82,12 +84,16 @@ def check(words: list[str]) -> None:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
             "optional-dependencies"
         ]
-        for target in (word for word in rest[1:] if word.startswith(".")):
+        for target in (re.sub("^crysldm-bench", ".", word) for word in rest[1:] if re.match(r"\.|crysldm-bench", word)):
             path, _, extra = target.rstrip("]").partition("[")
             assert (ROOT / path / "pyproject.toml").is_file(), f"nothing to install in {path}"
             assert not extra or extra in extras, f"no extra {extra}"
     elif program == "make":
         assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    elif program == "dask":  # `dask scheduler`, `dask worker`
+        command = import_module(f"distributed.cli.dask_{rest[0]}").main
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= options
     elif program == "cd":
         assert (ROOT / rest[0]).is_dir()
     else:
@@ -177,7 +183,7 @@ def scratch(folder: Path) -> dict[str, str]:
 def run_document(document: str, folder: Path) -> None:
     """Runs the commands of a document from the first to the last in one shell, but those of NOT_RUN."""
     environment = scratch(folder)
-    lines = ["set -e"]
+    lines = ["set -e", "trap 'kill $(jobs -p)' EXIT"]  # schedulers and workers that it starts
     for shown in COMMANDS:
         if shown.document == document and not any(re.search(pattern, shown.text) for pattern in NOT_RUN):
             back = [f"cd {shlex.quote(str(folder))}"] * shown.begins  # each block begins in the reader's folder
