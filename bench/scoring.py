@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.atomic import replacement
 from bench.crystals import Crystals, IntArray, Sifted
 from bench.device import set_threads
 from bench.interfaces import Task
@@ -206,13 +207,9 @@ def merge(task: Task, parts: Sequence[Path], table: Path, crystals: Callable[[In
         rows = pa.concat_tables([read_table(part) for part in parts] or [task.schema.empty_table()])
         write_table(table, finished(task, rows, crystals))
         return
-    temporary = table.with_name(f"{table.name}.tmp")
-    with table_writer(temporary, task.schema) as writer:
+    with replacement(table) as temporary, table_writer(temporary, task.schema) as writer:
         for part in parts:
             writer.write_table(read_table(part))
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, table)
 
 
 def finished(task: Task, rows: pa.Table, crystals: Callable[[IntArray], Crystals]) -> pa.Table:

@@ -25,6 +25,7 @@ from bench.budget import Budget, MonotonicClock
 from bench.crystal_io import write_crystals
 from bench.interfaces import SampleBatch, Task
 from bench.registry import file_model, parse_models
+from bench.reporting import write_reports
 from bench.runner import Interrupted, Outcome, Plan, rescore, resume, run
 from bench.sources import batch_seed
 from bench.store import Run
@@ -481,6 +482,34 @@ def test_a_full_disk_loses_nothing_that_was_complete(tmp_path: Path, monkeypatch
                 run(plan(), root)
         resume(root)
         assert kept(root) == kept(tmp_path / "whole"), after
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_table_for_which_there_is_no_room_is_named_and_written_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(plan(), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        real = scoring.table_writer
+        patch.setattr(scoring, "table_writer", lambda path, schema: real(Path("/dev/full"), schema))
+        with pytest.raises(
+            ValueError, match=r"fake/validity\.parquet: No space left on device; what is complete is kept"
+        ):
+            run(plan(), tmp_path / "r")
+    resume(tmp_path / "r")
+    assert kept(tmp_path / "r") == kept(tmp_path / "whole")
+
+
+def test_a_report_for_which_there_is_no_room_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folders: object) -> str:
+        Path("/dev/full").write_text("a table")
+        return ""
+
+    monkeypatch.setattr("bench.registry.known", lambda kind: ["table1"] if kind == "report" else ["validity"])
+    monkeypatch.setattr("bench.registry.plugin", lambda kind, name: full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_reports([tmp_path])
+    assert caught.value.filename == str(tmp_path / "report")
 
 
 def test_a_task_that_gives_other_rows_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
