@@ -50,7 +50,7 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
             chosen = folders[0].batches[0].num_crystals if folders[0].batches else None
             _sample_rest(how, folder, source, repeat, prepared, chosen)
         folder.write_batch_table()
-        write_state(folder.path, {**state, "sampled": True})
+        write_state(folder.path, {**read_state(folder.path), "sampled": True})  # scoring may have added its seconds
 
 
 def _repair(name: str, folder: SampleFolder, source: Source, repeat: int, missing: list[int]) -> None:
