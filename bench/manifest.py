@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
+from bench.datasets import DataUnavailable, split_hash
 from bench.interfaces import Task
 
 PACKAGES = ("numpy", "torch", "pymatgen", "smact", "scipy", "pyarrow")
@@ -50,6 +51,14 @@ def software() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def data_at_hand(dataset: str) -> dict[str, str]:
+    """Git blob SHA-1 of the training split, from which controls and novelty take crystals; empty without one."""
+    try:
+        return {"train": split_hash(dataset, "train")}
+    except DataUnavailable:
+        return {}
 
 
 def session(workers: int) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
     prepared = Prepared()
     for repeat, folder in enumerate(folders):
         missing, state = folder.recover(), read_state(folder.path)
-        if state["sampled"] and not missing:
+        sampled = state["sampled"] and not folder.was_cut
+        if sampled and not missing:
             continue
         if source is None:
             source = open_source()
@@ -46,7 +47,7 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
         state |= prepared.seconds()
         write_state(folder.path, state)
         _repair(how.name, folder, source, repeat, missing)
-        if not state["sampled"]:
+        if not sampled:
             chosen = folders[0].batches[0].num_crystals if folders[0].batches else None
             _sample_rest(how, folder, source, repeat, prepared, chosen)
         folder.write_batch_table()

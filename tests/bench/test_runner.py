@@ -367,6 +367,22 @@ def test_other_weights_are_refused_on_resume_and_the_difference_is_shown(
         resume(tmp_path / "r")
 
 
+def test_another_training_split_is_refused_on_resume_and_the_difference_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = tmp_path / "data" / "perov_5" / "train.csv"
+    train.parent.mkdir(parents=True)
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "data"))
+    train.write_text("material_id,cif\n1,data_\n")
+    interrupted_run(tmp_path / "r", monkeypatch)
+    before = Run.open(tmp_path / "r").manifest["data"]["train"]
+    train.write_text("material_id,cif\n2,data_\n")
+    with pytest.raises(ValueError, match=rf'the data at hand is not the same \(train: "{before}" -> "[0-9a-f]+"\)'):
+        resume(tmp_path / "r")
+    train.unlink()
+    resume(tmp_path / "r")
+
+
 def test_another_protocol_is_refused_on_resume_and_taken_by_rescoring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,6 +444,42 @@ def test_a_damaged_table_is_named_by_readers_and_scored_again(
         Run.open(tmp_path / "r").task_table("fake", "validity")
     resume(tmp_path / "r")
     assert "validity.parquet: damaged; scored again" in capsys.readouterr().err
+    assert kept(tmp_path / "r") == before
+
+
+@pytest.mark.parametrize("models", ["fake_generators:Fake", "mine=mine.zip"])
+def test_a_journal_that_lost_its_last_line_costs_that_batch_even_of_a_complete_run(
+    models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_crystals(fake_generators.random_crystals(7, 0), tmp_path / "mine.zip")
+    run(plan(models), tmp_path / "r")
+    before = kept(tmp_path / "r")
+    [journal] = (tmp_path / "r").glob("*/batches.jsonl")
+    journal.write_bytes(journal.read_bytes()[:-9])
+    resume(tmp_path / "r")
+    assert kept(tmp_path / "r") == before
+
+
+def test_a_journal_that_something_else_cut_is_refused_and_no_crystal_is_deleted(tmp_path: Path) -> None:
+    run(plan(), tmp_path / "r")
+    before = kept(tmp_path / "r")
+    journal = tmp_path / "r" / "fake" / "batches.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+    with pytest.raises(ValueError, match=r"ends after 2 batches, but 000002\.parquet and 2 more are there"):
+        resume(tmp_path / "r")
+    assert kept(tmp_path / "r") == before
+
+
+def test_a_damaged_state_says_what_is_lost_without_it(tmp_path: Path) -> None:
+    run(plan(), tmp_path / "r")
+    before = kept(tmp_path / "r")
+    state = tmp_path / "r" / "fake" / "state.json"
+    state.write_text("")
+    with pytest.raises(ValueError, match=r"state\.json: not JSON .*; without it, the times .* are lost, no more"):
+        resume(tmp_path / "r")
+    state.unlink()
+    resume(tmp_path / "r")
     assert kept(tmp_path / "r") == before
 
 
