@@ -573,7 +573,7 @@ def test_a_task_that_gives_other_rows_is_named(tmp_path: Path, monkeypatch: pyte
         run(plan(), tmp_path / "r")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # test_killed_runs.py kills each run once, at moments of every kind
 def test_killed_again_and_again_a_run_ends_like_one_that_was_left_alone(tmp_path: Path) -> None:
     environment = {
         **os.environ,
