@@ -27,7 +27,7 @@ format:  ## let ruff rewrite what it can
 	ruff check --fix .
 	ruff format .
 
-perf:  ## speed comparisons on a quiet machine, and the ratio of each group
+perf:  ## speed comparisons on a quiet machine; fails where ours is slower than the plain reference of its group
 	@mkdir -p .benchmarks
 	$(PYTHON) -m pytest tests/perf --benchmark-json=.benchmarks/perf.json
 	$(PYTHON) tests/perf/ratios.py .benchmarks/perf.json

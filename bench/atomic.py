@@ -23,17 +23,26 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
     OSError names the file and the reason (read-only folder, disk full); what stood at PATH stays then.
     """
+    with replacement(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """A name beside PATH for a file to be written there; in the end it is flushed to the disk and takes PATH's place.
+
+    OSError as `write_bytes`.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # its own name: an orphan may still be writing
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise _named(error, path) from error
+        raise named(error, path) from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -63,7 +72,7 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise _named(error, path) from error
+        raise named(error, path) from error
 
 
 def failure(error: Exception) -> str:
@@ -73,9 +82,10 @@ def failure(error: Exception) -> str:
     return str(error)
 
 
-def _named(error: OSError, path: Path) -> OSError:
-    """The error with the file's name: that of a full disk comes without."""
-    return OSError(error.errno, error.strerror or str(error), str(path))
+def named(error: OSError, path: Path) -> OSError:
+    """The error with the file's name and the system's reason: that of a full disk comes without, or in other words."""
+    reason = os.strerror(error.errno) if error.errno else error.strerror or str(error)
+    return OSError(error.errno, reason, str(path))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
+from bench.datasets import DataUnavailable, split_hash
 from bench.interfaces import Task
 
 CODE = ("bench", "models", "tasks")
@@ -59,6 +60,14 @@ def code_sha256() -> str:
     for path in sorted(path for package in CODE for path in (root / package).rglob("*.py")):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def data_at_hand(dataset: str) -> dict[str, str]:
+    """Git blob SHA-1 of the training split, from which controls and novelty take crystals; empty without one."""
+    try:
+        return {"train": split_hash(dataset, "train")}
+    except DataUnavailable:
+        return {}
 
 
 def session(workers: int, executor: str) -> dict[str, Any]:

@@ -35,9 +35,11 @@ class Verdict(StrEnum):
     MOVED = "moved"
     LOST = "no longer measured"
     NOT_COMPARED = "not compared"
+    UNDEFINED = "undefined"
 
 
 FAILURES = (Verdict.WORSE, Verdict.LOST)
+COMPARED = tuple(v for v in Verdict if v not in (Verdict.NOT_COMPARED, Verdict.UNDEFINED))
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def check(
         for name, entry in baseline["models"].items()
         for comparison in _compare_model(name, entry, models[name], tolerance, times)
     ]
-    if not any(c.gated and c.verdict is not Verdict.NOT_COMPARED for c in found):
+    if not any(c.gated and c.verdict in COMPARED for c in found):
         raise ValueError(f"{root} and {against}: no metric could be compared")
     return found
 
@@ -162,10 +164,11 @@ def _compare_model(
 def compare(name: str, old: Metric, new: Metric, equal_n: bool, tolerance: Tolerance) -> tuple[Verdict, str]:
     """What became of a metric, and a remark."""
     if old.value is None:
-        return (Verdict.SAME, "") if new.value is None else (Verdict.NOT_COMPARED, "undefined in the baseline")
+        return (Verdict.UNDEFINED, "") if new.value is None else (Verdict.NOT_COMPARED, "undefined in the baseline")
     if new.value is None:
         # A cost per hit at zero hits is undefined by chance as well; its bound says whether it can still be as low.
-        if new.low is not None and new.low <= (old.value if old.high is None else old.high):
+        may_be_as_low = new.low is not None and new.low <= (old.value if old.high is None else old.high)
+        if may_be_as_low and not tolerance.exact:
             return Verdict.NOISE, "no hit"
         return Verdict.LOST, ""
     if not equal_n and name.startswith(DEPENDS_ON_N):
@@ -199,14 +202,16 @@ def is_time(name: str) -> bool:
 
 
 def verdict_lines(comparisons: Sequence[Comparison], verbose: bool = False) -> list[str]:
-    """What moved, failures last, and a line that counts. verbose: what did not move as well."""
-    quiet = (Verdict.SAME, Verdict.NOISE)
+    """What moved beyond noise, failures last, and a line that counts. verbose: the others as well."""
+    quiet = (Verdict.SAME, Verdict.NOISE, Verdict.UNDEFINED)
     shown = [c for c in comparisons if not c.failed and (verbose or (c.verdict not in quiet and c.gated))]
     failed = [c for c in comparisons if c.failed]
-    compared = [c for c in comparisons if c.gated and c.verdict is not Verdict.NOT_COMPARED]
+    compared = [c for c in comparisons if c.gated and c.verdict in COMPARED]
     count = (
         f"{len(compared)} metrics compared: {len(failed)} failed"
         if failed
         else f"{len(compared)} metrics: no regression"
     )
+    noise = sum(c.verdict is Verdict.NOISE for c in compared)
+    count = f"{count}, {noise} moved within noise" if noise else count
     return [*map(str, shown), *(f"FAILED {c}" for c in failed), count]

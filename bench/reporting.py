@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import registry
-from bench.atomic import failure
+from bench.atomic import failure, named
 from bench.progress import say
 
 
 def write_reports(folders: Sequence[Path]) -> dict[str, str]:
-    """Writes every report that exists into report/ of each run; gives the text of those that have one, by name."""
-    texts = {name: registry.plugin("report", name)(folders) for name in registry.known("report")}
+    """Writes every report that exists into report/ of each run; gives the text of those that have one, by name.
+
+    OSError names the folder where it cannot be written.
+    """
+    try:
+        texts = {name: registry.plugin("report", name)(folders) for name in registry.known("report")}
+    except OSError as error:
+        raise error if error.filename else named(error, folders[0] / "report") from error
     return {name: text for name, text in texts.items() if text}
 
 

@@ -96,6 +96,7 @@ def run(
         "format": FORMAT,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "dataset": dataset,
+        "data": manifests.data_at_hand(dataset),
         "protocol": protocol,
         "protocol_hash": manifests.protocol_hash(protocol),
         "tasks": names,
@@ -140,8 +141,8 @@ def resume(
     """Goes on with a run where it stands, by whatever executor; a complete one costs its check only.
 
     given: options that were named beside --resume, None where they were not; they must be the run's own.
-    ValueError shows the difference where they are not, and where the data set's card, a task's protocol, a model's
-    weights or its file are not those it began with.
+    ValueError shows the difference where they are not, and where the data set's card or training split, a task's
+    protocol, a model's weights or its file are not those it began with.
     """
     with folder_lock(Run.open(root).root):
         stored = Run.open(root)
@@ -166,6 +167,9 @@ def resume(
             f"{root}: the protocol",
             "score its crystals anew with `bench rescore`, or start a new run",
         )
+        data, data_now = manifest.get("data", {}), manifests.data_at_hand(stored.dataset)
+        if data and data_now:  # a file that came or went since makes no other crystals
+            manifests.require_same(data, data_now, f"{root}: the data at hand", "start a new run")
         then = {"software": manifest["software"], "device": manifest["device"]}
         now = {"software": manifests.software(), "device": executor.device(manifest["device"]["kind"])}
         for difference in manifests.differences(then, now):
@@ -219,6 +223,7 @@ def rescore(
             write_state(folder.path, state)
         manifest = {
             **before,
+            "data": before.get("data", {}) | manifests.data_at_hand(stored.dataset),
             "protocol": protocol,
             "protocol_hash": manifests.protocol_hash(protocol),
             "tasks": all_names,

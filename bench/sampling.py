@@ -37,7 +37,8 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
     prepared = Prepared()
     for repeat, folder in enumerate(folders):
         missing, state = folder.recover(), read_state(folder.path)
-        if state["sampled"] and not missing:
+        sampled = state["sampled"] and not folder.was_cut
+        if sampled and not missing:
             continue
         if source is None:
             source = open_source()
@@ -45,11 +46,11 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
         state |= prepared.seconds()
         write_state(folder.path, state)
         _repair(how.name, folder, source, repeat, missing)
-        if not state["sampled"]:
+        if not sampled:
             chosen = folders[0].batches[0].num_crystals if folders[0].batches else None
             _sample_rest(how, folder, source, repeat, prepared, chosen)
         folder.write_batch_table()
-        write_state(folder.path, {**state, "sampled": True})
+        write_state(folder.path, {**read_state(folder.path), "sampled": True})  # scoring may have added its seconds
 
 
 def _repair(name: str, folder: SampleFolder, source: Source, repeat: int, missing: list[int]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from bench.atomic import replacement
 from bench.crystals import Crystals, IntArray, Sifted
 from bench.interfaces import Task
 from bench.parquet import open_table, read_table, table_writer, write_table
@@ -205,13 +205,9 @@ def merge(task: Task, parts: Sequence[Path], table: Path, crystals: Callable[[In
         rows = pa.concat_tables([read_table(part) for part in parts] or [task.schema.empty_table()])
         write_table(table, finished(task, rows, crystals))
         return
-    temporary = table.with_name(f"{table.name}.tmp")
-    with table_writer(temporary, task.schema) as writer:
+    with replacement(table) as temporary, table_writer(temporary, task.schema) as writer:
         for part in parts:
             writer.write_table(read_table(part))
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, table)
 
 
 def finished(task: Task, rows: pa.Table, crystals: Callable[[IntArray], Crystals]) -> pa.Table:

@@ -87,6 +87,7 @@ class SampleFolder:
         self.path = path
         self.samples = path / "samples"
         self.batches_per_shard = max(1, SHARD_CRYSTALS // batch_size)
+        self.was_cut = False  # whether `recover` found that the journal had lost its last line
 
     @cached_property
     def _journal(self) -> tuple[list[Batch], dict[int, str]]:
@@ -128,7 +129,8 @@ class SampleFolder:
     def recover(self) -> list[int]:
         """Puts the folder in order after a kill and gives the batches whose crystals are missing or damaged.
 
-        Left-over temporary files go; every shard is held against its SHA-256, damaged ones are deleted.
+        Left-over temporary files go; every shard is held against its SHA-256, damaged ones are deleted, and so is the
+        shard of a last line that is torn. ValueError where more lines are lost, which no kill does.
         """
         self.samples.mkdir(parents=True, exist_ok=True)
         for left in [*self.path.glob("*.tmp"), *self.samples.glob("*.tmp")]:
@@ -137,6 +139,16 @@ class SampleFolder:
         for cached in ("_journal", "first_rows"):
             self.__dict__.pop(cached, None)
         batches, merged = self._journal
+        known = {self._file(number) for number in range(len(batches))}
+        strays = sorted(set(self.samples.glob("*.parquet")) - known)
+        if len(strays) > 1:
+            raise ValueError(
+                f"{self.path / JOURNAL}: ends after {len(batches)} batches, but {strays[0].name} and {len(strays) - 1} "
+                "more are there; something else cut it: put it back, or start a new run"
+            )
+        self.was_cut = bool(strays)
+        for stray in strays:
+            stray.unlink()
         missing: list[int] = []
         for start in range(0, len(batches), self.batches_per_shard):
             group = self._group(start)
@@ -149,9 +161,6 @@ class SampleFolder:
             missing += damaged
             if not damaged:
                 self._merge(group)
-        known = {self._file(number) for number in range(len(batches))}
-        for stray in set(self.samples.glob("*.parquet")) - known:
-            stray.unlink()
         return missing
 
     def append(self, sifted: Sifted, **cost: Any) -> Batch:

@@ -163,10 +163,13 @@ def create_folder(root: Path) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """state.json of a model's folder; what a model starts with where there is none."""
+    """state.json of a model's folder; what a model starts with where there is none. ValueError where it is damaged."""
     if not (folder / STATE).is_file():
         return {"load_seconds": 0.0, "warmup_seconds": 0.0, "sampled": False, "scoring_seconds": {}}
-    return read_json(folder / STATE)
+    try:
+        return read_json(folder / STATE)
+    except ValueError as error:
+        raise ValueError(f"{error}; without it, the times of loading and scoring so far are lost, no more") from error
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:

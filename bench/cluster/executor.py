@@ -15,7 +15,7 @@ from bench.atomic import write_bytes
 from bench.budget import Budget, MonotonicClock
 from bench.cluster import remote
 from bench.cluster.crew import Connection, Crew
-from bench.cluster.remote import Inspection, Rows, SamplingSetup, ScoringSetup, shared_facts, training_at_hand
+from bench.cluster.remote import Inspection, Rows, SamplingSetup, ScoringSetup, shared_facts
 from bench.crystals import Crystals, Sifted
 from bench.interfaces import Generator, Task
 from bench.recipe import Recipe
@@ -56,8 +56,8 @@ class DaskExecutor:
     def scoring(self, tasks: Sequence[Task], dataset: str) -> Iterator[DaskScorer]:
         """Workers whose tasks have the same protocol, and the same training crystals at hand, as those here."""
         protocols = {task.name: manifests.plain(task.protocol()) for task in tasks}
-        training, token = training_at_hand(dataset), uuid.uuid4().hex
-        setup = ScoringSetup(token, shared_facts(), tasks, protocols, dataset, training)
+        data, token = manifests.data_at_hand(dataset), uuid.uuid4().hex
+        setup = ScoringSetup(token, shared_facts(), tasks, protocols, dataset, data)
         yield DaskScorer(Crew(self.connection, setup))
 
 

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from bench import manifest as manifests
 from bench.budget import device_clock
 from bench.crystals import Sifted
-from bench.datasets import DataUnavailable, split_hash
 from bench.device import describe_device, resolve_device, set_threads
 from bench.interfaces import Generator, Task
 from bench.parquet import table_bytes
@@ -100,32 +99,24 @@ class SamplingSetup:
 
 @dataclass(frozen=True)
 class ScoringSetup:
-    """Tasks whose protocol is the driver's. training: git blob of the training crystals there, None without any."""
+    """Tasks whose protocol is the driver's. data: `manifests.data_at_hand` there; what is novel may depend on it."""
 
     token: str
     facts: Mapping[str, Any]
     tasks: Sequence[Task]
     protocols: Mapping[str, Any]
     dataset: str
-    training: str | None
+    data: Mapping[str, str]
 
     def make(self) -> tuple[dict[str, Task], Report]:
         """The tasks by name."""
         require_facts(self.facts)
         own = {task.name: manifests.plain(task.protocol()) for task in self.tasks}
         manifests.require_same(self.protocols, own, "the protocol, driver -> worker,", "give both the same files")
-        there, here = {"train": self.training}, {"train": training_at_hand(self.dataset)}
         what = f"the data of {self.dataset} at hand, driver -> worker,"
-        manifests.require_same(there, here, what, "let BENCH_DATA_DIR name the same on both")
+        here = manifests.data_at_hand(self.dataset)
+        manifests.require_same(self.data, here, what, "let BENCH_DATA_DIR name the same on both")
         return {task.name: task for task in self.tasks}, Report(describe_device("cpu"))
-
-
-def training_at_hand(dataset: str) -> str | None:
-    """Git blob of the training split, None where it is not at hand: whether a crystal is novel may depend on it."""
-    try:
-        return split_hash(dataset, "train")
-    except DataUnavailable:
-        return None
 
 
 @dataclass(frozen=True)

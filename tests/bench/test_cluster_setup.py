@@ -116,9 +116,9 @@ def set_up_here(monkeypatch: pytest.MonkeyPatch, **changed: Any) -> None:
     for name, value in remote.ONE_THREAD.items():
         monkeypatch.setenv(name, value)
     protocols = {"validity": changed.pop("protocol", manifests.plain(FakeValidity().protocol()))}
-    training = changed.pop("training", remote.training_at_hand("perov5"))
+    data = changed.pop("data", manifests.data_at_hand("perov5"))
     facts = {**remote.shared_facts(), **changed}
-    setup = remote.ScoringSetup("t", facts, [FakeValidity()], protocols, "perov5", training)
+    setup = remote.ScoringSetup("t", facts, [FakeValidity()], protocols, "perov5", data)
     report = remote.set_up(pickle.dumps(setup))
     assert pickle.loads(report).device["kind"] == "cpu"
 
@@ -133,7 +133,7 @@ def test_a_worker_that_shares_all_of_it_is_set_up(monkeypatch: pytest.MonkeyPatc
         ({"software": {"numpy": "1.0"}}, r'the installation, driver -> worker, .*software.numpy: "1.0" -> "'),
         ({"code": "abc"}, r'code: "abc" -> "[0-9a-f]{16}"'),
         ({"environment": {"OMP_NUM_THREADS": "4"}}, r'environment.OMP_NUM_THREADS: "4" -> "1".*with a nanny'),
-        ({"training": "abc"}, r'the data of perov5 at hand, .*train: "abc" -> .*BENCH_DATA_DIR'),
+        ({"data": {"train": "abc"}}, r'the data of perov5 at hand, .*train: "abc" -> .*BENCH_DATA_DIR'),
         ({"protocol": {"version": "2", "limits": [64.0]}}, r'the protocol, .*validity.version: "2" -> "1"'),
     ],
 )

@@ -113,6 +113,17 @@ def test_workers_score_between_batches_too(tmp_path: Path, monkeypatch: pytest.M
     assert stored.task_table("fake", "validity").num_rows == sum(b["num_crystals"] for b in batches if b["counted"])
 
 
+def test_the_seconds_of_scoring_between_batches_are_in_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SCORE_SECONDS", "0.1")
+    run(plan(budget=Budget(seconds=2.0, covers="end-to-end")), tmp_path / "r")
+    stored = Run.open(tmp_path / "r")
+    by_batch = sum(batch["scoring_s"] for batch in stored.batches("fake").to_pylist())
+    total = stored.summary()["models"]["fake"]["metrics"]["scoring_seconds"]["value"]
+    assert total == pytest.approx(by_batch, rel=0.2)
+
+
 @with_slow_fakes
 def test_a_batch_that_scoring_takes_over_the_deadline_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -54,7 +54,7 @@ def baseline(tmp_path: Path) -> Path:
 
 
 def verdicts(found: list[Comparison]) -> dict[str, str]:
-    return {c.metric: c.verdict for c in found if c.verdict is not Verdict.SAME}
+    return {c.metric: c.verdict for c in found if c.verdict not in (Verdict.SAME, Verdict.UNDEFINED)}
 
 
 def check_with(tmp_path: Path, baseline: Path, changes: dict[str, Metric], **options: Any) -> list[Comparison]:
@@ -64,7 +64,7 @@ def check_with(tmp_path: Path, baseline: Path, changes: dict[str, Metric], **opt
 def test_a_run_is_no_regression_against_itself(tmp_path: Path, baseline: Path) -> None:
     found = check_with(tmp_path, baseline, {})
     assert not any(c.failed for c in found)
-    assert verdict_lines(found) == ["6 metrics: no regression"]
+    assert verdict_lines(found) == ["5 metrics: no regression"]  # steps_per_stable is undefined in both
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,24 @@ def test_no_hit_by_chance_is_noise() -> None:
     old = Metric(6.0, 3.0, 12.0)
     assert compare("steps_per_stable", old, Metric(None, 10.0), True, Tolerance())[0] is Verdict.NOISE
     assert compare("steps_per_stable", old, Metric(None, 33.0), True, Tolerance())[0] is Verdict.LOST
+
+
+def test_frozen_crystals_must_not_lose_a_figure_by_chance_either() -> None:
+    old, new = Metric(6.0, 3.0, 12.0), Metric(None, 10.0)
+    assert compare("steps_per_stable", old, new, True, Tolerance(1e-9, exact=True))[0] is Verdict.LOST
+
+
+def test_figures_that_are_undefined_in_both_are_no_comparison(tmp_path: Path) -> None:
+    undefined = {"valid": Metric(None), "steps_per_stable": Metric(None, 33.0)}
+    write_baseline(write_run(tmp_path / "base", undefined), tmp_path / "b.json")
+    with pytest.raises(ValueError, match="no metric could be compared"):
+        check(tmp_path / "base", tmp_path / "b.json")
+
+
+def test_the_last_line_says_how_much_moved_within_noise(tmp_path: Path, baseline: Path) -> None:
+    found = check_with(tmp_path, baseline, {"valid": Metric(0.89, 0.87, 0.91)})
+    assert verdict_lines(found) == ["5 metrics: no regression, 1 moved within noise"]
+    assert "crysldm valid: 0.9 [0.88, 0.92] -> 0.89 [0.87, 0.91] (-0.01): within noise" in verdict_lines(found, True)
 
 
 def test_directions_are_known_for_every_figure_of_the_paper() -> None:

@@ -25,6 +25,7 @@ from bench.budget import Budget, MonotonicClock
 from bench.crystal_io import write_crystals
 from bench.interfaces import SampleBatch, Task
 from bench.registry import file_model, parse_models
+from bench.reporting import write_reports
 from bench.runner import Interrupted, Outcome, Plan, rescore, resume, run
 from bench.sources import batch_seed
 from bench.store import Run
@@ -366,6 +367,22 @@ def test_other_weights_are_refused_on_resume_and_the_difference_is_shown(
         resume(tmp_path / "r")
 
 
+def test_another_training_split_is_refused_on_resume_and_the_difference_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = tmp_path / "data" / "perov_5" / "train.csv"
+    train.parent.mkdir(parents=True)
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "data"))
+    train.write_text("material_id,cif\n1,data_\n")
+    interrupted_run(tmp_path / "r", monkeypatch)
+    before = Run.open(tmp_path / "r").manifest["data"]["train"]
+    train.write_text("material_id,cif\n2,data_\n")
+    with pytest.raises(ValueError, match=rf'the data at hand is not the same \(train: "{before}" -> "[0-9a-f]+"\)'):
+        resume(tmp_path / "r")
+    train.unlink()
+    resume(tmp_path / "r")
+
+
 def test_another_protocol_is_refused_on_resume_and_taken_by_rescoring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +447,42 @@ def test_a_damaged_table_is_named_by_readers_and_scored_again(
     assert kept(tmp_path / "r") == before
 
 
+@pytest.mark.parametrize("models", ["fake_generators:Fake", "mine=mine.zip"])
+def test_a_journal_that_lost_its_last_line_costs_that_batch_even_of_a_complete_run(
+    models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_crystals(fake_generators.random_crystals(7, 0), tmp_path / "mine.zip")
+    run(plan(models), tmp_path / "r")
+    before = kept(tmp_path / "r")
+    [journal] = (tmp_path / "r").glob("*/batches.jsonl")
+    journal.write_bytes(journal.read_bytes()[:-9])
+    resume(tmp_path / "r")
+    assert kept(tmp_path / "r") == before
+
+
+def test_a_journal_that_something_else_cut_is_refused_and_no_crystal_is_deleted(tmp_path: Path) -> None:
+    run(plan(), tmp_path / "r")
+    before = kept(tmp_path / "r")
+    journal = tmp_path / "r" / "fake" / "batches.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+    with pytest.raises(ValueError, match=r"ends after 2 batches, but 000002\.parquet and 2 more are there"):
+        resume(tmp_path / "r")
+    assert kept(tmp_path / "r") == before
+
+
+def test_a_damaged_state_says_what_is_lost_without_it(tmp_path: Path) -> None:
+    run(plan(), tmp_path / "r")
+    before = kept(tmp_path / "r")
+    state = tmp_path / "r" / "fake" / "state.json"
+    state.write_text("")
+    with pytest.raises(ValueError, match=r"state\.json: not JSON .*; without it, the times .* are lost, no more"):
+        resume(tmp_path / "r")
+    state.unlink()
+    resume(tmp_path / "r")
+    assert kept(tmp_path / "r") == before
+
+
 def test_a_file_that_changed_is_refused_on_resume(tmp_path: Path) -> None:
     write_crystals(fake_generators.random_crystals(7, 0), tmp_path / "mine.zip")
     run(plan(f"mine={tmp_path / 'mine.zip'}"), tmp_path / "r")
@@ -483,6 +536,34 @@ def test_a_full_disk_loses_nothing_that_was_complete(tmp_path: Path, monkeypatch
         assert kept(root) == kept(tmp_path / "whole"), after
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_table_for_which_there_is_no_room_is_named_and_written_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(plan(), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        real = scoring.table_writer
+        patch.setattr(scoring, "table_writer", lambda path, schema: real(Path("/dev/full"), schema))
+        with pytest.raises(
+            ValueError, match=r"fake/validity\.parquet: No space left on device; what is complete is kept"
+        ):
+            run(plan(), tmp_path / "r")
+    resume(tmp_path / "r")
+    assert kept(tmp_path / "r") == kept(tmp_path / "whole")
+
+
+def test_a_report_for_which_there_is_no_room_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folders: object) -> str:
+        Path("/dev/full").write_text("a table")
+        return ""
+
+    monkeypatch.setattr("bench.registry.known", lambda kind: ["table1"] if kind == "report" else ["validity"])
+    monkeypatch.setattr("bench.registry.plugin", lambda kind, name: full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_reports([tmp_path])
+    assert caught.value.filename == str(tmp_path / "report")
+
+
 def test_a_task_that_gives_other_rows_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fake_tasks
 
@@ -492,7 +573,7 @@ def test_a_task_that_gives_other_rows_is_named(tmp_path: Path, monkeypatch: pyte
         run(plan(), tmp_path / "r")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # test_killed_runs.py kills each run once, at moments of every kind
 def test_killed_again_and_again_a_run_ends_like_one_that_was_left_alone(tmp_path: Path) -> None:
     environment = {
         **os.environ,
