@@ -39,6 +39,7 @@ NOT_RUN = {
     r"bench hull build": "hours",
     r"tasks\.stability\.validation": "hours",
     r"pip install 'crysldm-bench\[": "this checkout is installed already",
+    r"reports\.reproduction": "writes the page itself; tests/reports/test_reproduction.py does it",
     r"conda run": "an environment of somebody else",
     r"theirs=theirs\.extxyz .*--dataset mp20": "needs what the command before it makes, in that environment",
     r"--potential chgnet,chgnetase": "needs the hull that takes hours",
@@ -75,7 +76,7 @@ def check(words: list[str]) -> None:
         parse(rest[2:])
     elif program == "python" and rest[0] == "-m":
         assert find_spec(rest[1]) is not None, f"no module {rest[1]}"
-        if rest[1].startswith(("bench.", "tasks.")) and len(rest) > 2 and rest[2].startswith("--"):
+        if rest[1].startswith(("bench.", "tasks.", "reports.")) and len(rest) > 2 and rest[2].startswith("--"):
             helped = subprocess.run([sys.executable, "-m", rest[1], "--help"], cwd=ROOT, capture_output=True, text=True)
             assert {word for word in rest if word.startswith("--")} <= set(re.findall(r"--[a-z0-9-]+", helped.stdout))
     elif program == "python":

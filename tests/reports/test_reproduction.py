@@ -15,6 +15,7 @@ from reports.reproduction.speedups import printed_speedup, shown, speedup_rows
 from reports.run_results import read_results
 
 MakeRun = Callable[..., Path]
+ROOT = Path(__file__).parents[2]
 MODELS = {
     "crysldm": {"stable": 20, "seconds": 0.02},
     "diffcsp": {"stable": 20, "steps": 1000, "evaluations": 2000.0, "seconds": 0.2},
@@ -85,6 +86,12 @@ def test_the_command_fills_each_place_and_leaves_the_text(
     once = text
     command.main()
     assert document.read_text() == once
+
+
+def test_the_page_shows_what_the_stored_run_says() -> None:
+    page, run = ROOT / "docs" / "reproduction.md", ROOT / "examples" / "runs" / "perov5"
+    text = page.read_text(encoding="utf-8")
+    assert command.fill(text, command.sections([run], [run]), page) == text
 
 
 @pytest.mark.parametrize("document", ["nothing", PLACES + "<!-- more: from here --><!-- more: to here -->"])
