@@ -24,7 +24,7 @@ import pyarrow.dataset  # noqa: F401
 import scipy.stats  # noqa: F401
 from fake_bench import FAKE_PLUGINS
 
-from bench import cli, registry, runner, scoring, shards, sources
+from bench import cli, registry, runner, scoring, scoring_pool, shards, sources
 from bench.datasets import reference_card
 
 FAKE = ["--models", "fake_generators:Fake,fake_generators:NotFinite", "--dataset", "perov5", "--num-samples", "33"]
@@ -61,7 +61,7 @@ def kill_in(moment: str, chance: random.Random, kind: str) -> None:
         sources.GeneratorSource._sample = counted(sources.GeneratorSource._sample)  # type: ignore[method-assign]
     elif moment == "scoring":
         scoring.score_chunk = counted(scoring.score_chunk)
-        scoring.wait = counted(scoring.wait)  # where workers score
+        scoring_pool.wait = counted(scoring_pool.wait)  # where workers score
     elif moment == "writing":
         os.fsync, os.replace = counted(os.fsync), counted(os.replace)
     else:

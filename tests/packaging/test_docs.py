@@ -184,7 +184,7 @@ def scratch(folder: Path) -> dict[str, str]:
 def run_document(document: str, folder: Path) -> None:
     """Runs the commands of a document from the first to the last in one shell, but those of NOT_RUN."""
     environment = scratch(folder)
-    lines = ["set -e", "trap 'kill $(jobs -p)' EXIT"]  # schedulers and workers that it starts
+    lines = ["set -e", "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT"]  # schedulers and workers that it starts
     for shown in COMMANDS:
         if shown.document == document and not any(re.search(pattern, shown.text) for pattern in NOT_RUN):
             back = [f"cd {shlex.quote(str(folder))}"] * shown.begins  # each block begins in the reader's folder
