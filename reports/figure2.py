@@ -40,24 +40,29 @@ def _write_report(folder: Path) -> str:
     (report / f"{STEM}.csv").write_text(csv, encoding="utf-8", newline="\n")
     save(
         histograms,
-        f"{results[0].dataset}: energy above hull of relaxed crystals, in % of those asked for",
+        title(results[0].dataset),
         report / STEM,
     )
     return f"Figure 2: {report / STEM}.png, .pdf, .csv"
 
 
-def save(histograms: Sequence[HullHistogram], title: str, stem: Path) -> None:
+def title(dataset: str) -> str:
+    """What stands above the panels of a data set."""
+    return f"{dataset}: energy above hull of relaxed crystals, in % of those asked for"
+
+
+def save(histograms: Sequence[HullHistogram], heading: str, stem: Path) -> None:
     """Draws the figure into STEM.png and STEM.pdf, whatever the user's own settings of matplotlib are."""
     from matplotlib import style
 
     with style.context(["default", STYLE]):
-        figure = draw(histograms, title)
+        figure = draw(histograms, heading)
         # No dates and versions in the files: the same run gives the same bytes.
         figure.savefig(stem.with_suffix(".png"), dpi=200, metadata={"Software": None})
         figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
 
 
-def draw(histograms: Sequence[HullHistogram], title: str) -> Figure:
+def draw(histograms: Sequence[HullHistogram], heading: str) -> Figure:
     """One panel for each model, on the same axes: bars in percent of the crystals asked for."""
     from matplotlib.figure import Figure
 
@@ -71,7 +76,7 @@ def draw(histograms: Sequence[HullHistogram], title: str) -> Figure:
     same_axes(panels[-1], histograms)
     panels[-1].set_xlabel("energy above hull (eV/atom)")
     figure.supylabel("% of crystals", fontsize=STYLE["font.size"])
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(heading, fontsize=9)
     handles = {label: handle for p in panels for handle, label in zip(*p.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     return figure

@@ -74,8 +74,7 @@ def draw_figures(results: Sequence[ModelResult], folder: Path) -> None:
     for dataset in dict.fromkeys(result.run.dataset for result in results):
         own = [r for r in results if r.run.dataset == dataset and r.run.has_table(r.model, "stability")]
         if own:
-            title = f"{own[0].dataset}: energy above hull of relaxed crystals, in % of those asked for"
-            figure2.save(hull_histograms(own), title, folder / f"figure2-{dataset}")
+            figure2.save(hull_histograms(own), figure2.title(own[0].dataset), folder / f"figure2-{dataset}")
 
 
 def _markdown(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
