@@ -62,6 +62,8 @@ class Preset:
 # Corrector steps published with DiffCSP's ab initio configurations.
 _DIFFCSP_STEP_LR = {"perov5": 1e-6, "mp20": 5e-6}
 _CPU_NETWORK = CSPNetConfig(hidden_dim=128, num_layers=4, num_frequencies=32, time_dim=64)
+# Times the loss of types: of the other losses it is a tenth on MP-20, and a small network neglects it.
+_MP20_TYPES = 8.0
 _CPU_EPOCHS = {"perov5": 600, "mp20": 60}
 _CDVAE_CPU_EPOCHS = {"perov5": 45, "mp20": 45}
 # Of DiffCSP and CDVAE.
@@ -81,10 +83,12 @@ def preset(model: str, dataset: str, name: str) -> Preset:
     if model == "cdvae":
         return _small_cdvae(dataset) if small else Preset(CDVAEConfig(), (_published_stage(dataset, "cdvae"),))
     diffusion = _small_stage(dataset) if small else _published_stage(dataset)
+    types = _MP20_TYPES if small and dataset == "mp20" else 1.0
     if model == "diffcsp":
         network = _CPU_NETWORK if small else CSPNetConfig()
         published = DiffCSPSampler(step_lr=_DIFFCSP_STEP_LR[dataset])
-        return Preset(DiffCSPConfig(network=network, sampler=published), (diffusion,))
+        weights = (1.0, 1.0, 20.0 * types)
+        return Preset(DiffCSPConfig(network=network, loss_weights=weights, sampler=published), (diffusion,))
     autoencoder = AutoencoderConfig() if small else AutoencoderConfig(hidden_dim=256, num_frequencies=128)
     network = replace(_CPU_NETWORK if small else CSPNetConfig(), node_dim=autoencoder.latent_dim)
     # The remedies that a small network needs at T = 100 (models/crysldm/sampler.py says why). z_L has unit root mean
@@ -95,7 +99,9 @@ def preset(model: str, dataset: str, name: str) -> Preset:
     if small and dataset == "mp20":  # three epochs give all but one type in 10,000
         vae = replace(diffusion, name="vae", epochs=3, schedule="cosine", learning_rate=2e-3, ema_decay=0.99)
         vae = replace(vae, warmup_steps=0, validate_every=1, sample_every=10**9)
-    return Preset(CrysLDMConfig(autoencoder=autoencoder, network=network, sampler=sampler), (vae, diffusion))
+    weights = (1.0, 1.0, types)
+    latent = CrysLDMConfig(autoencoder=autoencoder, network=network, loss_weights=weights, sampler=sampler)
+    return Preset(latent, (vae, diffusion))
 
 
 def _small_stage(dataset: str) -> StageConfig:

@@ -340,7 +340,8 @@ def load_start(network: nn.Module, init: Path, config: trainees.ModelConfig) -> 
     state_dict, card = read_weights(init)
     ours = json.loads(json.dumps(dataclasses.asdict(config)))
     theirs = card.get("config", {})
-    differing = sorted(k for k in ours.keys() | theirs.keys() if k != "sampler" and ours.get(k) != theirs.get(k))
+    free = ("sampler", "loss_weights")
+    differing = sorted(k for k in ours.keys() | theirs.keys() if k not in free and ours.get(k) != theirs.get(k))
     if differing:
         raise ValueError(f"{init}: not the network of this preset (differs in {', '.join(differing)})")
     load_into(network, state_dict, init)

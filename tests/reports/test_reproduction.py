@@ -64,11 +64,14 @@ def test_sixteen_against_fifteen_stable_crystals_is_noise_and_thirty_against_fif
 ) -> None:
     runs = [make_run(MODELS), make_run(MODELS, name="mp20", dataset="mp20")]
     rows = {tuple(row[:3]): row[3:] for row in noise_rows(read_results(runs))}
-    values, _, verdict = rows["Perov-5", "stable %", "DiffCSP / CrysLDM"]
+    values, _, verdict, ours, p, our_verdict = rows["Perov-5", "stable %", "DiffCSP / CrysLDM"]
     assert (values, verdict) == ("1.5 / 1.6", "no")
+    assert (ours, p, our_verdict) == ("2.0 / 2.0", "1.000", "no")
     assert rows["MP-20", "stable %", "DiffCSP / CrysLDM"][2] == "yes"
-    assert ("Perov-5", "EMD density", "DiffCSP / CrysLDM") in rows
-    assert ("Perov-5", "EMD density", "CDVAE / CrysLDM") not in rows  # no error of CDVAE's was measured
+    assert rows["Perov-5", "EMD density", "DiffCSP / CrysLDM"][2] == "yes"
+    # No error of CDVAE's was measured.
+    assert rows["Perov-5", "EMD density", "CDVAE / CrysLDM"][1:3] == ["–", "–"]
+    assert rows["Perov-5", "stable %", "CDVAE / CrysLDM"][3:] == ["– / 2.0", "–", "–"]
 
 
 def test_the_command_fills_each_place_and_leaves_the_text(
