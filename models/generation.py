@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from bench.datasets import canonical_name, reference_card
 from bench.interfaces import SampleBatch
@@ -24,6 +26,7 @@ class DiffusionModel(Protocol):
 
     network: CSPNet
     config: Any
+    type_frequencies: Tensor
 
     def sample(self, batch: int, num_atoms: int, noise: Noise, steps: int) -> DenseBatch:
         """(B) crystals of N atoms."""
@@ -129,7 +132,10 @@ class DiffusionGenerator:
         model.config = replace(model.config, sampler=self._variant.settings(model.config.sampler, steps < total))
         self.steps = steps
         self._model, self._device = model, device
-        self._probabilities = reference_card(self.dataset).num_atoms_probabilities
+        reference = reference_card(self.dataset)
+        counts = reference.element_counts[1 : len(model.type_frequencies) + 1]
+        model.type_frequencies.copy_(torch.from_numpy(counts / counts.sum()))
+        self._probabilities = reference.num_atoms_probabilities
 
     def sample(self, num_crystals: int, seed: int) -> SampleBatch:
         """That many crystals; a function of (seed, num_crystals, weights, steps, threads, device)."""

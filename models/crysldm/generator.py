@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from models.context_guidance import Guidance
 from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
@@ -15,6 +16,8 @@ from models.generation import DEFAULT, DiffusionGenerator, Variant, usual_settin
 AS_WRITTEN = Variant("-as-written", lambda card, strided: usual_settings(SamplerSettings(), strided))
 # Ancestral steps, not DDIM: their noise repairs what the few steps of the coordinates get wrong (docs/models.md).
 FAST = Variant("-fast", lambda card, strided: replace(card, corrector="none", latent_step="ancestral"), steps=24)
+# Lower weights leave too many elements in a crystal, higher ones change little (docs/models.md).
+GUIDED = Variant("-guided", lambda card, strided: replace(FAST.settings(card, strided), guidance=Guidance()), steps=24)
 
 
 def config_from_card(values: dict[str, Any]) -> CrysLDMConfig:
@@ -56,3 +59,10 @@ def crysldm_fast(
 ) -> DiffusionGenerator:
     """CrysLDM's weights in 24 strided ancestral steps of one evaluation: no corrector."""
     return crysldm(dataset, preset, steps, weights, FAST)
+
+
+def crysldm_guided(
+    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+) -> DiffusionGenerator:
+    """`crysldm_fast` with types guided by context: away from what each atom would be alone."""
+    return crysldm(dataset, preset, steps, weights, GUIDED)

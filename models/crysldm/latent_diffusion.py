@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from models.context_guidance import LoneAtoms
 from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig, Posterior
 from models.crysldm.sampler import SamplerSettings, initial_state, sample_latent
 from models.cspnet import CSPNet, CSPNetConfig
@@ -63,8 +64,12 @@ class CrysLDMConfig:
 
 
 class CrysLDM(nn.Module):
-    """VAE and latent diffusion: losses of both training stages (Algorithm 1) and samples (Algorithm 2)."""
+    """VAE and latent diffusion: losses of both training stages (Algorithm 1) and samples (Algorithm 2).
 
+    type_frequencies: (types,) of the training data, which guidance alone needs; not part of the weights.
+    """
+
+    type_frequencies: Tensor
     latent_mean: Tensor
     latent_std: Tensor
     lattice_std: Tensor
@@ -84,6 +89,7 @@ class CrysLDM(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(config.autoencoder.latent_dim))
         self.register_buffer("latent_std", torch.ones(config.autoencoder.latent_dim))
         self.register_buffer("lattice_std", torch.ones(()))
+        self.register_buffer("type_frequencies", torch.ones(config.autoencoder.num_types), persistent=False)
 
     @torch.no_grad()
     def standardise_latents(self, batches: Sequence[DenseBatch], noise: Noise) -> None:
@@ -121,11 +127,27 @@ class CrysLDM(nn.Module):
         return denoising_losses(self.network, self.gaussian, self.coords, clean, noise, self.config.loss_weights, times)
 
     @torch.no_grad()
+    def lone_atoms(self) -> LoneAtoms:
+        """Types by their frequency, each with the code that the encoder gives to one atom alone in a cell.
+
+        On MP-20 codes in real crystals lie within a tenth of it, where the nearest code of another type is 2.4 away.
+        """
+        types = torch.arange(1, len(self.type_frequencies) + 1, device=self.latent_mean.device)
+        cell = self.config.autoencoder.lattice_scale * torch.eye(3, device=types.device)
+        alone = DenseBatch(types[:, None], cell.new_zeros(len(types), 1, 3), cell.expand(len(types), 3, 3))
+        posterior = self.autoencoder.encode(alone)
+        codes = (posterior.mean_h[:, 0] - self.latent_mean) / self.latent_std
+        variance = (posterior.log_sigma_h.exp() / self.latent_std).square().mean()
+        return LoneAtoms(codes, self.type_frequencies.log(), float(variance))
+
+    @torch.no_grad()
     def sample(self, batch: int, num_atoms: int, noise: Noise, steps: int) -> DenseBatch:
         """(B) crystals of N atoms in `steps` steps: all of 1..T, or evenly strided with the same marginals."""
         times = strided_times(self.config.num_steps, steps)
         state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
         schedules = self.gaussian.take(times), self.coords.take(times)
-        end = sample_latent(self.network, state, *schedules, times, self.config.sampler, noise)
+        settings = self.config.sampler
+        lone = self.lone_atoms() if settings.guidance else None
+        end = sample_latent(self.network, state, *schedules, times, settings, noise, lone)
         z_h = end.z_h * self.latent_std + self.latent_mean
         return self.autoencoder.decode(z_h, end.frac_coords, end.z_lattice * self.lattice_std)

@@ -20,6 +20,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from models.context_guidance import Guidance, LoneAtoms
 from models.cspnet import CSPNet
 from models.diffusion import CoordSchedule, GaussianSchedule, Noise, bounded_entries, bounded_norm, time_embedding
 
@@ -42,12 +43,14 @@ class SamplerSettings:
     latent_step: "ancestral" (lines 5-6) or "ddim" (the deterministic step of Song et al. 2021, better for few steps).
     corrector: step rule of line 10, "eta" or "variance" (module docstring), or "none" (one evaluation a step).
     step_size: its factor. clamp: (bound on |z_h| entries, bound on the Frobenius norm of z_L), or None.
+    guidance: of z_h by context (models/context_guidance.py), or None.
     """
 
     latent_step: LatentStep = "ancestral"
     corrector: Literal["eta", "variance", "none"] = "eta"
     step_size: float = 1e-3
     clamp: tuple[float, float] | None = None
+    guidance: Guidance | None = None
 
 
 def initial_state(noise: Noise, batch: int, num_atoms: int, latent_dim: int) -> LatentState:
@@ -65,10 +68,12 @@ def sample_latent(
     times: Tensor,
     settings: SamplerSettings,
     noise: Noise,
+    lone_atoms: LoneAtoms | None = None,
 ) -> LatentState:
     """Algorithm 2, lines 3-12: latents by DDPM (or DDIM), coordinates by predictor and Langevin corrector.
 
     times: (S,) network times of the S steps, ascending; the schedules hold S + 1 entries. No noise at the last step.
+    lone_atoms: what guidance steps away from; without guidance it is not needed.
     """
     z_h, x, z_lattice = state.z_h, state.frac_coords, state.z_lattice
     for step in range(len(times), 0, -1):
@@ -92,6 +97,8 @@ def sample_latent(
         x = predicted % 1.0
 
         eps_h, eps_lattice = out.node, out.lattice
+        if settings.guidance is not None and lone_atoms is not None:
+            eps_h = lone_atoms.guided(eps_h, z_h, float(gaussian.alphas_cumprod[step]), settings.guidance)
         if settings.clamp is not None:
             product = float(gaussian.alphas_cumprod[step])
             eps_h = bounded_entries(z_h, eps_h, product, settings.clamp[0])

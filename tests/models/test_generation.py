@@ -9,11 +9,11 @@ import torch
 
 from bench.interfaces import Generator
 from models.baselines.diffcsp import generator as diffcsp_generator
-from models.baselines.diffcsp.generator import diffcsp, diffcsp_fast
+from models.baselines.diffcsp.generator import diffcsp
 from models.baselines.diffcsp.sampler import STRIDED_CLAMP
 from models.crysldm import generator as crysldm_generator
 from models.crysldm.autoencoder import AutoencoderConfig
-from models.crysldm.generator import crysldm, crysldm_fast
+from models.crysldm.generator import crysldm
 from models.crysldm.latent_diffusion import CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
@@ -81,16 +81,27 @@ def test_evaluations_are_two_a_step(weights):
 
 
 @pytest.mark.parametrize("steps", [None, 3])
-def test_the_fast_samplers_spend_one_evaluation_a_step_and_say_so_in_their_names(weights, steps, monkeypatch):
+@pytest.mark.parametrize("variant", ["fast", "guided"])
+def test_the_fast_samplers_spend_one_evaluation_a_step_and_say_so_in_their_names(weights, steps, variant, monkeypatch):
     name, path = weights
-    factory = {"crysldm": crysldm_fast, "diffcsp": diffcsp_fast}[name]
-    monkeypatch.setattr(MODULES[name], "FAST", dataclasses.replace(MODULES[name].FAST, steps=5))
-    generator = factory(dataset="mp20", weights=path, steps=steps)
+    constant = variant.upper()
+    shorter = dataclasses.replace(getattr(MODULES[name], constant), steps=5)
+    monkeypatch.setattr(MODULES[name], constant, shorter)
+    generator = getattr(MODULES[name], f"{name}_{variant}")(dataset="mp20", weights=path, steps=steps)
     generator.load("cpu")
     batch = generator.sample(num_crystals=6, seed=0)
-    assert generator.name == f"{name}-fast"
+    assert generator.name == f"{name}-{variant}"
     assert batch.steps == (steps or 5)
     assert (batch.network_evaluations == batch.steps).all()
+
+
+def test_guidance_changes_types_and_not_what_is_drawn(weights):
+    module = MODULES[weights[0]]
+    fast, guided = (
+        make(weights, variant=v, steps=4).sample(num_crystals=20, seed=0) for v in (module.FAST, module.GUIDED)
+    )
+    assert (fast.crystals.num_atoms == guided.crystals.num_atoms).all()
+    assert (fast.crystals.atomic_numbers != guided.crystals.atomic_numbers).any()
 
 
 def test_the_fast_samplers_keep_the_bounds_of_the_card(weights):

@@ -8,10 +8,12 @@ from typing import Any
 
 from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
 from models.baselines.diffcsp.sampler import SamplerSettings
+from models.context_guidance import Guidance
 from models.cspnet import CSPNetConfig
 from models.generation import DEFAULT, DiffusionGenerator, Variant, usual_settings
 
 FAST = Variant("-fast", lambda card, strided: replace(usual_settings(card, strided), corrector=False), steps=48)
+GUIDED = Variant("-guided", lambda card, strided: replace(FAST.settings(card, strided), guidance=Guidance()), steps=48)
 
 
 def config_from_card(values: dict[str, Any]) -> DiffCSPConfig:
@@ -45,3 +47,10 @@ def diffcsp_fast(
 ) -> DiffusionGenerator:
     """DiffCSP's weights in 48 strided ancestral steps of one evaluation: no corrector."""
     return diffcsp(dataset, preset, steps, weights, FAST)
+
+
+def diffcsp_guided(
+    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+) -> DiffusionGenerator:
+    """`diffcsp_fast` with types guided by context: away from what each atom would be alone."""
+    return diffcsp(dataset, preset, steps, weights, GUIDED)

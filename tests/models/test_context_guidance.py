@@ -1,0 +1,73 @@
+"""Guidance by context: exact for atoms that know nothing of each other, and silent where it should be."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from models.context_guidance import Guidance, LoneAtoms
+from models.crysldm.generator import crysldm
+from models.dense import DenseBatch
+from models.diffusion import SeededNoise
+
+
+def lone_atoms(variance: float) -> LoneAtoms:
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    return LoneAtoms(codes, torch.tensor([0.4, 0.3, 0.2, 0.1, 0.0], dtype=torch.float64).log(), variance)
+
+
+@pytest.mark.parametrize("variance", [0.0, 0.3])
+@pytest.mark.parametrize("product", [0.05, 0.5, 0.95])
+def test_the_noise_of_a_lone_atom_is_the_mean_over_all_that_it_could_be(variance: float, product: float) -> None:
+    atoms = lone_atoms(variance)
+    noise = SeededNoise.from_seed(1, "cpu", torch.float64)
+    types = torch.multinomial(atoms.log_frequencies.exp(), 400_000, replacement=True, generator=noise.generator)
+    eps = noise.normal("eps", (len(types), 3))
+    clean = atoms.codes[types] + variance**0.5 * noise.normal("code", (len(types), 3))
+    noisy = product**0.5 * clean + (1 - product) ** 0.5 * eps
+    error = eps - atoms.noise(noisy, product)
+    # The mean given the value leaves an error that no function of the value foretells.
+    for feature in (torch.ones_like(noisy), noisy, noisy.square(), noisy.sin(), atoms.noise(noisy, product)):
+        products = error * feature
+        assert (products.mean(0).abs() < 5 * products.std(0) / len(types) ** 0.5).all()
+
+
+def test_a_type_that_the_data_does_not_have_is_never_thought_of() -> None:
+    atoms = lone_atoms(0.0)
+    noisy = atoms.codes[4:] * 0.9**0.5
+    clean = (noisy - 0.1**0.5 * atoms.noise(noisy, 0.9)) / 0.9**0.5
+    assert not torch.allclose(clean, atoms.codes[4:], atol=0.1)
+    assert torch.isfinite(clean).all()
+
+
+def test_a_network_that_does_not_look_around_is_left_alone() -> None:
+    atoms, noisy = lone_atoms(0.1), torch.randn(4, 6, 3, dtype=torch.float64)
+    eps = atoms.noise(noisy, 0.6)
+    assert torch.allclose(atoms.guided(eps, noisy, 0.6, Guidance(weight=3.0)), eps)
+
+
+def test_guidance_acts_between_its_products_alone() -> None:
+    atoms, noisy, eps = lone_atoms(0.1), torch.randn(2, 3), torch.randn(2, 3)
+    atoms = dataclasses.replace(atoms, codes=atoms.codes.float(), log_frequencies=atoms.log_frequencies.float())
+    guidance = Guidance(weight=1.0, products=(0.3, 0.9))
+    assert torch.equal(atoms.guided(eps, noisy, 0.2, guidance), eps)
+    assert torch.equal(atoms.guided(eps, noisy, 0.95, guidance), eps)
+    assert torch.allclose(atoms.guided(eps, noisy, 0.5, guidance), 2 * eps - atoms.noise(noisy, 0.5))
+
+
+def test_the_codes_of_lone_atoms_are_those_of_atoms_in_crystals() -> None:
+    generator = crysldm("mp20")
+    generator.load()
+    model = generator._model
+    rocksalt = torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5]])
+    cell = 2.8 * torch.tensor([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    pairs = torch.tensor([[11, 17], [12, 8], [3, 9], [56, 16]])  # NaCl, MgO, LiF, BaS
+    batch = DenseBatch(pairs, rocksalt.expand(4, 2, 3), cell.expand(4, 3, 3))
+    latents, _ = model.encode(batch, SeededNoise.from_seed(0, "cpu"))
+    lone = model.lone_atoms()
+    nearest = torch.cdist(latents.flatten(0, 1), lone.codes).argmin(1)
+    assert (nearest + 1).tolist() == pairs.flatten().tolist()
+    assert 0 < lone.variance < 0.1
+    assert torch.isfinite(lone.log_frequencies.exp()).all()
+    assert lone.log_frequencies.exp().sum().item() == pytest.approx(1)
