@@ -5,10 +5,10 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format perf ci nightly docs runs figures
+.PHONY: help install test lint format perf ci nightly docs runs reproduction figures
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install:  ## editable install with what the tests need, and the pre-commit hooks
 	$(PYTHON) -m pip install -e '.[test]'
@@ -46,6 +46,10 @@ runs:  ## the run behind README's table and figures, sampled anew and stored: an
 	rm -rf runs/readme
 	$(PYTHON) -m bench run --models crysldm,diffcsp,diffcsp@100,cdvae --dataset perov5 --num-samples $(RUN_SAMPLES) --device cpu --seed 0 --out runs/readme
 	PYTHONPATH=. $(PYTHON) docs/make_figures.py store runs/readme
+
+reproduction:  ## docs/reproduction.md and the training curves from the stored runs
+	$(PYTHON) -m reports.reproduction examples/reproduction/runs/* --timing examples/reproduction/timing/* --docs docs/reproduction.md
+	PYTHONPATH=. $(PYTHON) docs/training_curves.py
 
 figures:  ## README's table and figures from the stored run
 	PYTHONPATH=. $(PYTHON) docs/make_figures.py

@@ -1,8 +1,8 @@
 """README's table and pictures from the run that is stored beside the examples.
 
 `python docs/make_figures.py` makes them anew (`make figures`); `python docs/make_figures.py store RUN` puts another run
-in its place first (`make runs` samples it). What is stored is the run folder without its reports and without the
-machine's name.
+in its place first (`make runs` samples it). `store RUN FOLDER` only stores one for other documents. What is stored is
+the run folder without its reports and without the machine's name.
 """
 
 from __future__ import annotations
@@ -105,8 +105,12 @@ def _minutes(seconds: float) -> str:
 
 def main() -> None:
     """Stores the run named behind `store`, if one is, and writes pictures and README's section."""
-    if sys.argv[1:2] == ["store"]:
-        store(Path(sys.argv[2]))
+    match sys.argv[1:]:
+        case ["store", run, stored]:
+            store(Path(run), Path(stored))
+            return
+        case ["store", run]:
+            store(Path(run))
     text = make_figures()
     README.write_text(with_section(README.read_text(encoding="utf-8"), text), encoding="utf-8")
 

@@ -17,7 +17,7 @@ AS_WRITTEN = Variant("-as-written", lambda card, strided: usual_settings(Sampler
 # Ancestral steps, not DDIM: their noise repairs what the few steps of the coordinates get wrong (docs/models.md).
 FAST = Variant("-fast", lambda card, strided: replace(card, corrector="none", latent_step="ancestral"), steps=24)
 # Lower weights leave too many elements in a crystal, higher ones change little (docs/models.md).
-GUIDED = Variant("-guided", lambda card, strided: replace(FAST.settings(card, strided), guidance=Guidance()), steps=24)
+GUIDED = Variant("-guided", lambda card, strided: replace(FAST.settings(card, strided), guidance=Guidance()), steps=48)
 
 
 def config_from_card(values: dict[str, Any]) -> CrysLDMConfig:

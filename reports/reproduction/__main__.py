@@ -17,6 +17,7 @@ from tabulate import tabulate
 from reports import figure2
 from reports.cost_quality import pairs_table
 from reports.hull_histogram import hull_histograms
+from reports.paper_rows import PRINTED_ROWS
 from reports.reproduction import paper_noise, speedups
 from reports.run_results import ModelResult, read_results
 from reports.table1 import render
@@ -36,8 +37,10 @@ def main() -> None:
 
 
 def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:
-    """The tables in Markdown, by the names of their places."""
+    """The tables in Markdown, by the names of their places; data sets in the paper's order."""
     results = read_results(runs)
+    printed = [row.dataset for row in PRINTED_ROWS]
+    results.sort(key=lambda r: printed.index(r.run.dataset) if r.run.dataset in printed else len(printed))
     timings = read_results(timing) if timing else []
     by_dataset: dict[str, list[Path]] = {}
     for result in results:

@@ -91,10 +91,21 @@ def test_the_command_fills_each_place_and_leaves_the_text(
     assert document.read_text() == once
 
 
-def test_the_page_shows_what_the_stored_run_says() -> None:
-    page, run = ROOT / "docs" / "reproduction.md", ROOT / "examples" / "runs" / "perov5"
+def test_the_page_shows_what_the_stored_runs_say() -> None:
+    page = ROOT / "docs" / "reproduction.md"
     text = page.read_text(encoding="utf-8")
-    assert command.fill(text, command.sections([run], [run]), page) == text
+    (line,) = (line.strip() for line in text.splitlines() if line.strip().startswith("python -m reports.reproduction "))
+    words = line.removeprefix("python -m reports.reproduction ").split()
+    runs, _, timing = (" ".join(words[: words.index("--docs")])).partition(" --timing ")
+    folders = ([path for word in part.split() for path in sorted(ROOT.glob(word))] for part in (runs, timing))
+    assert command.fill(text, command.sections(*folders), page) == text
+
+
+def test_data_sets_come_in_the_papers_order(make_run: MakeRun) -> None:
+    runs = [make_run(MODELS, name="mp20", dataset="mp20"), make_run(MODELS)]
+    tables = command.sections(runs, [])
+    assert [line.split()[1] for line in tables["speed-ups"].splitlines()[2:]] == ["Perov-5", "MP-20"]
+    assert tables["noise"].index("Perov-5") < tables["noise"].index("MP-20")
 
 
 @pytest.mark.parametrize("document", ["nothing", PLACES + "<!-- more: from here --><!-- more: to here -->"])
