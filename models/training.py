@@ -336,12 +336,15 @@ def train(
 
 
 def load_start(network: nn.Module, init: Path, config: trainees.ModelConfig) -> dict[str, Any]:
-    """Loads weights to start from; gives what the new card says of them. ValueError for another network's."""
+    """Loads weights to start from; gives what the new card says of them. ValueError for another network's.
+
+    How losses weigh and how the sampler steps are no part of a network.
+    """
     state_dict, card = read_weights(init)
     ours = json.loads(json.dumps(dataclasses.asdict(config)))
     theirs = card.get("config", {})
-    free = ("sampler", "loss_weights")
-    differing = sorted(k for k in ours.keys() | theirs.keys() if k not in free and ours.get(k) != theirs.get(k))
+    free = {"sampler", "loss_weights"}
+    differing = sorted(k for k in (ours.keys() | theirs.keys()) - free if ours.get(k) != theirs.get(k))
     if differing:
         raise ValueError(f"{init}: not the network of this preset (differs in {', '.join(differing)})")
     load_into(network, state_dict, init)

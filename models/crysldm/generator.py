@@ -16,7 +16,7 @@ from models.generation import DEFAULT, DiffusionGenerator, Variant, usual_settin
 AS_WRITTEN = Variant("-as-written", lambda card, strided: usual_settings(SamplerSettings(), strided))
 # Ancestral steps, not DDIM: their noise repairs what the few steps of the coordinates get wrong (docs/models.md).
 FAST = Variant("-fast", lambda card, strided: replace(card, corrector="none", latent_step="ancestral"), steps=24)
-# Lower weights leave too many elements in a crystal, higher ones change little (docs/models.md).
+# On MP-20 half the weight leaves too many elements in a crystal, twice the weight too few (docs/models.md).
 GUIDED = Variant("-guided", lambda card, strided: replace(FAST.settings(card, strided), guidance=Guidance()), steps=48)
 
 

@@ -142,6 +142,16 @@ def test_a_run_can_start_from_weights_and_says_so_in_its_card(tiny, tmp_path):
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
+def test_losses_may_weigh_otherwise_from_then_on(tiny, tmp_path, monkeypatch):
+    first = run(tiny, tmp_path / "first")
+    chosen = models.training.find_preset()
+    heavier = tuple(2 * weight for weight in chosen.config.loss_weights)
+    other = replace(chosen, config=replace(chosen.config, loss_weights=heavier))
+    monkeypatch.setattr(models.training, "find_preset", lambda *names: other)
+    second = run(tiny, tmp_path / "second", init=first, epochs=1)
+    assert read_weights(second)[1]["config"]["loss_weights"] == list(heavier)
+
+
 def test_weights_of_another_network_are_no_start(tiny, tmp_path):
     other = "diffcsp" if tiny == "crysldm" else "crysldm"
     with pytest.raises(ValueError, match=r"not the network of this preset \(differs in "):
