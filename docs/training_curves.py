@@ -1,56 +1,80 @@
-"""The training curves of the weights in the package, from the logs that `bench train` wrote.
+"""The training curves of weights in the package, from the logs that `bench train` wrote.
 
-`python docs/training_curves.py` draws docs/figures/training-DATASET.png from examples/training/MODEL-DATASET/log.
+`python docs/training_curves.py` draws docs/figures/training-DATASET.png from examples/training/MODEL-DATASET/PART, each
+a training folder (its log and its card). Parts follow one another: each began with the weights of the one before it.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from models.training import read_log
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "examples" / "training"
 FIGURES = ROOT / "docs" / "figures"
-# The last stage of each model, and what its parts of the loss are called here.
-STAGES = {"crysldm": "diffusion", "diffcsp": "diffusion", "cdvae": "cdvae"}
 TITLES = {"crysldm": "CrysLDM", "diffcsp": "DiffCSP", "cdvae": "CDVAE"}
-PARTS = {"type": "atom types", "coord": "coordinates", "lattice": "cell", "composition": "composition"}
+# What the parts of the loss are called here.
+LOSSES = {"type": "atom types", "composition": "composition", "coord": "coordinates", "lattice": "cell"}
 
 
 def draw(dataset: str, figures: Path = FIGURES) -> Path:
     """One panel a model: each part of the loss by epoch, training as a line and validation as points."""
-    logs = {model: read_log(LOGS / f"{model}-{dataset}", stage) for model, stage in STAGES.items()}
-    known = {model: log for model, log in logs.items() if not log.empty}
-    figure, axes = plt.subplots(1, len(known), figsize=(3.4 * len(known), 3.0), squeeze=False, layout="constrained")
-    for axis, (model, log) in zip(axes[0], known.items(), strict=True):
+    logs = {title: log for model, title in TITLES.items() if not (log := read_parts(LOGS / f"{model}-{dataset}")).empty}
+    figure, axes = plt.subplots(1, len(logs), figsize=(3.4 * len(logs), 3.2), squeeze=False, layout="constrained")
+    for axis, (title, log) in zip(axes[0], logs.items(), strict=True):
         _panel(axis, log)
-        axis.set(title=TITLES[model], xlabel="epoch", yscale="log")
-    axes[0, 0].set_ylabel("mean loss, unweighted")
+        axis.set(title=title, xlabel="epoch", yscale="log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
+    entries = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside right center", frameon=False, fontsize=8)
+    axes[0, 0].set_ylabel("loss before weighting\n(line: training, points: validation)")
     path = figures / f"training-{dataset}.png"
     figure.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(figure)
     return path
 
 
+def read_parts(folder: Path) -> pd.DataFrame:
+    """The logs of a model's last stage, epochs counted on from part to part."""
+    parts = []
+    for part in sorted(path.parent for path in folder.glob("*/weights.json")):
+        card = json.loads((part / "weights.json").read_text(encoding="utf-8"))
+        log = read_log(part, card["stages"][-1]["name"])
+        parts.append(log.assign(epoch=log["epoch"] + 1 + epochs_before(card)))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def epochs_before(card: Mapping[str, Any]) -> int:
+    """Epochs of the weights that training began with."""
+    start = card.get("init")
+    return 0 if start is None else int(start["stages"][-1]["epochs"]) + epochs_before(start)
+
+
 def _panel(axis: Axes, log: pd.DataFrame) -> None:
-    for number, (part, label) in enumerate(PARTS.items()):
+    for number, (part, label) in enumerate(LOSSES.items()):
         for column, style in ((f"train_{part}", "-"), (f"val_{part}", "o")):
             if column in log:
                 rows = log[["epoch", column]].dropna()
-                name = label if style == "-" else None
-                axis.plot(rows["epoch"] + 1, rows[column], style, color=f"C{number}", ms=3, lw=1, label=name)
-    axis.legend(frameon=False, fontsize=8)
+                # A part that begins anew is another line.
+                for _, piece in rows.groupby((rows["epoch"].diff() < 0).cumsum()):
+                    name = label if style == "-" and piece.index[0] == rows.index[0] else None
+                    axis.plot(piece["epoch"], piece[column], style, color=f"C{number}", ms=3, lw=1, label=name)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ _CPU_NETWORK = CSPNetConfig(hidden_dim=128, num_layers=4, num_frequencies=32, ti
 # Times the loss of types: of the other losses it is a tenth on MP-20, and a small network neglects it.
 _MP20_TYPES = 8.0
 _CPU_EPOCHS = {"perov5": 600, "mp20": 60}
-_CDVAE_CPU_EPOCHS = {"perov5": 45, "mp20": 45}
+_CDVAE_CPU_EPOCHS = {"perov5": 45, "mp20": 28}
 # Of DiffCSP and CDVAE.
 _PAPER_EPOCHS = {"perov5": 3000, "mp20": 1000}
 _PAPER_BATCH = {"diffcsp": {"perov5": 1024, "mp20": 256}, "cdvae": {"perov5": 512, "mp20": 256}}
