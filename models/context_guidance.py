@@ -9,9 +9,13 @@ arXiv:2406.02507) whose bad network is one that does not look around. It costs n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
+
+# (predicted noise, noisy values, product of alphas) -> the noise that the sampler is to follow.
+Guide = Callable[[Tensor, Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,12 @@ class LoneAtoms:
         clean = mean_code + shrink * (noisy - product**0.5 * mean_code)
         return (noisy - product**0.5 * clean) / (1 - product) ** 0.5
 
-    def guided(self, eps: Tensor, noisy: Tensor, product: float, guidance: Guidance) -> Tensor:
-        """The network's predicted noise `eps` (..., D), guided where the guidance acts."""
-        if not guidance.acts_at(product):
-            return eps
-        return eps + guidance.weight * (eps - self.noise(noisy, product))
+    def guide(self, guidance: Guidance) -> Guide:
+        """What changes the noise (..., D) that a network predicts where the guidance acts, and nowhere else."""
+
+        def guided(eps: Tensor, noisy: Tensor, product: float) -> Tensor:
+            if not guidance.acts_at(product):
+                return eps
+            return eps + guidance.weight * (eps - self.noise(noisy, product))
+
+        return guided

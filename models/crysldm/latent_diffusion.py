@@ -147,7 +147,7 @@ class CrysLDM(nn.Module):
         state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
         schedules = self.gaussian.take(times), self.coords.take(times)
         settings = self.config.sampler
-        lone = self.lone_atoms() if settings.guidance else None
-        end = sample_latent(self.network, state, *schedules, times, settings, noise, lone)
+        guide = self.lone_atoms().guide(settings.guidance) if settings.guidance else None
+        end = sample_latent(self.network, state, *schedules, times, settings, noise, guide)
         z_h = end.z_h * self.latent_std + self.latent_mean
         return self.autoencoder.decode(z_h, end.frac_coords, end.z_lattice * self.lattice_std)

@@ -20,7 +20,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from models.context_guidance import Guidance, LoneAtoms
+from models.context_guidance import Guidance, Guide
 from models.cspnet import CSPNet
 from models.diffusion import CoordSchedule, GaussianSchedule, Noise, bounded_entries, bounded_norm, time_embedding
 
@@ -43,7 +43,7 @@ class SamplerSettings:
     latent_step: "ancestral" (lines 5-6) or "ddim" (the deterministic step of Song et al. 2021, better for few steps).
     corrector: step rule of line 10, "eta" or "variance" (module docstring), or "none" (one evaluation a step).
     step_size: its factor. clamp: (bound on |z_h| entries, bound on the Frobenius norm of z_L), or None.
-    guidance: of z_h by context (models/context_guidance.py), or None.
+    guidance: of z_h by context, which the model turns into a `Guide`, or None.
     """
 
     latent_step: LatentStep = "ancestral"
@@ -68,12 +68,12 @@ def sample_latent(
     times: Tensor,
     settings: SamplerSettings,
     noise: Noise,
-    lone_atoms: LoneAtoms | None = None,
+    guide: Guide | None = None,
 ) -> LatentState:
     """Algorithm 2, lines 3-12: latents by DDPM (or DDIM), coordinates by predictor and Langevin corrector.
 
     times: (S,) network times of the S steps, ascending; the schedules hold S + 1 entries. No noise at the last step.
-    lone_atoms: what guidance steps away from; without guidance it is not needed.
+    guide: changes the predicted noise of z_h.
     """
     z_h, x, z_lattice = state.z_h, state.frac_coords, state.z_lattice
     for step in range(len(times), 0, -1):
@@ -97,10 +97,10 @@ def sample_latent(
         x = predicted % 1.0
 
         eps_h, eps_lattice = out.node, out.lattice
-        if settings.guidance is not None and lone_atoms is not None:
-            eps_h = lone_atoms.guided(eps_h, z_h, float(gaussian.alphas_cumprod[step]), settings.guidance)
+        product = float(gaussian.alphas_cumprod[step])
+        if guide is not None:
+            eps_h = guide(eps_h, z_h, product)
         if settings.clamp is not None:
-            product = float(gaussian.alphas_cumprod[step])
             eps_h = bounded_entries(z_h, eps_h, product, settings.clamp[0])
             eps_lattice = bounded_norm(z_lattice, eps_lattice, product, settings.clamp[1])
         z_h = _latent_step(z_h, eps_h, gaussian, step, settings.latent_step, noise, "latent")

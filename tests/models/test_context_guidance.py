@@ -44,16 +44,16 @@ def test_a_type_that_the_data_does_not_have_is_never_thought_of() -> None:
 def test_a_network_that_does_not_look_around_is_left_alone() -> None:
     atoms, noisy = lone_atoms(0.1), torch.randn(4, 6, 3, dtype=torch.float64)
     eps = atoms.noise(noisy, 0.6)
-    assert torch.allclose(atoms.guided(eps, noisy, 0.6, Guidance(weight=3.0)), eps)
+    assert torch.allclose(atoms.guide(Guidance(weight=3.0))(eps, noisy, 0.6), eps)
 
 
 def test_guidance_acts_between_its_products_alone() -> None:
     atoms, noisy, eps = lone_atoms(0.1), torch.randn(2, 3), torch.randn(2, 3)
     atoms = dataclasses.replace(atoms, codes=atoms.codes.float(), log_frequencies=atoms.log_frequencies.float())
-    guidance = Guidance(weight=1.0, products=(0.3, 0.9))
-    assert torch.equal(atoms.guided(eps, noisy, 0.2, guidance), eps)
-    assert torch.equal(atoms.guided(eps, noisy, 0.95, guidance), eps)
-    assert torch.allclose(atoms.guided(eps, noisy, 0.5, guidance), 2 * eps - atoms.noise(noisy, 0.5))
+    guided = atoms.guide(Guidance(weight=1.0, products=(0.3, 0.9)))
+    assert torch.equal(guided(eps, noisy, 0.2), eps)
+    assert torch.equal(guided(eps, noisy, 0.95), eps)
+    assert torch.allclose(guided(eps, noisy, 0.5), 2 * eps - atoms.noise(noisy, 0.5))
 
 
 def test_the_codes_of_lone_atoms_are_those_of_atoms_in_crystals() -> None:

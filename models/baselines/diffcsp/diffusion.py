@@ -63,6 +63,6 @@ class DiffCSP(nn.Module):
         state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
         schedules = self.gaussian.take(times), self.coords.take(times)
         settings = self.config.sampler
-        lone = self.lone_atoms() if settings.guidance else None
-        end = sample_predictor_corrector(self.network, state, *schedules, times, settings, noise, lone)
+        guide = self.lone_atoms().guide(settings.guidance) if settings.guidance else None
+        end = sample_predictor_corrector(self.network, state, *schedules, times, settings, noise, guide)
         return DenseBatch(end.types.argmax(-1) + 1, end.frac_coords, end.lattices)

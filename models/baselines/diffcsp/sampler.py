@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.context_guidance import Guidance, LoneAtoms
+from models.context_guidance import Guidance, Guide
 from models.cspnet import CSPNet
 from models.diffusion import CoordSchedule, GaussianSchedule, Noise, bounded_entries, bounded_norm, time_embedding
 
@@ -35,8 +35,8 @@ class SamplerSettings:
     clamp: bound on the Frobenius norm of the implied clean lattice (A) and on each implied clean type score, or None as
     published. An under-trained network needs it: at t = T the last beta is at its clip, and 1 / sqrt(alpha_T)
     multiplies the error of the predicted noise a hundredfold, so that cells blow up.
-    corrector: without it a step spends one evaluation instead of two. guidance: of types by context
-    (models/context_guidance.py), or None.
+    corrector: without it a step spends one evaluation instead of two. guidance: of types by context,
+    which the model turns into a `Guide`, or None.
     """
 
     step_lr: float = 1e-6
@@ -61,14 +61,14 @@ def sample_predictor_corrector(
     times: Tensor,
     settings: SamplerSettings,
     noise: Noise,
-    lone_atoms: LoneAtoms | None = None,
+    guide: Guide | None = None,
 ) -> CrystalState:
     """Ancestral steps for lattice and types; Langevin corrector and ancestral predictor for coordinates.
 
     times: (S,) network times of the S steps, ascending; the schedules hold S + 1 entries (all of 1..T, or strided).
     Two network evaluations a step, corrector first (one without it). Jiao et al. 2023, Algorithm 2; the order of draws,
     and that the corrector also draws (unused) noise for lattice and types, follow the published code, so that a batch
-    can be replayed from its draws. The last step adds no noise. lone_atoms: what guidance steps away from.
+    can be replayed from its draws. The last step adds no noise. guide: changes the predicted noise of types.
     """
     types, x, lattices = state.types, state.frac_coords, state.lattices
     dtype, device = x.dtype, x.device
@@ -91,8 +91,8 @@ def sample_predictor_corrector(
         x = (x - size * score_scale * out.coord + spread * coord_noise) % 1.0
         eps_lattice, eps_types = out.lattice, out.node
         product = float(gaussian.alphas_cumprod[step])
-        if settings.guidance is not None and lone_atoms is not None:
-            eps_types = lone_atoms.guided(eps_types, types, product, settings.guidance)
+        if guide is not None:
+            eps_types = guide(eps_types, types, product)
         if settings.clamp is not None:
             eps_lattice = bounded_norm(lattices, eps_lattice, product, settings.clamp[0])
             eps_types = bounded_entries(types, eps_types, product, settings.clamp[1])
