@@ -3,24 +3,29 @@
     python -m reports.reproduction RUN... --timing RUN... --docs docs/reproduction.md
 
 The text of the document is written by hand; what stands between `<!-- NAME: from here -->` and `<!-- NAME: to here -->`
-is made anew. --timing: runs on a quiet machine, from which device seconds are taken; their crystals do not matter.
+is made anew. --timing: runs on a quiet machine, from which all device seconds are taken; their crystals do not matter.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tabulate import tabulate
 
+from bench.statistics import Metric
 from reports import figure2
 from reports.cost_quality import pairs_table
 from reports.hull_histogram import hull_histograms
 from reports.paper_rows import PRINTED_ROWS
 from reports.reproduction import paper_noise, speedups
 from reports.run_results import ModelResult, read_results
-from reports.table1 import render
+from reports.table1 import compose
+from reports.table_formats import to_markdown
+
+SECONDS = "seconds_per_crystal"
 
 
 def main() -> None:
@@ -38,22 +43,29 @@ def main() -> None:
 
 def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:
     """The tables in Markdown, by the names of their places; data sets in the paper's order."""
-    results = read_results(runs)
+    results = timed(read_results(runs), read_results(timing) if timing else [])
     printed = [row.dataset for row in PRINTED_ROWS]
     results.sort(key=lambda r: printed.index(r.run.dataset) if r.run.dataset in printed else len(printed))
-    timings = read_results(timing) if timing else []
-    by_dataset: dict[str, list[Path]] = {}
-    for result in results:
-        folders = by_dataset.setdefault(result.run.dataset, [])
-        if result.run.root not in folders:
-            folders.append(result.run.root)
-    tables = {f"table 1, {dataset}": render(folders, "markdown", paper=True) for dataset, folders in by_dataset.items()}
-    for dataset in by_dataset:
-        pairs = pairs_table([result for result in results if result.run.dataset == dataset])
+    tables = {}
+    for dataset in dict.fromkeys(result.run.dataset for result in results):
+        own = [result for result in results if result.run.dataset == dataset]
+        rows = [row for row in PRINTED_ROWS if row.dataset == dataset]
+        tables[f"table 1, {dataset}"] = to_markdown(compose(own, rows))
+        pairs = pairs_table(own)
         tables[f"equal evaluations, {dataset}"] = f"```text\n{pairs}\n```" if pairs else "No two models spend as many."
-    tables["speed-ups"] = _markdown(speedups.speedup_rows(results, timings), speedups.HEADERS)
+    tables["speed-ups"] = _markdown(speedups.speedup_rows(results), speedups.HEADERS)
     tables["noise"] = _markdown(paper_noise.noise_rows(results), paper_noise.HEADERS)
     return tables
+
+
+def timed(results: Sequence[ModelResult], timings: Sequence[ModelResult]) -> list[ModelResult]:
+    """The results with the seconds per crystal of the runs that timed the same models; without such a run, none."""
+    seconds = {(t.run.dataset, t.model): t.metrics.get(SECONDS, Metric(None)) for t in timings}
+    return [
+        result if result.is_control else replace(result, metrics={**result.metrics, SECONDS: own})
+        for result in results
+        for own in [seconds.get((result.run.dataset, result.model), Metric(None))]
+    ]
 
 
 def fill(document: str, tables: Mapping[str, str], where: Path) -> str:

@@ -24,24 +24,20 @@ HEADERS = (
 )
 
 
-def speedup_rows(results: Sequence[ModelResult], timings: Sequence[ModelResult]) -> list[list[str]]:
-    """One row for each model that spends evaluations, beside CrysLDM of the same data set. Controls have none.
-
-    timings: of a run on a quiet machine, from which the seconds are taken; a model that is not there has a dash.
-    """
+def speedup_rows(results: Sequence[ModelResult]) -> list[list[str]]:
+    """One row for each model that spends evaluations, beside CrysLDM of the same data set. Controls have none."""
     rows = []
     for dataset, members in groupby(results, key=lambda result: result.run.dataset):
         found = {result.model: result for result in members if not result.is_control}
         cheap = found.pop(CHEAP, None)
         if cheap is None:
             continue
-        seconds = {t.model: t.metrics.get("seconds_per_crystal", Metric(None)) for t in timings if _is_of(t, dataset)}
         for result in found.values():
             ratios = [
                 _ratio(result, cheap, "steps"),
                 _ratio(result, cheap, "network_evaluations"),
-                quotient(seconds.get(result.model, Metric(None)), seconds.get(CHEAP, Metric(None))),
-                quotient(_per_stable(result, seconds), _per_stable(cheap, seconds)),
+                _ratio(result, cheap, "seconds_per_crystal"),
+                quotient(_seconds_per_stable(result), _seconds_per_stable(cheap)),
                 _ratio(result, cheap, "steps_per_stable"),
                 printed_speedup(dataset, result.method),
             ]
@@ -71,17 +67,13 @@ def shown(metric: Metric) -> str:
     return value if low == value == high else f"{value} [{low}, {high}]"
 
 
-def _is_of(result: ModelResult, dataset: str) -> bool:
-    return result.run.dataset == dataset
-
-
 def _ratio(one: ModelResult, other: ModelResult, metric: str) -> Metric:
     return quotient(one.metrics.get(metric, Metric(None)), other.metrics.get(metric, Metric(None)))
 
 
-def _per_stable(result: ModelResult, seconds: dict[str, Metric]) -> Metric:
-    """Device seconds of a stable crystal: those of a crystal, as timed, over the stability rate."""
+def _seconds_per_stable(result: ModelResult) -> Metric:
+    """Device seconds of a stable crystal: those of a crystal over the stability rate."""
     rate = result.metrics.get("stable_rate", Metric(None))
     if rate.value == 0:  # a cost per hit without a hit: its bound alone
         rate = Metric(None, rate.low, rate.high, rate.n)
-    return quotient(seconds.get(result.model, Metric(None)), rate)
+    return quotient(result.metrics.get("seconds_per_crystal", Metric(None)), rate)
