@@ -71,10 +71,8 @@ def _panel(axis: Axes, log: pd.DataFrame) -> None:
         for column, style in ((f"train_{part}", "-"), (f"val_{part}", "o")):
             if column in log:
                 rows = log[["epoch", column]].dropna()
-                # A part that begins anew is another line.
-                for _, piece in rows.groupby((rows["epoch"].diff() < 0).cumsum()):
-                    name = label if style == "-" and piece.index[0] == rows.index[0] else None
-                    axis.plot(piece["epoch"], piece[column], style, color=f"C{number}", ms=3, lw=1, label=name)
+                name = label if style == "-" else None
+                axis.plot(rows["epoch"], rows[column], style, color=f"C{number}", ms=3, lw=1, label=name)
 
 
 if __name__ == "__main__":
