@@ -6,7 +6,6 @@ a training folder (its log and its card). Parts follow one another: each began w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,8 @@ import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from models.training import read_log
+from models.weights import read_card
+from reports.run_results import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "examples" / "training"
 FIGURES = ROOT / "docs" / "figures"
-TITLES = {"crysldm": "CrysLDM", "diffcsp": "DiffCSP", "cdvae": "CDVAE"}
 # What the parts of the loss are called here.
 LOSSES = {"type": "atom types", "composition": "composition", "coord": "coordinates", "lattice": "cell"}
 
 
 def draw(dataset: str, figures: Path = FIGURES) -> Path:
     """One panel a model: each part of the loss by epoch, training as a line and validation as points."""
-    logs = {title: log for model, title in TITLES.items() if not (log := read_parts(LOGS / f"{model}-{dataset}")).empty}
+    found = {title: read_parts(LOGS / f"{model}-{dataset}") for model, title in METHODS.items()}
+    logs = {title: log for title, log in found.items() if not log.empty}
     figure, axes = plt.subplots(1, len(logs), figsize=(3.4 * len(logs), 3.2), squeeze=False, layout="constrained")
     for axis, (title, log) in zip(axes[0], logs.items(), strict=True):
         _panel(axis, log)
@@ -54,7 +55,7 @@ def read_parts(folder: Path) -> pd.DataFrame:
     """The logs of a model's last stage, epochs counted on from part to part."""
     parts = []
     for part in sorted(path.parent for path in folder.glob("*/weights.json")):
-        card = json.loads((part / "weights.json").read_text(encoding="utf-8"))
+        card = read_card(part / "weights.safetensors")
         log = read_log(part, card["stages"][-1]["name"])
         parts.append(log.assign(epoch=log["epoch"] + 1 + epochs_before(card)))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
