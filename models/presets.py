@@ -20,6 +20,7 @@ from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings as CrysLDMSampler
 from models.cspnet import CSPNetConfig
+from models.optimiser import OptimiserName
 
 PresetName = Literal["cpu", "paper"]
 MODELS = ("crysldm", "diffcsp", "cdvae")
@@ -42,6 +43,7 @@ class StageConfig:
     batch_size: int = 128
     max_pairs: int = 20_000
     learning_rate: float = 1e-3
+    optimiser: OptimiserName = "adam"
     schedule: Literal["cosine", "hold", "plateau"] = "cosine"
     warmup_steps: int = 0
     ema_decay: float = 0.999
@@ -100,8 +102,8 @@ def preset(model: str, dataset: str, name: str) -> Preset:
     sampler = CrysLDMSampler(corrector="variance", step_size=0.1, clamp=clamp) if small else CrysLDMSampler()
     vae = StageConfig("vae", epochs=40 if dataset == "perov5" else 20, sample_every=10**9)
     if small and dataset == "mp20":  # three epochs give all but one type in 10,000
-        vae = replace(diffusion, name="vae", epochs=3, schedule="cosine", learning_rate=2e-3, ema_decay=0.99)
-        vae = replace(vae, warmup_steps=0, validate_every=1, sample_every=10**9)
+        vae = replace(vae, epochs=3, max_pairs=8000, learning_rate=2e-3, ema_decay=0.99)
+        vae = replace(vae, precision="32-true", validate_every=1)
     weights = (1.0, 1.0, types)
     latent = CrysLDMConfig(autoencoder=autoencoder, network=network, loss_weights=weights, sampler=sampler)
     return Preset(latent, (vae, diffusion))
@@ -115,7 +117,8 @@ def _small_stage(dataset: str) -> StageConfig:
     stage = StageConfig("diffusion", epochs=_CPU_EPOCHS[dataset])
     if dataset == "perov5":
         return stage
-    return replace(stage, max_pairs=8000, schedule="hold", warmup_steps=300, precision="32-true")
+    stage = replace(stage, max_pairs=8000, schedule="hold", warmup_steps=300, precision="32-true")
+    return replace(stage, optimiser="muon", learning_rate=1.5e-3)
 
 
 def _small_cdvae(dataset: str) -> Preset:

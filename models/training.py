@@ -33,6 +33,7 @@ from bench.datasets import canonical_name, load_split, reference_card, split_has
 from models import trainees
 from models.dense import DenseBatch, pack
 from models.diffusion import SeededNoise
+from models.optimiser import make_optimiser
 from models.presets import StageConfig
 from models.presets import preset as find_preset
 from models.weights import load_into, read_weights, save_weights
@@ -149,10 +150,10 @@ class Stage(L.LightningModule):
             self.log_dict({f"sample_{k}": v for k, v in self.score(self.model).items()})
 
     def configure_optimizers(self) -> Any:
-        """Adam, with the stage's schedule."""
+        """The stage's optimiser with its schedule."""
         # Fused: a tenth of a step is Adam's otherwise. Lightning cannot clip gradients beside it under autocast.
         fused = self.config.precision == "32-true"
-        optimizer = torch.optim.Adam(self.trained.parameters(), lr=self.config.learning_rate, fused=fused)
+        optimizer = make_optimiser(self.trained, self.config.optimiser, self.config.learning_rate, fused)
         if self.config.schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.6, patience=30, min_lr=1e-4)
             frequency = self.config.validate_every

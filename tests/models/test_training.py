@@ -53,7 +53,8 @@ CDVAE = CDVAEConfig(
 def tiny(request, monkeypatch):
     """The name of a model whose preset is tiny and whose data are ten random crystals."""
     if request.param == "diffcsp":
-        chosen = Preset(DiffCSPConfig(network=NET, num_steps=10), (STAGE,))
+        stage = replace(STAGE, optimiser="muon") if hasattr(torch.optim, "Muon") else STAGE
+        chosen = Preset(DiffCSPConfig(network=NET, num_steps=10), (stage,))
     elif request.param == "cdvae":
         chosen = Preset(CDVAE, (STAGE,))
     else:
