@@ -226,18 +226,19 @@ class CSPNet(nn.Module):
 
 
 class EvaluationCounter:
-    """Counts forward passes through a network, one for each crystal of the batch, by a hook while active."""
+    """Counts forward passes through networks, one for each crystal of the batch, by hooks while active."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self, *networks: nn.Module) -> None:
+        self.networks = networks
         self.per_crystal = 0
 
     def __enter__(self) -> EvaluationCounter:
-        self._handle = self.network.register_forward_hook(self._count)
+        self._handles = [network.register_forward_hook(self._count) for network in self.networks]
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
 
     def _count(self, module: nn.Module, inputs: object, output: object) -> None:
         self.per_crystal += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from models.crysldm.sampler import SamplerSettings as LatentSampler
 from models.cspnet import CSPNet, EvaluationCounter
 from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import Noise, SeededNoise
+from models.guidance import weak_path
 from models.weights import find_weights, load_into, read_weights
 
 
@@ -25,6 +26,7 @@ class DiffusionModel(Protocol):
     """What the generator needs of a model."""
 
     network: CSPNet
+    weak: CSPNet | None
     config: Any
     type_frequencies: Tensor
 
@@ -45,8 +47,9 @@ def sample_crystals(
     noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
     evaluations = np.zeros(num_crystals, dtype=np.int64)
     batches, places = [], []
+    networks = [model.network] if model.weak is None else [model.network, model.weak]
     for n, indices in buckets(num_atoms):
-        with EvaluationCounter(model.network) as counter:
+        with EvaluationCounter(*networks) as counter:
             batches.append(model.sample(len(indices), n, noise, steps))
         evaluations[indices] = counter.per_crystal
         places.append(indices)
@@ -70,12 +73,14 @@ def usual_settings(card: Any, strided: bool) -> Any:
 class Variant:
     """A named sampler. settings: those of the weights' card, and whether fewer steps than T are taken -> its own.
 
-    suffix: of the model's name. steps: that it takes when none are asked for, None for T.
+    suffix: of the model's name. steps: that it takes when none are asked for, None for T. weak: whether it needs
+    a weak network, whose weights lie beside the model's (`weak_path`).
     """
 
     suffix: str
     settings: Callable[[Any, bool], Any]
     steps: int | None = None
+    weak: bool = False
 
 
 DEFAULT = Variant("", usual_settings)
@@ -116,14 +121,17 @@ class DiffusionGenerator:
 
     @property
     def card(self) -> dict[str, Any]:
-        """The weights' card."""
-        return read_weights(self.weights)[1]
+        """The weights' card, with that of the weak network where one guides."""
+        card = read_weights(self.weights)[1]
+        return {**card, "weak": self._read_weak()[1]} if self._variant.weak else card
 
     def load(self, device: str = "cpu") -> None:
         """Reads the weights, checks them against their card and moves them to the device."""
         state_dict, card = read_weights(self.weights)
         model = self._build(card["config"])
         load_into(model, state_dict, self.weights)
+        if self._variant.weak:
+            model.weak = self._load_weak(state_dict)
         model.requires_grad_(False).eval().to(device)
         total = model.config.num_steps
         steps = total if self._requested_steps is None else self._requested_steps
@@ -136,6 +144,30 @@ class DiffusionGenerator:
         counts = reference.element_counts[1 : len(model.type_frequencies) + 1]
         model.type_frequencies.copy_(torch.from_numpy(counts / counts.sum()))
         self._probabilities = reference.num_atoms_probabilities
+
+    def _read_weak(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        path = weak_path(self.weights)
+        if not path.exists():
+            raise ValueError(
+                f"{self.name}: its weak network {path} is missing; train it: python -m bench train --model "
+                f"{self.name.removesuffix(self._variant.suffix)} --dataset {self.dataset} --preset cpu-weak "
+                f"--init {self.weights}, and put the weights there"
+            )
+        return read_weights(path)
+
+    def _load_weak(self, state_dict: Mapping[str, Tensor]) -> CSPNet:
+        """The weak network; both must see the same latents, so all but the networks must be equal."""
+        weak_dict, card = self._read_weak()
+        weak = self._build(card["config"])
+        load_into(weak, weak_dict, weak_path(self.weights))
+        shared = {key for key in state_dict.keys() | weak_dict.keys() if not key.startswith("network.")}
+        if not all(k in state_dict and k in weak_dict and torch.equal(state_dict[k], weak_dict[k]) for k in shared):
+            raise ValueError(
+                f"{weak_path(self.weights)}: trained on other latents than those of {self.weights}; "
+                f"train it with --init {self.weights}"
+            )
+        network: CSPNet = weak.network
+        return network
 
     def sample(self, num_crystals: int, seed: int) -> SampleBatch:
         """That many crystals; a function of (seed, num_crystals, weights, steps, threads, device)."""

@@ -299,7 +299,7 @@ def train(
         compile_network = gpu or (len(train_buckets) == 1 and shutil.which("g++") is not None)
     network = trainees.build(chosen.config, seed)
     trainees.fit_statistics(network, train_buckets)
-    start = None if init is None else load_start(network, init, chosen.config)
+    start = None if init is None else load_start(network, init, chosen.config, weak=preset == "cpu-weak")
     probabilities = reference_card(dataset).num_atoms_probabilities
     deadline = None if max_time is None else time.monotonic() + max_time.total_seconds()
     seconds, finished = 0.0, True
@@ -336,15 +336,18 @@ def train(
     return path
 
 
-def load_start(network: nn.Module, init: Path, config: trainees.ModelConfig) -> dict[str, Any]:
+def load_start(network: nn.Module, init: Path, config: trainees.ModelConfig, weak: bool = False) -> dict[str, Any]:
     """Loads weights to start from; gives what the new card says of them. ValueError for another network's.
 
-    How losses weigh and how the sampler steps are no part of a network.
+    How losses weigh and how the sampler steps are no part of a network. weak: takes the latents alone.
     """
     state_dict, card = read_weights(init)
+    if weak:
+        fresh = {key: value for key, value in network.state_dict().items() if key.startswith("network.")}
+        state_dict = {**{k: v for k, v in state_dict.items() if not k.startswith("network.")}, **fresh}
     ours = json.loads(json.dumps(dataclasses.asdict(config)))
     theirs = card.get("config", {})
-    free = {"sampler", "loss_weights"}
+    free = {"sampler", "loss_weights", *(["network"] if weak else [])}
     differing = sorted(k for k in (ours.keys() | theirs.keys()) - free if ours.get(k) != theirs.get(k))
     if differing:
         raise ValueError(f"{init}: not the network of this preset (differs in {', '.join(differing)})")

@@ -6,18 +6,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.context_guidance import Guidance
 from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
 from models.generation import DEFAULT, DiffusionGenerator, Variant, usual_settings
+from models.guidance import Guidance
 
 AS_WRITTEN = Variant("-as-written", lambda card, strided: usual_settings(SamplerSettings(), strided))
 # Ancestral steps, not DDIM: their noise repairs what the few steps of the coordinates get wrong (docs/models.md).
 FAST = Variant("-fast", lambda card, strided: replace(card, corrector="none", latent_step="ancestral"), steps=24)
 # On MP-20 half the weight leaves too many elements in a crystal, twice the weight too few (docs/models.md).
 GUIDED = Variant("-guided", lambda card, strided: replace(FAST.settings(card, strided), guidance=Guidance()), steps=48)
+AUTOGUIDANCE = Guidance(weight=3.0, products=(0.2, 0.98), away_from="weak network")
+AUTOGUIDED = Variant(
+    "-autoguided",
+    lambda card, strided: replace(FAST.settings(card, strided), guidance=AUTOGUIDANCE),
+    steps=24,
+    weak=True,
+)
 
 
 def config_from_card(values: dict[str, Any]) -> CrysLDMConfig:
@@ -66,3 +73,10 @@ def crysldm_guided(
 ) -> DiffusionGenerator:
     """`crysldm_fast` with types guided by context: away from what each atom would be alone."""
     return crysldm(dataset, preset, steps, weights, GUIDED)
+
+
+def crysldm_autoguided(
+    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+) -> DiffusionGenerator:
+    """`crysldm_fast` guided by a weak network: away from what a small, hardly trained one predicts."""
+    return crysldm(dataset, preset, steps, weights, AUTOGUIDED)

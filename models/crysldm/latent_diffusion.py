@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.context_guidance import LoneAtoms
 from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig, Posterior
 from models.crysldm.sampler import SamplerSettings, initial_state, sample_latent
 from models.cspnet import CSPNet, CSPNetConfig
 from models.denoising import denoising_losses
 from models.dense import DenseBatch
 from models.diffusion import Noise, coord_schedule, cosine_schedule, strided_times
+from models.guidance import LoneAtoms, guide_of
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class CrysLDM(nn.Module):
         self.config = config
         self.autoencoder = Autoencoder(config.autoencoder)
         self.network = CSPNet(config.network)
+        self.weak: CSPNet | None = None
         self.gaussian = cosine_schedule(config.num_steps)
         self.coords = coord_schedule(config.num_steps, *config.sigma_range)
         self.register_buffer("latent_mean", torch.zeros(config.autoencoder.latent_dim))
@@ -147,7 +148,7 @@ class CrysLDM(nn.Module):
         state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
         schedules = self.gaussian.take(times), self.coords.take(times)
         settings = self.config.sampler
-        guide = self.lone_atoms().guide(settings.guidance) if settings.guidance else None
+        guide = guide_of(self, settings.guidance)
         end = sample_latent(self.network, state, *schedules, times, settings, noise, guide)
         z_h = end.z_h * self.latent_std + self.latent_mean
         return self.autoencoder.decode(z_h, end.frac_coords, end.z_lattice * self.lattice_std)

@@ -20,9 +20,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from models.context_guidance import Guidance, Guide
 from models.cspnet import CSPNet
 from models.diffusion import CoordSchedule, GaussianSchedule, Noise, bounded_entries, bounded_norm, time_embedding
+from models.guidance import Guidance, Guide
 
 LatentStep = Literal["ancestral", "ddim"]
 
@@ -43,7 +43,7 @@ class SamplerSettings:
     latent_step: "ancestral" (lines 5-6) or "ddim" (the deterministic step of Song et al. 2021, better for few steps).
     corrector: step rule of line 10, "eta" or "variance" (module docstring), or "none" (one evaluation a step).
     step_size: its factor. clamp: (bound on |z_h| entries, bound on the Frobenius norm of z_L), or None.
-    guidance: of z_h by context, which the model turns into a `Guide`, or None.
+    guidance: which the model turns into a `Guide`, or None.
     """
 
     latent_step: LatentStep = "ancestral"
@@ -73,7 +73,7 @@ def sample_latent(
     """Algorithm 2, lines 3-12: latents by DDPM (or DDIM), coordinates by predictor and Langevin corrector.
 
     times: (S,) network times of the S steps, ascending; the schedules hold S + 1 entries. No noise at the last step.
-    guide: changes the predicted noise of z_h.
+    guide: changes what the network predicts; not what the corrector asks of it.
     """
     z_h, x, z_lattice = state.z_h, state.frac_coords, state.z_lattice
     for step in range(len(times), 0, -1):
@@ -81,7 +81,11 @@ def sample_latent(
         last = step == 1
         sigma, next_sigma = float(coords.sigmas[step]), float(coords.sigmas[step - 1])
         score_scale = float(coords.score_norms[step]) ** 0.5
-        out = network(z_h, x, z_lattice, features)
+        product = float(gaussian.alphas_cumprod[step])
+        inputs = z_h, x, z_lattice, features
+        out = network(*inputs)
+        if guide is not None:
+            out = guide(out, inputs, product)
 
         gap = sigma**2 - next_sigma**2
         predicted = x - gap * score_scale * out.coord
@@ -97,9 +101,6 @@ def sample_latent(
         x = predicted % 1.0
 
         eps_h, eps_lattice = out.node, out.lattice
-        product = float(gaussian.alphas_cumprod[step])
-        if guide is not None:
-            eps_h = guide(eps_h, z_h, product)
         if settings.clamp is not None:
             eps_h = bounded_entries(z_h, eps_h, product, settings.clamp[0])
             eps_lattice = bounded_norm(z_lattice, eps_lattice, product, settings.clamp[1])

@@ -17,9 +17,11 @@ from models.crysldm.generator import crysldm
 from models.crysldm.latent_diffusion import CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
+from models.diffusion import strided_times
+from models.guidance import weak_path
 from models.presets import preset
 from models.trainees import build
-from models.weights import save_weights
+from models.weights import read_weights, save_weights
 
 CONFIGS = {
     "crysldm": CrysLDMConfig(
@@ -164,3 +166,80 @@ def test_weights_of_another_size_are_named(weights):
 def test_a_model_without_weights_says_how_to_train_them():
     with pytest.raises(ValueError, match=r"bench train --model crysldm --dataset perov5 --preset paper"):
         crysldm(dataset="perov5", preset="paper")
+
+
+def small_config(name):
+    config = CONFIGS[name]
+    return dataclasses.replace(config, network=dataclasses.replace(config.network, hidden_dim=4))
+
+
+def add_weak(weights, other_latents=False):
+    """A tiny weak network beside the weights, with their latents or with others."""
+    name, path = weights
+    model = build(small_config(name), 5)
+    state = model.state_dict()
+    if not other_latents:
+        state |= {key: value for key, value in read_weights(path)[0].items() if not key.startswith("network.")}
+    save_weights(weak_path(path), state, {"config": dataclasses.asdict(small_config(name))})
+
+
+def autoguided(weights, **options):
+    return make(weights, variant=MODULES[weights[0]].AUTOGUIDED, **options)
+
+
+def guided_steps(generator):
+    """Steps in which the weak network is asked too."""
+    model = generator._model
+    products = model.gaussian.alphas_cumprod[strided_times(model.config.num_steps, generator.steps)]
+    return sum(model.config.sampler.guidance.acts_at(float(product)) for product in products)
+
+
+def test_both_evaluations_of_a_step_are_counted_and_the_card_names_both_weights(weights):
+    add_weak(weights)
+    generator = autoguided(weights, steps=4)
+    batch = generator.sample(num_crystals=6, seed=0)
+    assert generator.name == f"{weights[0]}-autoguided"
+    assert batch.steps == 4
+    assert (batch.network_evaluations == 4 + guided_steps(generator)).all()
+    assert generator.card["weak"]["sha256"] == read_weights(weak_path(weights[1]))[1]["sha256"]
+    assert generator.card["sha256"] == read_weights(weights[1])[1]["sha256"]
+
+
+def test_a_weak_network_equal_to_the_other_changes_nothing(weights):
+    name, path = weights
+    state, card = read_weights(path)
+    save_weights(weak_path(path), state, {"config": card["config"]})
+    fast = make(weights, variant=MODULES[name].FAST, steps=4).sample(num_crystals=8, seed=1)
+    guided = autoguided(weights, steps=4).sample(num_crystals=8, seed=1)
+    assert fast.crystals == guided.crystals
+    add_weak(weights)
+    assert fast.crystals != autoguided(weights, steps=4).sample(num_crystals=8, seed=1).crystals
+
+
+def test_a_missing_weak_network_says_how_to_train_it(weights):
+    with pytest.raises(ValueError, match=rf"bench train --model {weights[0]} --dataset mp20 --preset cpu-weak --init"):
+        autoguided(weights, steps=4)
+
+
+def test_a_weak_network_of_other_latents_is_refused(weights):
+    if weights[0] == "diffcsp":
+        pytest.skip("DiffCSP has no latents")
+    add_weak(weights, other_latents=True)
+    with pytest.raises(ValueError, match="trained on other latents"):
+        autoguided(weights, steps=4)
+
+
+@pytest.mark.parametrize("dataset", ["perov5", "mp20"])
+@pytest.mark.parametrize("name", list(FACTORIES))
+def test_the_weak_preset_is_the_small_network_of_the_same_latents(name, dataset):
+    small, weak = preset(name, dataset, "cpu"), preset(name, dataset, "cpu-weak")
+    sizes = [sum(p.numel() for p in build(p.config, 0).network.parameters()) for p in (small, weak)]
+    assert sizes[1] < 0.6 * sizes[0]
+    same = dataclasses.replace(weak.config, network=small.config.network, loss_weights=small.config.loss_weights)
+    assert same == small.config
+    assert weak.stages[-1].epochs < small.stages[-1].epochs / 4
+
+
+def test_cdvae_has_no_weak_preset():
+    with pytest.raises(ValueError, match="cpu-weak for cdvae"):
+        preset("cdvae", "mp20", "cpu-weak")

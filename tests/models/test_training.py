@@ -73,8 +73,8 @@ def tiny(request, monkeypatch):
     return request.param
 
 
-def run(model, out, **options):
-    return train(model=model, dataset="perov5", preset="cpu", out=out, device="cpu", compile_network=False, **options)
+def run(model, out, preset="cpu", **options):
+    return train(model=model, dataset="perov5", preset=preset, out=out, device="cpu", compile_network=False, **options)
 
 
 class StopAfter:
@@ -159,6 +159,23 @@ def test_weights_of_another_network_are_no_start(tiny, tmp_path):
         run(tiny, tmp_path / "run", init=find_weights(other, "perov5", "cpu"))
 
 
+def test_a_weak_network_is_trained_on_the_latents_of_the_other(tiny, tmp_path, monkeypatch):
+    if tiny == "cdvae":
+        pytest.skip("its sampler takes no guidance")
+    first = run(tiny, tmp_path / "first")
+    chosen = models.training.find_preset()
+    narrow = replace(chosen, config=replace(chosen.config, network=replace(chosen.config.network, hidden_dim=4)))
+    monkeypatch.setattr(models.training, "find_preset", lambda *names: narrow)
+    with pytest.raises(ValueError, match=r"differs in network"):
+        run(tiny, tmp_path / "not weak", init=first)
+    weak = run(tiny, tmp_path / "weak", init=first, preset="cpu-weak")
+    before, after = read_weights(first)[0], read_weights(weak)[0]
+    shared = [key for key in before if not key.startswith("network.")]
+    assert all(torch.equal(before[key], after[key]) for key in shared)
+    assert bool(shared) == (tiny == "crysldm")
+    assert after["network.trunk.layers.0.node_out.weight"].shape == (4, 4)
+
+
 def test_a_run_that_began_with_weights_needs_them_to_go_on(tmp_path, monkeypatch, tiny):
     if tiny != "crysldm":
         pytest.skip("it has one stage alone")
@@ -210,7 +227,7 @@ def test_batches_of_large_crystals_are_smaller():
 
 @pytest.mark.parametrize(("names", "message"), [(("gan", "perov5", "cpu"), "crysldm, diffcsp, cdvae"),
                                                 (("crysldm", "carbon", "cpu"), "perov5, mp20"),
-                                                (("crysldm", "perov5", "huge"), "cpu, paper")])  # fmt: skip
+                                                (("crysldm", "perov5", "huge"), "cpu, cpu-weak, paper")])  # fmt: skip
 def test_unknown_presets_list_the_known_ones(names, message):
     with pytest.raises(ValueError, match=message):
         preset(*names)

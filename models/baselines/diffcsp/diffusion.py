@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.baselines.diffcsp.sampler import SamplerSettings, initial_state, sample_predictor_corrector
-from models.context_guidance import LoneAtoms
 from models.cspnet import CSPNet, CSPNetConfig
 from models.denoising import denoising_losses
 from models.dense import DenseBatch
 from models.diffusion import Noise, coord_schedule, cosine_schedule, strided_times
+from models.guidance import LoneAtoms, guide_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class DiffCSP(nn.Module):
         super().__init__()
         self.config = config
         self.network = CSPNet(config.network)
+        self.weak: CSPNet | None = None
         self.gaussian = cosine_schedule(config.num_steps)
         self.coords = coord_schedule(config.num_steps, *config.sigma_range)
         self.register_buffer("type_frequencies", torch.ones(config.network.node_dim), persistent=False)
@@ -63,6 +64,6 @@ class DiffCSP(nn.Module):
         state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
         schedules = self.gaussian.take(times), self.coords.take(times)
         settings = self.config.sampler
-        guide = self.lone_atoms().guide(settings.guidance) if settings.guidance else None
+        guide = guide_of(self, settings.guidance)
         end = sample_predictor_corrector(self.network, state, *schedules, times, settings, noise, guide)
         return DenseBatch(end.types.argmax(-1) + 1, end.frac_coords, end.lattices)

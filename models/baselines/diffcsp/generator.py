@@ -8,12 +8,19 @@ from typing import Any
 
 from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
 from models.baselines.diffcsp.sampler import SamplerSettings
-from models.context_guidance import Guidance
 from models.cspnet import CSPNetConfig
 from models.generation import DEFAULT, DiffusionGenerator, Variant, usual_settings
+from models.guidance import Guidance
 
 FAST = Variant("-fast", lambda card, strided: replace(usual_settings(card, strided), corrector=False), steps=48)
 GUIDED = Variant("-guided", lambda card, strided: replace(FAST.settings(card, strided), guidance=Guidance()), steps=48)
+AUTOGUIDANCE = Guidance(weight=2.0, away_from="weak network")
+AUTOGUIDED = Variant(
+    "-autoguided",
+    lambda card, strided: replace(FAST.settings(card, strided), guidance=AUTOGUIDANCE),
+    steps=48,
+    weak=True,
+)
 
 
 def config_from_card(values: dict[str, Any]) -> DiffCSPConfig:
@@ -54,3 +61,10 @@ def diffcsp_guided(
 ) -> DiffusionGenerator:
     """`diffcsp_fast` with types guided by context: away from what each atom would be alone."""
     return diffcsp(dataset, preset, steps, weights, GUIDED)
+
+
+def diffcsp_autoguided(
+    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+) -> DiffusionGenerator:
+    """`diffcsp_fast` guided by a weak network: away from what a small, hardly trained one predicts."""
+    return diffcsp(dataset, preset, steps, weights, AUTOGUIDED)

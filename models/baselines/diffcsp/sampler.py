@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.context_guidance import Guidance, Guide
 from models.cspnet import CSPNet
 from models.diffusion import CoordSchedule, GaussianSchedule, Noise, bounded_entries, bounded_norm, time_embedding
+from models.guidance import Guidance, Guide
 
 # For strided schedules: beyond every cell of MP-20 (45 A), and three times a one-hot type. With fewer steps than T the
 # first one multiplies the error of the predicted noise by up to 1000, and no weights are good enough without a bound.
@@ -35,8 +35,8 @@ class SamplerSettings:
     clamp: bound on the Frobenius norm of the implied clean lattice (A) and on each implied clean type score, or None as
     published. An under-trained network needs it: at t = T the last beta is at its clip, and 1 / sqrt(alpha_T)
     multiplies the error of the predicted noise a hundredfold, so that cells blow up.
-    corrector: without it a step spends one evaluation instead of two. guidance: of types by context,
-    which the model turns into a `Guide`, or None.
+    corrector: without it a step spends one evaluation instead of two. guidance: which the model turns into a `Guide`,
+    or None.
     """
 
     step_lr: float = 1e-6
@@ -68,7 +68,7 @@ def sample_predictor_corrector(
     times: (S,) network times of the S steps, ascending; the schedules hold S + 1 entries (all of 1..T, or strided).
     Two network evaluations a step, corrector first (one without it). Jiao et al. 2023, Algorithm 2; the order of draws,
     and that the corrector also draws (unused) noise for lattice and types, follow the published code, so that a batch
-    can be replayed from its draws. The last step adds no noise. guide: changes the predicted noise of types.
+    can be replayed from its draws. The last step adds no noise. guide: changes what the predictor's network says.
     """
     types, x, lattices = state.types, state.frac_coords, state.lattices
     dtype, device = x.dtype, x.device
@@ -85,14 +85,15 @@ def sample_predictor_corrector(
             x = x - size * score_scale * out.coord + (2 * size) ** 0.5 * corrector_noise[2]
 
         lattice_noise, type_noise, coord_noise = _draw(noise, lattices, types, x, last)
-        out = network(types, x, lattices, features)
+        product = float(gaussian.alphas_cumprod[step])
+        inputs = types, x, lattices, features
+        out = network(*inputs)
+        if guide is not None:
+            out = guide(out, inputs, product)
         size = sigma**2 - next_sigma**2
         spread = next_sigma * size**0.5 / sigma
         x = (x - size * score_scale * out.coord + spread * coord_noise) % 1.0
         eps_lattice, eps_types = out.lattice, out.node
-        product = float(gaussian.alphas_cumprod[step])
-        if guide is not None:
-            eps_types = guide(eps_types, types, product)
         if settings.clamp is not None:
             eps_lattice = bounded_norm(lattices, eps_lattice, product, settings.clamp[0])
             eps_types = bounded_entries(types, eps_types, product, settings.clamp[1])

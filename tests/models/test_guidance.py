@@ -1,20 +1,36 @@
-"""Guidance by context: exact for atoms that know nothing of each other, and silent where it should be."""
+"""Guidance: away from lone atoms or from a weak network, exactly, and silent where it should be."""
 
 import dataclasses
 
 import pytest
 import torch
 
-from models.context_guidance import Guidance, LoneAtoms
 from models.crysldm.generator import crysldm
+from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
+from models.cspnet import CSPNet, CSPNetConfig, CSPNetOutput
 from models.dense import DenseBatch
 from models.diffusion import SeededNoise
+from models.guidance import Guidance, Inputs, LoneAtoms, guide_of, weak_guide
 
 
 def lone_atoms(variance: float) -> LoneAtoms:
     generator = torch.Generator().manual_seed(0)
     codes = torch.randn(5, 3, generator=generator, dtype=torch.float64)
     return LoneAtoms(codes, torch.tensor([0.4, 0.3, 0.2, 0.1, 0.0], dtype=torch.float64).log(), variance)
+
+
+NET = CSPNetConfig(node_dim=3, hidden_dim=8, num_layers=1, num_frequencies=2, time_dim=4)
+
+
+def inputs(dtype: torch.dtype = torch.float32) -> Inputs:
+    """What a network for nodes of three entries gets, two crystals of four atoms."""
+    shapes = (2, 4, 3), (2, 4, 3), (2, 3, 3), (2, 4)
+    nodes, coords, lattices, times = (torch.randn(shape, dtype=dtype) for shape in shapes)
+    return nodes, coords, lattices, times
+
+
+def prediction(dtype: torch.dtype = torch.float32) -> CSPNetOutput:
+    return CSPNetOutput(*(torch.randn(shape, dtype=dtype) for shape in ((2, 3, 3), (2, 4, 3), (2, 4, 3))))
 
 
 @pytest.mark.parametrize("variance", [0.0, 0.3])
@@ -42,18 +58,39 @@ def test_a_type_that_the_data_does_not_have_is_never_thought_of() -> None:
 
 
 def test_a_network_that_does_not_look_around_is_left_alone() -> None:
-    atoms, noisy = lone_atoms(0.1), torch.randn(4, 6, 3, dtype=torch.float64)
-    eps = atoms.noise(noisy, 0.6)
-    assert torch.allclose(atoms.guide(Guidance(weight=3.0))(eps, noisy, 0.6), eps)
+    atoms, noisy = lone_atoms(0.1), inputs(torch.float64)
+    out = prediction(torch.float64)._replace(node=atoms.noise(noisy[0], 0.6))
+    guided = atoms.guide(Guidance(weight=3.0))(out, noisy, 0.6)
+    assert torch.allclose(guided.node, out.node)
+    assert torch.equal(guided.coord, out.coord)
 
 
 def test_guidance_acts_between_its_products_alone() -> None:
-    atoms, noisy, eps = lone_atoms(0.1), torch.randn(2, 3), torch.randn(2, 3)
+    atoms, noisy, out = lone_atoms(0.1), inputs(), prediction()
     atoms = dataclasses.replace(atoms, codes=atoms.codes.float(), log_frequencies=atoms.log_frequencies.float())
-    guided = atoms.guide(Guidance(weight=1.0, products=(0.3, 0.9)))
-    assert torch.equal(guided(eps, noisy, 0.2), eps)
-    assert torch.equal(guided(eps, noisy, 0.95), eps)
-    assert torch.allclose(guided(eps, noisy, 0.5), 2 * eps - atoms.noise(noisy, 0.5))
+    guidance = Guidance(weight=1.0, products=(0.3, 0.9))
+    for guided in (atoms.guide(guidance), weak_guide(CSPNet(NET), guidance)):
+        assert guided(out, noisy, 0.2) is out
+        assert guided(out, noisy, 0.95) is out
+        assert not torch.equal(guided(out, noisy, 0.5).node, out.node)
+    assert torch.allclose(atoms.guide(guidance)(out, noisy, 0.5).node, 2 * out.node - atoms.noise(noisy[0], 0.5))
+
+
+def test_autoguidance_steps_away_from_the_weak_network_in_all_three() -> None:
+    weak, noisy, out = CSPNet(NET), inputs(), prediction()
+    worse = weak(*noisy)
+    guided = weak_guide(weak, Guidance(weight=1.5))(out, noisy, 0.5)
+    for ours, theirs, got in zip(out, worse, guided, strict=True):
+        torch.testing.assert_close(got, 2.5 * ours - 1.5 * theirs)
+    for ours, got in zip(worse, weak_guide(weak, Guidance(weight=4.0))(worse, noisy, 0.5), strict=True):
+        torch.testing.assert_close(got, ours)
+
+
+def test_a_model_without_a_weak_network_cannot_be_guided_by_it() -> None:
+    model = CrysLDM(CrysLDMConfig())
+    assert guide_of(model, None) is None
+    with pytest.raises(ValueError, match="weak network"):
+        guide_of(model, Guidance(away_from="weak network"))
 
 
 def test_the_codes_of_lone_atoms_are_those_of_atoms_in_crystals() -> None:
