@@ -14,7 +14,7 @@ from models.guidance import Guidance
 
 FAST = Variant("-fast", lambda card, strided: replace(usual_settings(card, strided), corrector=False), steps=48)
 GUIDED = Variant("-guided", lambda card, strided: replace(FAST.settings(card, strided), guidance=Guidance()), steps=48)
-AUTOGUIDANCE = Guidance(weight=2.0, away_from="weak network")
+AUTOGUIDANCE = Guidance(weight=1.5, products=(0.3, 0.99), away_from="weak network")
 AUTOGUIDED = Variant(
     "-autoguided",
     lambda card, strided: replace(FAST.settings(card, strided), guidance=AUTOGUIDANCE),
