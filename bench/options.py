@@ -41,7 +41,8 @@ class Format(StrEnum):
 
 
 Dataset = Annotated[str, typer.Option(help="perov5 or mp20")]
-Preset = Annotated[str, typer.Option(help="size of our models: cpu (small, weights in the package) or paper")]
+_PRESETS = "size of our models: cpu (small, weights in the package), cpu-weak (for autoguidance) or paper"
+Preset = Annotated[str, typer.Option(help=_PRESETS)]
 DeviceOption = Annotated[Device, typer.Option(help="where to compute")]
 Threads = Annotated[int | None, typer.Option(help="threads of sampling; default OMP_NUM_THREADS or the cores")]
 Seed = Annotated[int, typer.Option(help="of every random number")]
