@@ -18,7 +18,7 @@ from models.crysldm.sampler import SamplerSettings as LatentSampler
 from models.cspnet import CSPNet, EvaluationCounter
 from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import Noise, SeededNoise
-from models.guidance import weak_path
+from models.guidance import Guidance, weak_path
 from models.weights import find_weights, load_into, read_weights
 
 
@@ -84,6 +84,12 @@ class Variant:
 
 
 DEFAULT = Variant("", usual_settings)
+
+
+def guided(fast: Variant, suffix: str, guidance: Guidance, steps: int) -> Variant:
+    """A variant with guidance."""
+    weak = guidance.away_from == "weak network"
+    return Variant(suffix, lambda card, strided: replace(fast.settings(card, strided), guidance=guidance), steps, weak)
 
 
 class DiffusionGenerator:

@@ -10,21 +10,15 @@ from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
-from models.generation import DEFAULT, DiffusionGenerator, Variant, usual_settings
+from models.generation import DEFAULT, DiffusionGenerator, Variant, guided, usual_settings
 from models.guidance import Guidance
 
 AS_WRITTEN = Variant("-as-written", lambda card, strided: usual_settings(SamplerSettings(), strided))
 # Ancestral steps, not DDIM: their noise repairs what the few steps of the coordinates get wrong (docs/models.md).
 FAST = Variant("-fast", lambda card, strided: replace(card, corrector="none", latent_step="ancestral"), steps=24)
 # On MP-20 half the weight leaves too many elements in a crystal, twice the weight too few (docs/models.md).
-GUIDED = Variant("-guided", lambda card, strided: replace(FAST.settings(card, strided), guidance=Guidance()), steps=48)
-AUTOGUIDANCE = Guidance(weight=3.0, products=(0.2, 0.98), away_from="weak network")
-AUTOGUIDED = Variant(
-    "-autoguided",
-    lambda card, strided: replace(FAST.settings(card, strided), guidance=AUTOGUIDANCE),
-    steps=24,
-    weak=True,
-)
+GUIDED = guided(FAST, "-guided", Guidance(), steps=48)
+AUTOGUIDED = guided(FAST, "-autoguided", Guidance(3.0, (0.2, 0.98), "weak network"), steps=24)
 
 
 def config_from_card(values: dict[str, Any]) -> CrysLDMConfig:

@@ -69,5 +69,5 @@ def test_loading_gives_the_same_next_step():
 
 def test_an_old_torch_is_named(monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(RuntimeError, match="torch>=2.9"):
+    with pytest.raises(ValueError, match="torch>=2.9"):
         make_optimiser(CSPNet(NET), "muon", 1e-3, fused=False)

@@ -9,18 +9,12 @@ from typing import Any
 from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
 from models.baselines.diffcsp.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
-from models.generation import DEFAULT, DiffusionGenerator, Variant, usual_settings
+from models.generation import DEFAULT, DiffusionGenerator, Variant, guided, usual_settings
 from models.guidance import Guidance
 
 FAST = Variant("-fast", lambda card, strided: replace(usual_settings(card, strided), corrector=False), steps=48)
-GUIDED = Variant("-guided", lambda card, strided: replace(FAST.settings(card, strided), guidance=Guidance()), steps=48)
-AUTOGUIDANCE = Guidance(weight=1.5, products=(0.3, 0.99), away_from="weak network")
-AUTOGUIDED = Variant(
-    "-autoguided",
-    lambda card, strided: replace(FAST.settings(card, strided), guidance=AUTOGUIDANCE),
-    steps=48,
-    weak=True,
-)
+GUIDED = guided(FAST, "-guided", Guidance(), steps=48)
+AUTOGUIDED = guided(FAST, "-autoguided", Guidance(1.5, (0.3, 0.99), "weak network"), steps=48)
 
 
 def config_from_card(values: dict[str, Any]) -> DiffCSPConfig:
