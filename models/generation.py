@@ -17,7 +17,7 @@ from models.baselines.diffcsp.sampler import STRIDED_CLAMP
 from models.crysldm.sampler import SamplerSettings as LatentSampler
 from models.cspnet import CSPNet, EvaluationCounter
 from models.dense import DenseBatch, buckets, unpack
-from models.diffusion import Noise, SeededNoise
+from models.diffusion import STRIDED_MIN_VOLUME, Noise, SeededNoise
 from models.guidance import Guidance, weak_path
 from models.weights import find_weights, load_into, read_weights
 
@@ -60,13 +60,13 @@ def sample_crystals(
 def usual_settings(card: Any, strided: bool) -> Any:
     """The sampler's settings in the weights' card, for fewer steps than T changed where they would fail.
 
-    CrysLDM's latents step by DDIM then, and DiffCSP's clean values are bounded.
+    CrysLDM's latents step by DDIM then, DiffCSP's clean values are bounded, and cells of both are kept from flattening.
     """
     if not strided:
         return card
     if isinstance(card, LatentSampler):
-        return replace(card, latent_step="ddim")
-    return replace(card, clamp=card.clamp or STRIDED_CLAMP)
+        return replace(card, latent_step="ddim", min_volume=STRIDED_MIN_VOLUME)
+    return replace(card, clamp=card.clamp or STRIDED_CLAMP, min_volume=STRIDED_MIN_VOLUME)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,15 @@ from models.cspnet import CSPNetConfig
 from models.generation import DEFAULT, DiffusionGenerator, Variant, guided, usual_settings
 from models.guidance import Guidance
 
-AS_WRITTEN = Variant("-as-written", lambda card, strided: usual_settings(SamplerSettings(), strided))
+AS_WRITTEN = Variant(
+    "-as-written", lambda card, strided: replace(usual_settings(SamplerSettings(), strided), min_volume=None)
+)
 # Ancestral steps, not DDIM: their noise repairs what the few steps of the coordinates get wrong (docs/models.md).
-FAST = Variant("-fast", lambda card, strided: replace(card, corrector="none", latent_step="ancestral"), steps=24)
+FAST = Variant(
+    "-fast",
+    lambda card, strided: replace(usual_settings(card, strided), corrector="none", latent_step="ancestral"),
+    steps=24,
+)
 # On MP-20 half the weight leaves too many elements in a crystal, twice the weight too few (docs/models.md).
 GUIDED = guided(FAST, "-guided", Guidance(), steps=48)
 AUTOGUIDED = guided(FAST, "-autoguided", Guidance(3.0, (0.2, 0.98), "weak network"), steps=24)

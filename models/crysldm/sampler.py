@@ -11,6 +11,7 @@ Where Algorithm 2 of the paper is silent or slips, chosen here:
 - The first step multiplies errors of the predicted noise by 1 / sqrt(alpha_T), 100 at the clip of the cosine schedule:
   with T = 100 the cells of a small network explode. `clamp`: the implied clean latents are bounded, each entry of z_h,
   and z_L by its Frobenius norm (bounding its entries would break equivariance). None is the algorithm as written.
+- `min_volume`: with few steps cells flatten; the implied clean one is kept from it (`bounded_volume`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from typing import Literal
 from torch import Tensor
 
 from models.cspnet import CSPNet
-from models.diffusion import CoordSchedule, GaussianSchedule, Noise, bounded_entries, bounded_norm, time_embedding
+from models.diffusion import (
+    CoordSchedule,
+    GaussianSchedule,
+    Noise,
+    bounded_entries,
+    bounded_norm,
+    bounded_volume,
+    time_embedding,
+)
 from models.guidance import Guidance, Guide
 
 LatentStep = Literal["ancestral", "ddim"]
@@ -43,13 +52,15 @@ class SamplerSettings:
     latent_step: "ancestral" (lines 5-6) or "ddim" (the deterministic step of Song et al. 2021, better for few steps).
     corrector: step rule of line 10, "eta" or "variance" (module docstring), or "none" (one evaluation a step).
     step_size: its factor. clamp: (bound on |z_h| entries, bound on the Frobenius norm of z_L), or None.
-    guidance: which the model turns into a `Guide`, or None.
+    min_volume: bound on the volume of the implied clean cell (A^3 per atom), which the model turns into one on
+    |det z_L|, or None. guidance: which the model turns into a `Guide`, or None.
     """
 
     latent_step: LatentStep = "ancestral"
     corrector: Literal["eta", "variance", "none"] = "eta"
     step_size: float = 1e-3
     clamp: tuple[float, float] | None = None
+    min_volume: float | None = None
     guidance: Guidance | None = None
 
 
@@ -69,11 +80,13 @@ def sample_latent(
     settings: SamplerSettings,
     noise: Noise,
     guide: Guide | None = None,
+    smallest_cell: float | None = None,
 ) -> LatentState:
     """Algorithm 2, lines 3-12: latents by DDPM (or DDIM), coordinates by predictor and Langevin corrector.
 
     times: (S,) network times of the S steps, ascending; the schedules hold S + 1 entries. No noise at the last step.
-    guide: changes what the network predicts; not what the corrector asks of it.
+    guide: changes what the network predicts; not what the corrector asks of it. smallest_cell: bound on |det| of the
+    implied clean z_L.
     """
     z_h, x, z_lattice = state.z_h, state.frac_coords, state.z_lattice
     for step in range(len(times), 0, -1):
@@ -104,6 +117,8 @@ def sample_latent(
         if settings.clamp is not None:
             eps_h = bounded_entries(z_h, eps_h, product, settings.clamp[0])
             eps_lattice = bounded_norm(z_lattice, eps_lattice, product, settings.clamp[1])
+        if smallest_cell is not None:
+            eps_lattice = bounded_volume(z_lattice, eps_lattice, product, smallest_cell)
         z_h = _latent_step(z_h, eps_h, gaussian, step, settings.latent_step, noise, "latent")
         z_lattice = _latent_step(z_lattice, eps_lattice, gaussian, step, settings.latent_step, noise, "latent lattice")
     return LatentState(z_h, x, z_lattice)

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig
+from models.crysldm.generator import crysldm
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import LatentState, SamplerSettings, sample_latent
 from models.cspnet import CSPNetConfig, EvaluationCounter
 from models.dense import DenseBatch
 from models.diffusion import SeededNoise
-from tests.symmetry import random_rotation
+from tests.symmetry import TurnedNoise, random_rotation
 
 AE = AutoencoderConfig(latent_dim=4, hidden_dim=24, num_layers=2, num_frequencies=6)
 NET = CSPNetConfig(node_dim=4, hidden_dim=24, num_layers=2, num_frequencies=6, time_dim=10)
@@ -30,24 +31,6 @@ def crystals(batch=4, num_atoms=5):
     x = torch.rand(batch, num_atoms, 3, generator=g, dtype=torch.float64)
     lattices = 4 * torch.eye(3, dtype=torch.float64) + torch.randn(batch, 3, 3, generator=g, dtype=torch.float64)
     return DenseBatch(numbers, x, lattices)
-
-
-class TurnedNoise:
-    """The same draws as a seed's, with everything that belongs to a lattice turned by q and permuted by `order`."""
-
-    def __init__(self, seed, q=None, order=None):
-        self.source = SeededNoise.from_seed(seed, "cpu", torch.float64)
-        self.q, self.order = q, order
-
-    def normal(self, name, shape):
-        draw = self.source.normal(name, shape)
-        if "lattice" in name:
-            return draw if self.q is None else draw @ self.q
-        return draw if self.order is None else draw[:, self.order]
-
-    def uniform(self, name, shape):
-        draw = self.source.uniform(name, shape)
-        return draw if self.order is None or name == "times" else draw[:, self.order]
 
 
 def test_encoder_is_invariant_in_z_h_and_turns_z_lattice(model):
@@ -101,10 +84,10 @@ def test_losses_are_invariant_under_every_symmetry(model, stage):
     torch.testing.assert_close(losses(moved, TurnedNoise(0, q, order))["loss"], before, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("clamp", [None, (1.0, 1.5)])
+@pytest.mark.parametrize(("clamp", "min_volume"), [(None, None), ((1.0, 1.5), None), (None, 30.0)])
 @pytest.mark.parametrize("latent_step", ["ancestral", "ddim"])
-def test_samples_turn_and_permute_with_their_noise(model, clamp, latent_step):
-    settings = SamplerSettings(latent_step=latent_step, corrector="variance", step_size=0.1, clamp=clamp)
+def test_samples_turn_and_permute_with_their_noise(model, clamp, min_volume, latent_step):
+    settings = SamplerSettings(latent_step, "variance", step_size=0.1, clamp=clamp, min_volume=min_volume)
     model.config = replace(model.config, sampler=settings)
     q, order = random_rotation(8), torch.tensor([1, 0, 4, 3, 2])
     plain = model.sample(3, 5, TurnedNoise(1), 20)
@@ -113,6 +96,30 @@ def test_samples_turn_and_permute_with_their_noise(model, clamp, latent_step):
     assert torch.equal(turned.atomic_numbers, plain.atomic_numbers[:, order])
     apart = (turned.frac_coords - plain.frac_coords[:, order] + 0.5) % 1 - 0.5
     assert apart.abs().max() < 1e-5
+
+
+def test_the_bound_on_volume_holds_for_the_last_cell(model):
+    model.config = replace(model.config, sampler=SamplerSettings(min_volume=30.0))
+    decoded = []
+    model.autoencoder.decode = lambda z_h, x, z_lattice: decoded.append(z_lattice)
+    model.sample(50, 5, SeededNoise.from_seed(1, "cpu", torch.float64), 20)
+    volumes = torch.linalg.det(decoded[0] / model.lattice_std).abs() * model.volume_unit()
+    assert volumes.min() > 0.999 * 30.0 * 5
+
+
+@pytest.mark.parametrize("dataset", ["perov5", "mp20"])
+def test_a_unit_of_latent_volume_is_that_of_a_crystal(dataset):
+    generator = crysldm(dataset)
+    generator.load("cpu")
+    model = generator._model
+    faces = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    perovskite = DenseBatch(
+        torch.tensor([[38, 22, 8, 8, 8]]),
+        torch.tensor([[[0, 0, 0], [0.5, 0.5, 0.5], *faces]]),
+        3.9 * torch.eye(3)[None],
+    )
+    latent = torch.linalg.det(model.autoencoder.encode(perovskite).mean_lattice / model.lattice_std).abs()
+    assert float(latent) * model.volume_unit() == pytest.approx(3.9**3, rel=0.1)
 
 
 def test_kl_divergence_is_zero_for_the_prior_alone(model):

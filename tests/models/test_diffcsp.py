@@ -13,7 +13,7 @@ from models.baselines.diffcsp.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
 from models.dense import DenseBatch
 from models.diffusion import SeededNoise
-from tests.symmetry import random_rotation
+from tests.symmetry import TurnedNoise, random_rotation
 
 NET = CSPNetConfig(node_dim=100, hidden_dim=24, num_layers=2, num_frequencies=6, time_dim=10)
 CONFIG = DiffCSPConfig(network=NET, num_steps=20)
@@ -32,22 +32,6 @@ def crystals():
     return DenseBatch(torch.randint(1, 90, (4, 5), generator=g), x, lattices)
 
 
-class TurnedNoise:
-    """A seed's draws with the lattice's turned by q and the atoms' permuted."""
-
-    def __init__(self, seed, q, order):
-        self.source = SeededNoise.from_seed(seed, "cpu", torch.float64)
-        self.q, self.order = q, order
-
-    def normal(self, name, shape):
-        draw = self.source.normal(name, shape)
-        return draw @ self.q if name == "lattice" else draw[:, self.order]
-
-    def uniform(self, name, shape):
-        draw = self.source.uniform(name, shape)
-        return draw if name == "times" else draw[:, self.order]
-
-
 def test_loss_is_invariant_under_every_symmetry(model):
     batch, q, order = crystals(), random_rotation(7), torch.tensor([4, 2, 0, 1, 3])
     before = model.losses(batch, SeededNoise.from_seed(0, "cpu", torch.float64))["loss"]
@@ -59,14 +43,20 @@ def test_loss_is_invariant_under_every_symmetry(model):
     torch.testing.assert_close(model.losses(moved, TurnedNoise(0, q, order))["loss"], before, rtol=1e-8, atol=1e-8)
 
 
-def test_samples_turn_and_permute_with_their_noise(model):
+@pytest.mark.parametrize("min_volume", [None, 30.0])
+def test_samples_turn_and_permute_with_their_noise(model, min_volume):
     q, order = random_rotation(8), torch.tensor([1, 0, 4, 3, 2])
-    identity = torch.eye(3, dtype=torch.float64)
-    model.config = replace(model.config, sampler=SamplerSettings(clamp=(10.0, 2.0)))
-    plain = model.sample(3, 5, TurnedNoise(1, identity, torch.arange(5)), 20)
+    model.config = replace(model.config, sampler=SamplerSettings(clamp=(10.0, 2.0), min_volume=min_volume))
+    plain = model.sample(3, 5, TurnedNoise(1), 20)
     turned = model.sample(3, 5, TurnedNoise(1, q, order), 20)
     torch.testing.assert_close(turned.lattices, plain.lattices @ q, rtol=1e-5, atol=1e-5)
     assert torch.equal(turned.atomic_numbers, plain.atomic_numbers[:, order])
+
+
+def test_the_bound_on_volume_holds_for_the_last_cell(model):
+    model.config = replace(model.config, sampler=SamplerSettings(clamp=(60.0, 3.0), min_volume=30.0))
+    last = model.sample(50, 5, SeededNoise.from_seed(1, "cpu", torch.float64), 20)
+    assert torch.linalg.det(last.lattices).abs().min() > 0.999 * 30.0 * 5
 
 
 def test_a_clamp_out_of_reach_changes_nothing(model):

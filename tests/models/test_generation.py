@@ -17,7 +17,8 @@ from models.crysldm.generator import crysldm
 from models.crysldm.latent_diffusion import CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
-from models.diffusion import strided_times
+from models.diffusion import STRIDED_MIN_VOLUME, strided_times
+from models.generation import DEFAULT
 from models.guidance import weak_path
 from models.presets import preset
 from models.trainees import build
@@ -110,6 +111,17 @@ def test_the_fast_samplers_keep_the_bounds_of_the_card(weights):
     generator = make(weights, variant=MODULES[weights[0]].FAST, steps=4)
     settings = generator._model.config.sampler
     assert settings.clamp == (CONFIGS[weights[0]].sampler.clamp or STRIDED_CLAMP)
+
+
+def test_few_steps_keep_cells_from_flattening_and_the_papers_samplers_are_left_alone(weights):
+    def bound(variant, steps=None):
+        return make(weights, variant=variant, steps=steps)._model.config.sampler.min_volume
+
+    variants = [DEFAULT, MODULES[weights[0]].FAST, MODULES[weights[0]].GUIDED]
+    assert [bound(variant, 4) for variant in variants] == [STRIDED_MIN_VOLUME] * 3
+    assert [bound(variant, CONFIGS[weights[0]].num_steps) for variant in variants] == [None] * 3
+    if weights[0] == "crysldm":
+        assert bound(crysldm_generator.AS_WRITTEN, 4) is None
 
 
 @pytest.mark.parametrize("steps", [0, 13])

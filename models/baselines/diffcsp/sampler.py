@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from models.cspnet import CSPNet
-from models.diffusion import CoordSchedule, GaussianSchedule, Noise, bounded_entries, bounded_norm, time_embedding
+from models.diffusion import (
+    CoordSchedule,
+    GaussianSchedule,
+    Noise,
+    bounded_entries,
+    bounded_norm,
+    bounded_volume,
+    time_embedding,
+)
 from models.guidance import Guidance, Guide
 
 # For strided schedules: beyond every cell of MP-20 (45 A), and three times a one-hot type. With fewer steps than T the
@@ -35,6 +43,7 @@ class SamplerSettings:
     clamp: bound on the Frobenius norm of the implied clean lattice (A) and on each implied clean type score, or None as
     published. An under-trained network needs it: at t = T the last beta is at its clip, and 1 / sqrt(alpha_T)
     multiplies the error of the predicted noise a hundredfold, so that cells blow up.
+    min_volume: bound on the volume of the implied clean cell (A^3 per atom), which few steps need, or None.
     corrector: without it a step spends one evaluation instead of two. guidance: which the model turns into a `Guide`,
     or None.
     """
@@ -42,6 +51,7 @@ class SamplerSettings:
     step_lr: float = 1e-6
     sigma_begin: float = 0.005
     clamp: tuple[float, float] | None = None
+    min_volume: float | None = None
     corrector: bool = True
     guidance: Guidance | None = None
 
@@ -97,6 +107,8 @@ def sample_predictor_corrector(
         if settings.clamp is not None:
             eps_lattice = bounded_norm(lattices, eps_lattice, product, settings.clamp[0])
             eps_types = bounded_entries(types, eps_types, product, settings.clamp[1])
+        if settings.min_volume is not None:
+            eps_lattice = bounded_volume(lattices, eps_lattice, product, settings.min_volume * x.shape[1])
         beta, posterior_sigma = float(gaussian.betas[step]), float(gaussian.posterior_sigmas[step])
         shrink, weight = (1 - beta) ** -0.5, beta / (1 - product) ** 0.5
         lattices = shrink * (lattices - weight * eps_lattice) + posterior_sigma * lattice_noise
