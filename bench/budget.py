@@ -167,9 +167,10 @@ class BatchPlanner:
         """Makes `batch_size` smaller where that suits a budget of seconds better, from what was measured (the warm-up).
 
         It is halved until a batch is predicted to take no more than a fortieth of the budget, unless a crystal would
-        then cost over a tenth more.
+        then cost over a tenth more. Left alone where batches of one size alone were measured: they do not tell what a
+        batch costs from what a crystal does.
         """
-        if self.budget.seconds is not None:
+        if self.budget.seconds is not None and len(self._measured) > 1:
             self.batch_size = self._affordable(self.budget.seconds)
 
     def predicted(self, num_crystals: int) -> float:

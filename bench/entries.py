@@ -17,7 +17,8 @@ from bench.interfaces import Generator
 from bench.recipe import Recipe
 from bench.registry import ModelSpec
 from bench.sources import (
-    CPU_WARMUP_SIZES,
+    CALIBRATION_SIZE,
+    CPU_WARMUP_SIZE,
     DEFAULT_BATCH_SIZE,
     FILE_BATCH_SIZE,
     FileSource,
@@ -60,15 +61,21 @@ class Model:
         device, size = manifest["device"]["kind"], entry["batch_size"]
         most = min(size, manifest["budget"].get("num_samples", size))
         # A GPU chooses kernels and takes memory by the shape of the batch.
-        warmup_sizes = tuple(sorted({min(n, most) for n in CPU_WARMUP_SIZES})) if device == "cpu" else (most,)
+        awake = CPU_WARMUP_SIZE if device == "cpu" else most
+        warmup_sizes: tuple[int, ...] = (awake,)
         if "seconds" in manifest["budget"]:  # calibrates the size of a batch: two sizes, once the device is awake
-            warmup_sizes = (warmup_sizes[0], *sorted({max(1, most // 8), *warmup_sizes}))
+            calibration = {min(CALIBRATION_SIZE, most)} if device == "cpu" else set()
+            warmup_sizes = (awake, *sorted({awake, max(1, most // 8), *calibration}))
 
         def loaded(generator: Generator) -> None:
             card = manifests.plain(getattr(generator, "card", None))
             if "card" in entry:
                 what = f"{run.root}: the weights or settings of {self.name}"
-                manifests.require_same(entry["card"], card, what, "start a new run")
+                noted = card
+                if isinstance(card, dict) and isinstance(entry["card"], dict):  # an older version noted less
+                    noted = {key: value for key, value in card.items() if key in entry["card"]}
+                manifests.require_same(entry["card"], noted, what, "start a new run")
+                return
             entry["card"] = card
             write_json(run.root / MANIFEST, manifest)
 

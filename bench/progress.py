@@ -50,7 +50,8 @@ def _bar(label: str, total: float, unit: str, done: float) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     # Twice a second: drawing must not take time from the sampling that is measured meanwhile.
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as bar:
+    # Batches may take minutes, and the time left is told from those of the last `speed_estimate_period` seconds.
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2, speed_estimate_period=3600) as bar:
         task = bar.add_task(label, total=total, completed=int(done), rate="")
         started, crystals_done = time.monotonic(), 0.0
 

@@ -18,7 +18,7 @@ class Sampling:
     """How one model is sampled. batch_size: the largest; a budget of seconds may choose a smaller one.
 
     score: scores a batch of a folder, by its number, and gives the seconds; None unless the budget covers it.
-    announce_cost: say after the warm-up what this and the paper's number will take.
+    announce_cost: say after the first batch what this and the paper's number will take.
     """
 
     name: str
@@ -76,13 +76,7 @@ def _sample_rest(
             planner.calibrate()
         else:
             planner.batch_size = chosen
-    if how.announce_cost and source.timed and not folder.batches and repeat == 0 and budget.num_samples is not None:
-        own, paper = planner.predicted(budget.num_samples), planner.predicted(PAPER_NUM_SAMPLES)
-        if paper > 1:
-            say(
-                f"{how.name}: {budget} will take about {format_seconds(own)} of device time, the paper's "
-                f"{PAPER_NUM_SAMPLES} about {format_seconds(paper)} (estimated from the warm-up)"
-            )
+    to_announce = how.announce_cost and source.timed and not folder.batches and repeat == 0
     score = how.score if budget.covers_scoring else None
     if score is not None and folder.batches and folder.batches[-1].scoring_s is None:
         _settle(folder, planner, score)
@@ -119,11 +113,26 @@ def _sample_rest(
             batch = folder.batches[-1]
             recorded += batch.scoring_s or 0.0
             planner.measured(size, spent or 0.0, batch.scoring_s)
+            if to_announce:
+                to_announce = False
+                _announce(how.name, budget, planner)
             advance(size if by_number else (spent or 0.0) + (batch.scoring_s or 0.0), size)
             if not batch.counted:
                 break
     if not folder.counted:
         say(f"{how.name}: no batch ended within {budget}, so nothing counts")
+
+
+def _announce(name: str, budget: Budget, planner: BatchPlanner) -> None:
+    """Says what this number of crystals and the paper's will take, where that is worth a word."""
+    if budget.num_samples is None:
+        return
+    own, paper = planner.predicted(budget.num_samples), planner.predicted(PAPER_NUM_SAMPLES)
+    if paper > 1:
+        say(
+            f"{name}: {budget} will take about {format_seconds(own)} of device time, the paper's "
+            f"{PAPER_NUM_SAMPLES} about {format_seconds(paper)} (estimated from the first batch)"
+        )
 
 
 def _requests(

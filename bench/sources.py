@@ -21,8 +21,9 @@ from bench.ledger import in_place
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
 FILE_BATCH_SIZE = 500
-CPU_WARMUP_SIZES = (1, 8)  # a CPU only has to wake up; two sizes tell what a batch costs from what a crystal does
-ENOUGH_WARMUP_S = 5.0  # after a batch that took longer no other is spent on the estimate alone
+CPU_WARMUP_SIZE = 1  # a CPU only has to wake up
+CALIBRATION_SIZE = 8  # with one crystal it tells what a batch costs from what a crystal does
+ENOUGH_WARMUP_S = 5.0  # after a batch that took longer, but for the first, none is spent on the estimate alone
 WARMUP_BATCH = 2**32 - 1  # a number that no batch reaches: the warm-up has a seed of its own
 
 
@@ -119,7 +120,7 @@ class GeneratorSource:
         self.loaded(self.generator)
         warmup: list[tuple[int, float]] = []
         for size in self.warmup_sizes:
-            if warmup and warmup[-1][1] > ENOUGH_WARMUP_S:
+            if len(warmup) > 1 and warmup[-1][1] > ENOUGH_WARMUP_S:
                 break
             self.clock.start()
             self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))

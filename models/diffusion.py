@@ -104,7 +104,7 @@ def wrapped_normal_score(displacement: Tensor, sigma: Tensor) -> Tensor:
     nearest = displacement - displacement.round()
     images = torch.arange(-4, 5, dtype=displacement.dtype, device=displacement.device)
     shifted = nearest[..., None] + images  # (..., 3, 9)
-    variance = (sigma**2)[..., None] if isinstance(sigma, Tensor) else sigma**2
+    variance = (sigma**2)[..., None]
     weights = torch.softmax(-(shifted**2) / (2 * variance), dim=-1)
     return -(weights * shifted).sum(-1) / variance[..., 0]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,10 @@ from models.cspnet import CSPNet, EvaluationCounter
 from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import STRIDED_MIN_VOLUME, Noise, SeededNoise
 from models.guidance import Guidance, weak_path
-from models.weights import find_weights, load_into, read_weights
+from models.presets import preset
+from models.weights import FREE_OF_A_WEAK_NETWORK, differing_keys, find_weights, load_into, read_card, read_weights
+
+Sampler = TypeVar("Sampler")
 
 
 class DiffusionModel(Protocol):
@@ -69,6 +72,14 @@ def usual_settings(card: Any, strided: bool) -> Any:
     return replace(card, clamp=card.clamp or STRIDED_CLAMP, min_volume=STRIDED_MIN_VOLUME)
 
 
+def sampler_from_card(settings: Callable[..., Sampler], values: Mapping[str, Any]) -> Sampler:
+    """A sampler's settings as a weights card holds them; what it does not name has its default."""
+    clamp, guidance = values.get("clamp"), values.get("guidance")
+    if guidance is not None:
+        guidance = Guidance(**{**guidance, "products": tuple(guidance["products"])})
+    return settings(**{**values, "clamp": None if clamp is None else tuple(clamp), "guidance": guidance})
+
+
 @dataclass(frozen=True)
 class Variant:
     """A named sampler. settings: those of the weights' card, and whether fewer steps than T are taken -> its own.
@@ -95,15 +106,18 @@ def guided(fast: Variant, suffix: str, guidance: Guidance, steps: int) -> Varian
 class DiffusionGenerator:
     """A trained model as a `bench.interfaces.Generator`.
 
-    build: configuration in the weights' card -> module. steps: of the sampler, strided evenly over 1..T when fewer;
-    None for the variant's own, or T. weights: a file, or None for the shipped weights of (name, dataset, preset).
-    variant: another sampler on the same weights, whose suffix the name gets.
+    module: configuration -> model. config_from_card: what a weights card says of it -> configuration. steps: of the
+    sampler, strided evenly over 1..T when fewer; None for the variant's own, or T. weights: a file, or None for the
+    shipped weights of (name, dataset, preset). variant: another sampler on the same weights, whose suffix the name
+    gets. ValueError where weights, or the weak network that the variant needs, are missing, of another data set or
+    without so many steps.
     """
 
     def __init__(
         self,
         name: str,
-        build: Callable[[dict[str, Any]], Any],
+        module: Callable[[Any], Any],
+        config_from_card: Callable[[dict[str, Any]], Any],
         dataset: str,
         preset: str = "cpu",
         steps: int | None = None,
@@ -114,9 +128,18 @@ class DiffusionGenerator:
         self.dataset = canonical_name(dataset)
         self.preset = preset
         self.weights = weights or find_weights(name, self.dataset, preset)
-        self._build = build
-        self._variant = variant
-        self._requested_steps = steps if steps is not None else variant.steps
+        self._module, self._config_from_card = module, config_from_card
+        config = self._config(self.weights)
+        chosen = (number for number in (steps, variant.steps, config.num_steps) if number is not None)
+        steps = next(chosen)
+        if not 1 <= steps <= config.num_steps:
+            raise ValueError(f"{self.name}@{steps}: steps must be 1 to {config.num_steps}")
+        self.steps = steps
+        sampler = variant.settings(config.sampler, steps < config.num_steps)
+        self._sampling_config = replace(config, sampler=sampler)
+        self._weak = weak_path(self.weights) if variant.weak else None
+        if self._weak is not None:
+            self._check_weak(name, self._weak)
         self._model: Any = None
         self._device = "cpu"
 
@@ -127,50 +150,69 @@ class DiffusionGenerator:
 
     @property
     def card(self) -> dict[str, Any]:
-        """The weights' card, with that of the weak network where one guides."""
-        card = read_weights(self.weights)[1]
-        return {**card, "weak": self._read_weak()[1]} if self._variant.weak else card
+        """The weights' card, that of the weak network where one guides, and how the sampler steps."""
+        weak = {} if self._weak is None else {"weak": read_card(self._weak)}
+        sampling = {"steps": self.steps, **asdict(self._sampling_config.sampler)}
+        return {**read_card(self.weights), **weak, "sampling": sampling}
 
     def load(self, device: str = "cpu") -> None:
         """Reads the weights, checks them against their card and moves them to the device."""
-        state_dict, card = read_weights(self.weights)
-        model = self._build(card["config"])
+        state_dict = read_weights(self.weights)[0]
+        model = self._module(self._sampling_config)
         load_into(model, state_dict, self.weights)
-        if self._variant.weak:
-            model.weak = self._load_weak(state_dict)
+        if self._weak is not None:
+            model.weak = self._load_weak(self._weak, state_dict)
         model.requires_grad_(False).eval().to(device)
-        total = model.config.num_steps
-        steps = total if self._requested_steps is None else self._requested_steps
-        if not 1 <= steps <= total:
-            raise ValueError(f"{self.name}@{steps}: steps must be 1 to {total}")
-        model.config = replace(model.config, sampler=self._variant.settings(model.config.sampler, steps < total))
-        self.steps = steps
         self._model, self._device = model, device
         reference = reference_card(self.dataset)
         counts = reference.element_counts[1 : len(model.type_frequencies) + 1]
         model.type_frequencies.copy_(torch.from_numpy(counts / counts.sum()))
         self._probabilities = reference.num_atoms_probabilities
 
-    def _read_weak(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        path = weak_path(self.weights)
-        if not path.exists():
+    def _config(self, weights: Path) -> Any:
+        """The configuration in a weights file's card. ValueError for another data set's, or where there is none."""
+        card = read_card(weights)
+        trained_on = card.get("dataset", self.dataset)
+        if trained_on != self.dataset:
             raise ValueError(
-                f"{self.name}: its weak network {path} is missing; train it: python -m bench train --model "
-                f"{self.name.removesuffix(self._variant.suffix)} --dataset {self.dataset} --preset cpu-weak "
-                f"--init {self.weights}, and put the weights there"
+                f"{weights}: trained on {trained_on}, which --dataset {self.dataset} is not; choose others"
             )
-        return read_weights(path)
+        try:
+            return self._config_from_card(card["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{weights.with_suffix('.json')}: no configuration of {self.name} ({error!r}); get the file again"
+            ) from None
 
-    def _load_weak(self, state_dict: Mapping[str, Tensor]) -> CSPNet:
+    def _check_weak(self, name: str, weak: Path) -> None:
+        """ValueError where the weak network is not there or not of the same latents and schedules as the other."""
+        ours = read_card(self.weights)["config"]
+        if weak.exists():
+            self._config(weak)
+            others = differing_keys(ours, read_card(weak)["config"], FREE_OF_A_WEAK_NETWORK)
+            if others:
+                raise ValueError(f"{weak}: does not go with {self.weights} (differs in {', '.join(others)})")
+            return
+        others = differing_keys(ours, asdict(preset(name, self.dataset, "cpu-weak").config), FREE_OF_A_WEAK_NETWORK)
+        if others:
+            raise ValueError(
+                f"{self.name}: its weak network {weak} is missing, and --preset cpu-weak trains none for these weights "
+                f"(differs in {', '.join(others)})"
+            )
+        raise ValueError(
+            f"{self.name}: its weak network {weak} is missing; train it: python -m bench train --model {name} "
+            f"--dataset {self.dataset} --preset cpu-weak --init {self.weights}, and put the weights there"
+        )
+
+    def _load_weak(self, path: Path, state_dict: Mapping[str, Tensor]) -> CSPNet:
         """The weak network; both must see the same latents, so all but the networks must be equal."""
-        weak_dict, card = self._read_weak()
-        weak = self._build(card["config"])
-        load_into(weak, weak_dict, weak_path(self.weights))
+        weak_dict = read_weights(path)[0]
+        weak = self._module(self._config(path))
+        load_into(weak, weak_dict, path)
         shared = {key for key in state_dict.keys() | weak_dict.keys() if not key.startswith("network.")}
         if not all(k in state_dict and k in weak_dict and torch.equal(state_dict[k], weak_dict[k]) for k in shared):
             raise ValueError(
-                f"{weak_path(self.weights)}: trained on other latents than those of {self.weights}; "
-                f"train it with --init {self.weights}"
+                f"{path}: trained on other latents than those of {self.weights}; train it with --init {self.weights}"
             )
         network: CSPNet = weak.network
         return network

@@ -7,7 +7,6 @@ a run that stopped at a checkpoint and went on ends with the same weights as one
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import shutil
 import sys
@@ -36,7 +35,14 @@ from models.diffusion import SeededNoise
 from models.optimiser import make_optimiser
 from models.presets import StageConfig
 from models.presets import preset as find_preset
-from models.weights import load_into, read_weights, save_weights
+from models.weights import (
+    FREE_OF_A_START,
+    FREE_OF_A_WEAK_NETWORK,
+    differing_keys,
+    load_into,
+    read_weights,
+    save_weights,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -345,10 +351,8 @@ def load_start(network: nn.Module, init: Path, config: trainees.ModelConfig, wea
     if weak:
         fresh = {key: value for key, value in network.state_dict().items() if key.startswith("network.")}
         state_dict = {**{k: v for k, v in state_dict.items() if not k.startswith("network.")}, **fresh}
-    ours = json.loads(json.dumps(dataclasses.asdict(config)))
-    theirs = card.get("config", {})
-    free = {"sampler", "loss_weights", *(["network"] if weak else [])}
-    differing = sorted(k for k in (ours.keys() | theirs.keys()) - free if ours.get(k) != theirs.get(k))
+    free = FREE_OF_A_WEAK_NETWORK if weak else FREE_OF_A_START
+    differing = differing_keys(dataclasses.asdict(config), card.get("config", {}), free)
     if differing:
         raise ValueError(f"{init}: not the network of this preset (differs in {', '.join(differing)})")
     load_into(network, state_dict, init)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,28 @@ def find_weights(model: str, dataset: str, preset: str) -> Path:
     return path
 
 
+# What a weak network may have otherwise than the one that it guides, and what any start of a training may have.
+FREE_OF_A_START = ("sampler", "loss_weights")
+FREE_OF_A_WEAK_NETWORK = (*FREE_OF_A_START, "network")
+
+
+def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any], free: Collection[str]) -> list[str]:
+    """Where two configurations differ, as a card writes them, but for what is free."""
+    one, other = (json.loads(json.dumps(config)) for config in (ours, theirs))
+    return sorted(key for key in (one.keys() | other.keys()) - set(free) if one.get(key) != other.get(key))
+
+
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
     """Writes PATH (safetensors) and PATH with suffix .json (the card, which gets the file's SHA-256)."""
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in state_dict.items()}, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_suffix(".json").write_text(json.dumps({**card, "sha256": digest}, indent=1) + "\n")
+    partial = path.with_suffix(".tmp")
+    save_file({k: v.detach().cpu().contiguous() for k, v in state_dict.items()}, partial)
+    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    partial.replace(path)
+    partial.write_text(json.dumps({**card, "sha256": digest}, indent=1) + "\n")
+    partial.replace(path.with_suffix(".json"))
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
-from models.generation import DEFAULT, DiffusionGenerator, Variant, guided, usual_settings
+from models.generation import DEFAULT, DiffusionGenerator, Variant, guided, sampler_from_card, usual_settings
 from models.guidance import Guidance
 
 AS_WRITTEN = Variant(
@@ -29,15 +29,13 @@ AUTOGUIDED = guided(FAST, "-autoguided", Guidance(3.0, (0.2, 0.98), "weak networ
 
 def config_from_card(values: dict[str, Any]) -> CrysLDMConfig:
     """The configuration written in a weights card."""
-    sampler = dict(values["sampler"])
-    clamp = sampler.pop("clamp")
     return CrysLDMConfig(
         autoencoder=AutoencoderConfig(**values["autoencoder"]),
         network=CSPNetConfig(**values["network"]),
         num_steps=values["num_steps"],
         sigma_range=tuple(values["sigma_range"]),
         loss_weights=tuple(values["loss_weights"]),
-        sampler=SamplerSettings(**sampler, clamp=None if clamp is None else tuple(clamp)),
+        sampler=sampler_from_card(SamplerSettings, values["sampler"]),
     )
 
 
@@ -49,9 +47,7 @@ def crysldm(
     variant: Variant = DEFAULT,
 ) -> DiffusionGenerator:
     """CrysLDM with the weights trained for a data set. Algorithm 2 with T = 100, or `steps` strided DDIM steps."""
-    return DiffusionGenerator(
-        "crysldm", lambda values: CrysLDM(config_from_card(values)), dataset, preset, steps, weights, variant
-    )
+    return DiffusionGenerator("crysldm", CrysLDM, config_from_card, dataset, preset, steps, weights, variant)
 
 
 def crysldm_as_written(

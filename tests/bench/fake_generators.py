@@ -115,14 +115,14 @@ class CorruptWeights(Fake):
 
 
 class Buggy(Fake):
-    """Its own code fails in the fourth batch (the first two are the warm-up)."""
+    """Its own code fails in the third batch (the first is the warm-up)."""
 
     name = "buggy"
     calls = 0
 
     def sample(self, num_crystals: int, seed: int) -> SampleBatch:
         self.calls += 1
-        if self.calls == 4:
+        if self.calls == 3:
             raise IndexError("list index out of range")
         return super().sample(num_crystals=num_crystals, seed=seed)
 

@@ -113,6 +113,14 @@ def test_a_budget_of_seconds_chooses_a_batch_that_is_short_but_not_wasteful(
     assert planner.batch_size == size
 
 
+def test_one_size_alone_tells_nothing_about_smaller_batches() -> None:
+    planner = BatchPlanner(Budget(seconds=60.0), 50)
+    planner.measured(1, 10.0)
+    planner.calibrate()
+    assert planner.batch_size == 50
+    assert planner.next_size(0, 0.0) == 5
+
+
 def test_a_number_of_crystals_keeps_the_models_own_batch_size() -> None:
     planner = BatchPlanner(Budget(num_samples=200), 50)
     planner.measured(1, 10.0)

@@ -180,13 +180,16 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
 class StubbornlySlow(fake_generators.Fake):
     """Each crystal takes 0.3 s of a clock that nothing else moves, each batch 0.5 s more; the eleventh 60 s."""
 
+    batch_s = 0.5
+    wakes_up_s = 0.0
     now = 0.0
     calls = 0
     stalls = False
 
     def sample(self, num_crystals: int, seed: int) -> SampleBatch:
         type(self).calls += 1
-        type(self).now += 0.5 + 0.3 * num_crystals + (60 if self.stalls and self.calls == 11 else 0)
+        type(self).now += self.batch_s + 0.3 * num_crystals + (60 if self.stalls and self.calls == 11 else 0)
+        type(self).now += self.wakes_up_s if self.calls == 1 else 0
         return super().sample(num_crystals=num_crystals, seed=seed)
 
 
@@ -207,6 +210,7 @@ def test_a_default_number_of_samples_is_said_with_what_it_and_the_papers_will_co
     shown = capsys.readouterr().err
     assert "250 crystals of each model, the default on cpu; the paper's is --num-samples 1000" in shown
     estimate = "fake: 250 crystals will take about 100 s of device time, the paper's 1000 about 6 min 40 s (estimated"
+    assert shown.count(estimate) == 1
     assert shown.index(estimate) < shown.index("fake: sampling")
     assert entry["requested"] == 250
     assert entry["metrics"]["sampling_seconds"]["value"] == pytest.approx(100)
@@ -225,6 +229,24 @@ def test_a_budget_is_spent_and_the_last_batch_ends_before_the_deadline(
     batches = Run.open(tmp_path / "r").batches("fake").to_pylist()
     assert all(now["start_s"] == before["end_s"] for before, now in itertools.pairwise(batches))
     assert batches[-1]["end_s"] == pytest.approx(sum(0.5 + 0.3 * b["num_crystals"] for b in batches))
+
+
+def test_a_generator_that_wakes_up_slowly_is_calibrated_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StubbornlySlow, "wakes_up_s", 30.0)
+    entry = run_slowly(tmp_path / "r", monkeypatch, Budget(seconds=60.0))
+    assert entry["metrics"]["warmup_seconds"]["value"] == pytest.approx(30.0 + 0.8 + 0.8 + 2.0)
+    assert Run.open(tmp_path / "r").batches("fake").to_pylist()[0]["num_crystals"] == 5
+
+
+def test_a_slow_generator_is_not_asked_for_ever_larger_batches_that_nobody_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StubbornlySlow, "batch_s", 20.0)
+    entry = run_slowly(tmp_path / "r", monkeypatch, Budget(seconds=60.0))
+    assert entry["metrics"]["warmup_seconds"]["value"] == pytest.approx(2 * 20.3)
+    assert entry["requested"] == 7  # of five, its own size, and of the two that then fit
 
 
 def test_a_batch_that_ends_after_the_deadline_is_kept_but_not_counted(
@@ -328,7 +350,7 @@ def test_a_complete_run_resumes_without_its_model(tmp_path: Path, monkeypatch: p
     assert kept(tmp_path / "r") == before
 
 
-def interrupted_run(root: Path, monkeypatch: pytest.MonkeyPatch, after: int = 4) -> None:
+def interrupted_run(root: Path, monkeypatch: pytest.MonkeyPatch, after: int = 3) -> None:
     calls = 0
     real = fake_generators.Fake.sample
 

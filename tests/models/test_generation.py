@@ -22,7 +22,7 @@ from models.generation import DEFAULT
 from models.guidance import weak_path
 from models.presets import preset
 from models.trainees import build
-from models.weights import read_weights, save_weights
+from models.weights import find_weights, read_weights, save_weights
 
 CONFIGS = {
     "crysldm": CrysLDMConfig(
@@ -185,14 +185,15 @@ def small_config(name):
     return dataclasses.replace(config, network=dataclasses.replace(config.network, hidden_dim=4))
 
 
-def add_weak(weights, other_latents=False):
+def add_weak(weights, other_latents=False, **other):
     """A tiny weak network beside the weights, with their latents or with others."""
     name, path = weights
-    model = build(small_config(name), 5)
+    config = dataclasses.replace(small_config(name), **other)
+    model = build(config, 5)
     state = model.state_dict()
     if not other_latents:
         state |= {key: value for key, value in read_weights(path)[0].items() if not key.startswith("network.")}
-    save_weights(weak_path(path), state, {"config": dataclasses.asdict(small_config(name))})
+    save_weights(weak_path(path), state, {"config": dataclasses.asdict(config)})
 
 
 def autoguided(weights, **options):
@@ -228,9 +229,50 @@ def test_a_weak_network_equal_to_the_other_changes_nothing(weights):
     assert fast.crystals != autoguided(weights, steps=4).sample(num_crystals=8, seed=1).crystals
 
 
-def test_a_missing_weak_network_says_how_to_train_it(weights):
-    with pytest.raises(ValueError, match=rf"bench train --model {weights[0]} --dataset mp20 --preset cpu-weak --init"):
+@pytest.mark.parametrize("name", list(FACTORIES))
+def test_a_missing_weak_network_says_how_to_train_it(name, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    path.with_suffix(".json").write_bytes(find_weights(name, "mp20", "cpu").with_suffix(".json").read_bytes())
+    with pytest.raises(ValueError, match=rf"bench train --model {name} --dataset mp20 --preset cpu-weak --init {path}"):
+        FACTORIES[name](dataset="mp20", weights=path, variant=MODULES[name].AUTOGUIDED)
+
+
+def test_where_no_preset_trains_the_missing_weak_network_the_remedy_is_not_named(weights):
+    with pytest.raises(ValueError, match=r"trains none for these weights \(differs in .*num_steps") as caught:
         autoguided(weights, steps=4)
+    assert "bench train" not in str(caught.value)
+
+
+def test_a_weak_network_of_another_schedule_is_refused(weights):
+    add_weak(weights, num_steps=7)
+    with pytest.raises(ValueError, match=r"weights-weak.safetensors: does not go with .* \(differs in num_steps\)"):
+        autoguided(weights, steps=4)
+
+
+def test_weights_of_another_data_set_are_refused(weights):
+    card_path = weights[1].with_suffix(".json")
+    card_path.write_text(json.dumps({**json.loads(card_path.read_text()), "dataset": "perov5"}))
+    with pytest.raises(ValueError, match=r"weights.safetensors: trained on perov5, which --dataset mp20 is not"):
+        make(weights)
+
+
+def test_a_card_without_a_configuration_is_one_clear_line(weights):
+    weights[1].with_suffix(".json").write_text('{"config": {"network": {}}}')
+    with pytest.raises(ValueError, match=r"weights\.json: no configuration of .*; get the file again") as caught:
+        make(weights)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_is_known_before_anything_is_loaded(weights):
+    with pytest.raises(ValueError, match="steps must be 1 to"):
+        FACTORIES[weights[0]](dataset="mp20", weights=weights[1], steps=13)
+
+
+def test_the_card_says_how_the_sampler_steps(weights):
+    fast, papers = (make(weights, variant=v, steps=4).card for v in (MODULES[weights[0]].FAST, DEFAULT))
+    assert fast["sampling"]["steps"] == papers["sampling"]["steps"] == 4
+    assert fast["sampling"]["corrector"] != papers["sampling"]["corrector"]
+    assert fast["config"] == papers["config"]
 
 
 def test_a_weak_network_of_other_latents_is_refused(weights):

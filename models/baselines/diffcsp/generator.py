@@ -9,7 +9,7 @@ from typing import Any
 from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
 from models.baselines.diffcsp.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
-from models.generation import DEFAULT, DiffusionGenerator, Variant, guided, usual_settings
+from models.generation import DEFAULT, DiffusionGenerator, Variant, guided, sampler_from_card, usual_settings
 from models.guidance import Guidance
 
 FAST = Variant("-fast", lambda card, strided: replace(usual_settings(card, strided), corrector=False), steps=48)
@@ -19,14 +19,12 @@ AUTOGUIDED = guided(FAST, "-autoguided", Guidance(1.5, (0.3, 0.99), "weak networ
 
 def config_from_card(values: dict[str, Any]) -> DiffCSPConfig:
     """The configuration written in a weights card."""
-    sampler = dict(values["sampler"])
-    clamp = sampler.pop("clamp")
     return DiffCSPConfig(
         network=CSPNetConfig(**values["network"]),
         num_steps=values["num_steps"],
         sigma_range=tuple(values["sigma_range"]),
         loss_weights=tuple(values["loss_weights"]),
-        sampler=SamplerSettings(**sampler, clamp=None if clamp is None else tuple(clamp)),
+        sampler=sampler_from_card(SamplerSettings, values["sampler"]),
     )
 
 
@@ -38,9 +36,7 @@ def diffcsp(
     variant: Variant = DEFAULT,
 ) -> DiffusionGenerator:
     """DiffCSP with the weights trained for a data set. T = 1000 predictor-corrector steps, or `steps` strided ones."""
-    return DiffusionGenerator(
-        "diffcsp", lambda values: DiffCSP(config_from_card(values)), dataset, preset, steps, weights, variant
-    )
+    return DiffusionGenerator("diffcsp", DiffCSP, config_from_card, dataset, preset, steps, weights, variant)
 
 
 def diffcsp_fast(
