@@ -11,16 +11,21 @@ from torch.optim import Adam, Optimizer
 OptimiserName = Literal["adam", "muon"]
 
 
+def check_optimiser(name: OptimiserName) -> None:
+    """ValueError where this torch has no such optimiser: Muon came with 2.9."""
+    if name == "muon" and not hasattr(torch.optim, "Muon"):
+        raise ValueError(f"torch {torch.__version__} has no Muon, which this preset trains with: install torch>=2.9")
+
+
 def make_optimiser(part: nn.Module, name: OptimiserName, learning_rate: float, fused: bool) -> Optimizer:
     """An optimiser of a part's parameters. ValueError where this torch has no Muon (below 2.9).
 
     "muon": Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024). Updates of the weight matrices
     within `layers` are orthogonalised and scaled to the length that Adam's have, so that one rate serves both.
     """
+    check_optimiser(name)
     if name == "adam":
         return Adam(part.parameters(), lr=learning_rate, fused=fused)
-    if not hasattr(torch.optim, "Muon"):
-        raise ValueError(f"torch {torch.__version__} has no Muon, which this preset trains with: install torch>=2.9")
     hidden = [p for key, p in part.named_parameters() if p.ndim == 2 and "layers." in key]
     chosen = {id(p) for p in hidden}
     rest = [p for p in part.parameters() if id(p) not in chosen]

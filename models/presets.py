@@ -31,12 +31,13 @@ MODELS = ("crysldm", "diffcsp", "cdvae")
 class StageConfig:
     """How one training stage runs.
 
-    batch_size: crystals, all of one N; fewer where B N^2 would pass max_pairs. schedule: "cosine" decays the learning
-    rate to 1 % over all epochs; "hold" keeps it and decays linearly to 1 % in the last 30 %, so that until then a run
-    can be made shorter or longer; "plateau" is DiffCSP's ReduceLROnPlateau (factor 0.6, patience 30, floor 1e-4) on
-    the validation loss. warmup_steps: of a linear rise before (not with "plateau"). ema_decay: of the averaged weights
-    that are sampled from. clip: gradient clipping by norm (cpu) or by value 0.5 (published). precision: Lightning's
-    name. validate_every, sample_every: epochs.
+    batch_size: crystals, all of one N; fewer where B N^2 would pass max_pairs. Those of one N are cut into equal parts
+    of about that size, up to half as large again. schedule: "cosine" decays the learning rate to 1 % over all epochs;
+    "hold" keeps it and decays linearly to 1 % in the last 30 %, so that until then a run can be made shorter or longer;
+    "plateau" is DiffCSP's ReduceLROnPlateau (factor 0.6, patience 30 epochs, floor 1e-4) on the validation loss.
+    warmup_steps: of a linear rise before (not with "plateau"). ema_decay: of the averaged weights that are sampled
+    from. clip: gradient clipping by norm (cpu) or by value 0.5 (published). precision: Lightning's name.
+    validate_every, sample_every: epochs.
     """
 
     name: str

@@ -24,7 +24,7 @@ ModelConfig = CrysLDMConfig | DiffCSPConfig | CDVAEConfig
 
 def build(config: ModelConfig, seed: int) -> Model:
     """The model of a configuration, with fresh weights that the seed fixes; global random state is left alone."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         if isinstance(config, CDVAEConfig):
             return CDVAE(config)

@@ -32,14 +32,16 @@ from bench.datasets import canonical_name, load_split, reference_card, split_has
 from models import trainees
 from models.dense import DenseBatch, pack
 from models.diffusion import SeededNoise
-from models.optimiser import make_optimiser
+from models.optimiser import check_optimiser, make_optimiser
 from models.presets import StageConfig
 from models.presets import preset as find_preset
+from models.training_run import check_same_run, note_run
 from models.weights import (
     FREE_OF_A_START,
     FREE_OF_A_WEAK_NETWORK,
     differing_keys,
     load_into,
+    read_card,
     read_weights,
     save_weights,
 )
@@ -51,6 +53,7 @@ ScoreSamples = Callable[[Crystals], dict[str, float]]
 
 # Adam knows nothing of trained weights at its first steps, whose length is the learning rate whatever the gradient.
 INIT_WARMUP_STEPS = 300
+PLATEAU_EPOCHS = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,10 +153,16 @@ class Stage(L.LightningModule):
         losses = self.losses(batch, [self.seed, 2, index])
         self.log_dict({f"val_{k}": v for k, v in losses.items()}, batch_size=len(batch))
 
-    def on_validation_epoch_end(self) -> None:
-        """Metrics of real samples, every `sample_every` epochs."""
+    def on_validation_epoch_start(self) -> None:
+        """Metrics of real samples, every `sample_every` epochs: now, since the averaged weights are gone at the end."""
         if self.score is not None and (self.current_epoch + 1) % self.config.sample_every == 0:
             self.log_dict({f"sample_{k}": v for k, v in self.score(self.model).items()})
+
+    def on_validation_end(self) -> None:
+        """Tells "plateau" the validation loss: by itself Lightning would do so after the checkpoint was written."""
+        if self.config.schedule == "plateau":
+            plateau: Any = self.lr_schedulers()
+            plateau.step(self.trainer.callback_metrics["val_loss"])
 
     def configure_optimizers(self) -> Any:
         """The stage's optimiser with its schedule."""
@@ -161,9 +170,10 @@ class Stage(L.LightningModule):
         fused = self.config.precision == "32-true"
         optimizer = make_optimiser(self.trained, self.config.optimiser, self.config.learning_rate, fused)
         if self.config.schedule == "plateau":
-            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.6, patience=30, min_lr=1e-4)
-            frequency = self.config.validate_every
-            return [optimizer], [{"scheduler": plateau, "monitor": "val_loss", "frequency": frequency}]
+            patience = PLATEAU_EPOCHS // self.config.validate_every
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.6, patience=patience, min_lr=1e-4)
+            # Lightning keeps its state; `on_validation_end` steps it.
+            return [optimizer], [{"scheduler": plateau, "monitor": "val_loss", "frequency": sys.maxsize}]
         total = self.steps_per_epoch * self.config.epochs
         factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(self.config, step, total))
         return [optimizer], [{"scheduler": factor, "interval": "step"}]
@@ -231,7 +241,7 @@ def fit(module: Stage, out: Path, deadline: float | None, device: str, compile_n
         for part in trainees.compiled_parts(module.trained):
             part.compile(dynamic=len(module.train_buckets) > 2)
     trainer = L.Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
+        accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
         devices=1,
         max_epochs=stage.epochs,
         precision=stage.precision,
@@ -279,15 +289,16 @@ def train(
 
     out: folder of checkpoints, logs and weights, by default checkpoints/MODEL-DATASET-PRESET. max_time: for this call;
     a stopped run goes on with `resume`. threads: one is best beside other work. compile_network: by torch.compile; None
-    means on a GPU, and with a C++ compiler where all crystals have one N: 20 sizes of N take minutes to compile, and
-    on a CPU `EdgeMessages` does without. epochs: of the last stage, instead of the preset's. init: weights that the
-    last stage starts from, in place of the stages before it. score: metrics of sampled crystals, logged every so
-    often. ValueError says what to change when the folder holds a run, names are unknown, data is missing or the
-    weights are of another network.
+    means where there is a C++ compiler, on a GPU or where all crystals have one N: 20 sizes of N take minutes to
+    compile, and on a CPU `EdgeMessages` does without. epochs: of the last stage, instead of the preset's. init: weights
+    that the last stage starts from, in place of the stages before it. score: metrics of sampled crystals, logged every
+    so often. ValueError says what to change when the folder holds a run or another one, names are unknown, data is
+    missing or the weights are of another network.
     """
     dataset = canonical_name(dataset)
     chosen = find_preset(model, dataset, preset)
     out = out or Path("checkpoints") / f"{model}-{dataset}-{preset}"
+    device = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
     if any(out.glob("*.ckpt")) and not resume:
         raise ValueError(f"{out}: holds a training run; go on with --resume or choose another --out")
     stages = chosen.stages
@@ -297,12 +308,17 @@ def train(
         raise ValueError(f"{out}: this run began with --init WEIGHTS; give the same with --resume")
     if epochs is not None:
         stages = (*stages[:-1], dataclasses.replace(stages[-1], epochs=epochs))
+    for stage in stages:
+        check_optimiser(stage.optimiser)
+    asked = {"model": model, "dataset": dataset, "preset": preset, "seed": seed}
+    asked["init"] = None if init is None else read_card(init).get("sha256")
+    asked["stages"] = [dataclasses.asdict(stage) for stage in stages]
+    check_same_run(out, asked)
     train_buckets, val_buckets = pack(load_split(dataset, "train")), pack(load_split(dataset, "val"))
-    out.mkdir(parents=True, exist_ok=True)
+    note_run(out, asked)
     torch.set_num_threads(threads)
     if compile_network is None:
-        gpu = device != "cpu" and torch.cuda.is_available()
-        compile_network = gpu or (len(train_buckets) == 1 and shutil.which("g++") is not None)
+        compile_network = (device == "cuda" or len(train_buckets) == 1) and shutil.which("g++") is not None
     network = trainees.build(chosen.config, seed)
     trainees.fit_statistics(network, train_buckets)
     start = None if init is None else load_start(network, init, chosen.config, weak=preset == "cpu-weak")

@@ -77,6 +77,10 @@ def run(model, out, preset="cpu", **options):
     return train(model=model, dataset="perov5", preset=preset, out=out, device="cpu", compile_network=False, **options)
 
 
+def checkpoint_of(out):
+    return torch.load(out / "diffusion.ckpt", weights_only=False)
+
+
 class StopAfter:
     """A clock that passes the deadline at a given reading."""
 
@@ -131,6 +135,8 @@ def test_a_folder_with_a_run_is_not_overwritten(tiny, tmp_path):
 def test_a_run_can_start_from_weights_and_says_so_in_its_card(tiny, tmp_path):
     first = run(tiny, tmp_path / "first")
     second = run(tiny, tmp_path / "second", init=first, epochs=1)
+    for name in ("first", "second"):
+        assert json.loads((tmp_path / name / "run.json").read_text())["seed"] == 0
     cards = [json.loads(path.with_suffix(".json").read_text()) for path in (first, second)]
     assert cards[1]["init"]["sha256"] == cards[0]["sha256"]
     assert cards[1]["stages"][0]["name"] == cards[0]["stages"][-1]["name"]
@@ -138,7 +144,8 @@ def test_a_run_can_start_from_weights_and_says_so_in_its_card(tiny, tmp_path):
     if tiny == "crysldm":
         frozen = [name for name in before if not name.startswith("network.")]
         assert all(torch.equal(before[name], after[name]) for name in frozen)
-    # Close to the start after one epoch of warm-up, which fresh weights are not.
+    assert cards[1]["stages"][0]["warmup_steps"] == models.training.INIT_WARMUP_STEPS
+    # Close to the start after one epoch, which fresh weights are not.
     assert all(torch.allclose(before[name], after[name], atol=0.01) for name in before)
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
@@ -184,6 +191,64 @@ def test_a_run_that_began_with_weights_needs_them_to_go_on(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="--init"):
         run(tiny, tmp_path / "run", resume=True, epochs=2)
     run(tiny, tmp_path / "run", resume=True, epochs=2, init=first)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seed": 1}, r"differs in seed\); repeat its arguments"),
+        ({"preset": "cpu-weak"}, r"differs in preset\)"),
+        ({"epochs": 1}, r"2 epochs are done already, more than the 1 asked for"),
+    ],
+)
+def test_a_run_goes_on_as_it_began_or_not_at_all(tiny, tmp_path, changed, message):
+    run(tiny, tmp_path / "run", epochs=2)
+    with pytest.raises(ValueError, match=message):
+        run(tiny, tmp_path / "run", resume=True, **changed)
+    run(tiny, tmp_path / "run", resume=True, epochs=3)
+    assert len(read_log(tmp_path / "run", "diffusion")["train_loss"].dropna()) == 3
+
+
+def test_a_run_whose_stage_changed_does_not_go_on(tiny, tmp_path, monkeypatch):
+    run(tiny, tmp_path / "run", epochs=1)
+    chosen = models.training.find_preset()
+    other = replace(chosen, stages=(*chosen.stages[:-1], replace(chosen.stages[-1], learning_rate=0.5)))
+    monkeypatch.setattr(models.training, "find_preset", lambda *names: other)
+    with pytest.raises(ValueError, match=r"differs in learning_rate of stage diffusion\)"):
+        run(tiny, tmp_path / "run", resume=True)
+
+
+def test_a_plateau_is_counted_in_epochs_and_resumes_exactly(tmp_path, monkeypatch, tiny):
+    if tiny != "diffcsp":
+        pytest.skip("one model is enough")
+    stage = replace(STAGE, schedule="plateau", epochs=8, validate_every=1, learning_rate=0.1, ema_decay=0.0)
+    chosen = replace(models.training.find_preset(), stages=(stage,))
+    monkeypatch.setattr(models.training, "find_preset", lambda *names: chosen)
+    monkeypatch.setattr(models.training, "PLATEAU_EPOCHS", 0)
+    run(tiny, tmp_path / "whole")
+    for readings in (4, 4, 4, 10**6):
+        with monkeypatch.context() as patch:
+            patch.setattr(models.training.time, "monotonic", StopAfter(readings))
+            run(tiny, tmp_path / "parts", max_time=timedelta(seconds=5), resume=True)
+    whole, parts = (checkpoint_of(tmp_path / name)["lr_schedulers"] for name in ("whole", "parts"))
+    assert whole == parts
+    assert whole[0]["_last_lr"][0] < stage.learning_rate
+
+
+def test_samples_are_scored_with_the_averaged_weights(tmp_path, monkeypatch, tiny):
+    if tiny != "diffcsp":
+        pytest.skip("one model is enough")
+    seen = []
+
+    def noted(self, model):
+        seen.append({key: value.clone() for key, value in model.state_dict().items()})
+        return {"generated": 1.0}
+
+    monkeypatch.setattr(models.training.SampledMetrics, "__call__", noted)
+    path = run(tiny, tmp_path / "run", score=lambda sampled: {})
+    averaged = load_file(path)  # those of the last epoch, which was scored
+    assert len(seen) == 2
+    assert all(torch.equal(seen[-1][key], averaged[key]) for key in averaged)
 
 
 def test_a_held_learning_rate_does_not_depend_on_the_number_of_epochs_before_it_falls():
