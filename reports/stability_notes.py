@@ -82,6 +82,6 @@ def _error(results: Sequence[ModelResult], task: str) -> str:
     return (
         f"{name} against DFT, {error['crystals']} phases of {error['phases']}{elsewhere}: mean absolute error "
         f"{error['mae']:.3f} eV/atom, agrees about {error['stable_below_ev_per_atom']:g} eV/atom for {value}\u00a0% "
-        f"[{low}, {high}], calls {percent(wrong['value'], 0)}\u00a0% of those stable that are not; on chemistry that "
+        f"[{low}, {high}], calls {percent(wrong['value'], 0)}\u00a0% of the unstable ones stable; on chemistry that "
         "it was not trained on it errs more, and rates by such potentials are inflated"
     )

@@ -39,8 +39,8 @@ def split_remark(results: Sequence[ModelResult]) -> str:
     whole = reference_card(results[0].run.dataset).splits["test"].rows
     which = f"the {whole} crystals" if figures.requested == whole else f"{figures.requested} of the {whole} crystals"
     return (
-        f"{TEST_SPLIT}: {which} of {results[0].dataset}'s own test split, scored in the same way: what a generator "
-        "true to the data would reach. Not ranked."
+        f"{TEST_SPLIT}: {which} of {results[0].dataset}'s own test split, scored in the same way as crystals "
+        "of a model. Not ranked."
     )
 
 

@@ -60,11 +60,16 @@ def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:
 
 def timed(results: Sequence[ModelResult], timings: Sequence[ModelResult]) -> list[ModelResult]:
     """The results with the seconds per crystal of the runs that timed the same models; without such a run, none."""
-    seconds = {(t.run.dataset, t.model): t.metrics.get(SECONDS, Metric(None)) for t in timings}
+    datasets = {timing.run.dataset for timing in timings}
+    of = {dataset: speedups.once_each([t for t in timings if t.run.dataset == dataset]) for dataset in datasets}
+
+    def own(result: ModelResult) -> Metric:
+        timing = of.get(result.run.dataset, {}).get(result.model)
+        return Metric(None) if timing is None else timing.metrics.get(SECONDS, Metric(None))
+
     return [
-        result if result.is_control else replace(result, metrics={**result.metrics, SECONDS: own})
+        result if result.is_control else replace(result, metrics={**result.metrics, SECONDS: own(result)})
         for result in results
-        for own in [seconds.get((result.run.dataset, result.model), Metric(None))]
     ]
 
 

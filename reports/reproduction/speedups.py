@@ -28,7 +28,7 @@ def speedup_rows(results: Sequence[ModelResult]) -> list[list[str]]:
     """One row for each model that spends evaluations, beside CrysLDM of the same data set. Controls have none."""
     rows = []
     for dataset, members in groupby(results, key=lambda result: result.run.dataset):
-        found = {result.model: result for result in members if not result.is_control}
+        found = once_each([result for result in members if not result.is_control])
         cheap = found.pop(CHEAP, None)
         if cheap is None:
             continue
@@ -43,6 +43,18 @@ def speedup_rows(results: Sequence[ModelResult]) -> list[list[str]]:
             ]
             rows.append([result.dataset, result.method, *map(shown, ratios)])
     return rows
+
+
+def once_each(results: Sequence[ModelResult]) -> dict[str, ModelResult]:
+    """The results of one data set by model. ValueError where two runs have the same one."""
+    found: dict[str, ModelResult] = {}
+    for result in results:
+        if result.model in found:
+            raise ValueError(
+                f"{result.model} is in {found[result.model].run.root} and in {result.run.root}; leave one of them out"
+            )
+        found[result.model] = result
+    return found
 
 
 def printed_speedup(dataset: str, method: str) -> Metric:

@@ -38,6 +38,14 @@ def test_one_pair_of_models_has_four_different_speed_ups(make_run: MakeRun) -> N
     assert row[7].startswith("10.7 [")
 
 
+def test_a_model_of_two_runs_is_not_counted_in_silence(make_run: MakeRun) -> None:
+    results = read_results([make_run(MODELS), make_run(MODELS, name="again")])
+    with pytest.raises(ValueError, match=r"crysldm is in .* and in .*again; leave one of them out"):
+        speedup_rows(results)
+    with pytest.raises(ValueError, match=r"crysldm is in .* and in .*again"):
+        command.timed(results[:2], results)
+
+
 def test_seconds_come_from_no_other_run_than_the_timed_one(make_run: MakeRun) -> None:
     (row,) = speedup_rows(command.timed(read_results([make_run(MODELS)]), []))
     assert row[4:6] == ["–", "–"]

@@ -32,7 +32,7 @@ def test_the_column_names_its_potential_and_the_error_that_was_measured(make_run
     assert "energy above hull below 0.1 eV/atom once relaxed by chgnet" in text
     assert (
         "chgnet against DFT, 300 phases of MPTS-52: mean absolute error 0.046 eV/atom, agrees about 0.1 eV/atom for "
-        "80.0 % [75.1, 84.1], calls 30.0 % of those stable that are not"
+        "80.0 % [75.1, 84.1], calls 30.0 % of the unstable ones stable"
     ) in text
 
 
