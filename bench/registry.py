@@ -22,7 +22,7 @@ from typing import Any, Literal
 import bench
 from bench.interfaces import Generator, Task
 
-Kind = Literal["generator", "task", "cost", "report", "table", "page", "trainer", "hull", "published", "examination"]
+Kind = Literal["generator", "task", "cost", "report", "table", "page", "trainer", "hull", "weights", "examination"]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
     {
@@ -68,8 +68,11 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         "trainer": {"train": "models.training:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull_build:build"},
-        # (folder of a published checkpoint, ...) -> generator
-        "published": {"cdvae": "models.baselines.cdvae.generator:published"},
+        # (folder of a published checkpoint, or weights that `bench train` wrote, ...) -> generator
+        "weights": {
+            "published": "models.baselines.cdvae.generator:published",
+            "trained": "models.trained:trained",
+        },
         # (deep) -> (what, "ok" | "missing" | "broken", what was found, how to get it, required) of each, for `doctor`.
         "examination": {"potentials": "tasks.stability.examination:examine_potentials"},
     }
@@ -174,7 +177,7 @@ class ModelSpec:
     """One entry of --models. text: as typed. target: "module:attribute", or the path of a file of crystals.
 
     meta: JSON file with what a file's crystals cost. builtin: takes dataset, preset and steps. weights: folder of a
-    published checkpoint, whose generator takes it.
+    published checkpoint or weights that `bench train` wrote, which the generator takes.
     steps: after the @, None for the generator's own.
     name: folder and key in the summary; None for module:Class, whose generator says it.
     """
@@ -249,10 +252,10 @@ def _parse_model(entry: str) -> ModelSpec:
     if equals:
         if not name or not path:
             raise ValueError(f"--models {entry!r}: write name=FILE")
-        if any(Path(path).glob("*.ckpt")):
+        target = _taking_weights(Path(path), name)
+        if target is not None:
             require_distinct([name])
-            target, folder = PLUGINS["published"]["cdvae"], str(Path(path).resolve())
-            return ModelSpec(entry, name, target, steps=_steps(entry, name), weights=folder)
+            return ModelSpec(entry, name, target, steps=_steps(entry, name), weights=str(Path(path).resolve()))
         return file_model(Path(path), name)
     if ":" in entry:
         return ModelSpec(entry, None, entry)
@@ -263,8 +266,21 @@ def _parse_model(entry: str) -> ModelSpec:
     if name in plugins:
         return ModelSpec(entry, entry, plugins[name].value, steps=steps)
     raise ValueError(
-        f"unknown model {name!r}; known are {', '.join(_generator_names())}, or name=FILE, or module:Class"
+        f"unknown model {name!r}; known are {', '.join(_generator_names())}, "
+        "or name=FILE (of crystals or weights), or module:Class"
     )
+
+
+def _taking_weights(path: Path, name: str) -> str | None:
+    """The generator that takes what lies at a path as its weights; None where crystals lie there.
+
+    Weights that `bench train` wrote go to the generator of that name, another sampler perhaps, or else to their own.
+    """
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return PLUGINS["generator"].get(name.partition("@")[0], PLUGINS["weights"]["trained"])
+    return PLUGINS["weights"]["published"] if any(path.glob("*.ckpt")) else None
 
 
 def _steps(entry: str, name: str) -> int | None:
@@ -297,6 +313,8 @@ def build_generator(spec: ModelSpec, dataset: str, preset: str) -> Generator:
         accepted = inspect.signature(factory).parameters
         if spec.steps is not None and "steps" not in accepted:
             raise ValueError(f"--models {spec.text!r}: {spec.target} takes no number of steps")
+        if spec.weights is not None and "weights" not in accepted:
+            raise ValueError(f"--models {spec.text!r}: {spec.target} takes no weights")
         options = {name: value for name, value in options.items() if name in accepted and value is not None}
     try:
         generator = factory(**options)

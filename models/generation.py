@@ -20,7 +20,15 @@ from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import STRIDED_MIN_VOLUME, Noise, SeededNoise
 from models.guidance import Guidance, weak_path
 from models.presets import preset
-from models.weights import FREE_OF_A_WEAK_NETWORK, differing_keys, find_weights, load_into, read_card, read_weights
+from models.weights import (
+    FREE_OF_A_WEAK_NETWORK,
+    differing_keys,
+    find_weights,
+    load_into,
+    read_card,
+    read_weights,
+    require_trained_for,
+)
 
 Sampler = TypeVar("Sampler")
 
@@ -127,6 +135,7 @@ class DiffusionGenerator:
         self.name = name + variant.suffix
         self.dataset = canonical_name(dataset)
         self.preset = preset
+        self._family = name
         self.weights = weights or find_weights(name, self.dataset, preset)
         self._module, self._config_from_card = module, config_from_card
         config = self._config(self.weights)
@@ -139,7 +148,7 @@ class DiffusionGenerator:
         self._sampling_config = replace(config, sampler=sampler)
         self._weak = weak_path(self.weights) if variant.weak else None
         if self._weak is not None:
-            self._check_weak(name, self._weak)
+            self._check_weak(self._weak)
         self._model: Any = None
         self._device = "cpu"
 
@@ -172,11 +181,7 @@ class DiffusionGenerator:
     def _config(self, weights: Path) -> Any:
         """The configuration in a weights file's card. ValueError for another data set's, or where there is none."""
         card = read_card(weights)
-        trained_on = card.get("dataset", self.dataset)
-        if trained_on != self.dataset:
-            raise ValueError(
-                f"{weights}: trained on {trained_on}, which --dataset {self.dataset} is not; choose others"
-            )
+        require_trained_for(self._family, self.dataset, card, weights)
         try:
             return self._config_from_card(card["config"])
         except (KeyError, TypeError, ValueError) as error:
@@ -184,7 +189,7 @@ class DiffusionGenerator:
                 f"{weights.with_suffix('.json')}: no configuration of {self.name} ({error!r}); get the file again"
             ) from None
 
-    def _check_weak(self, name: str, weak: Path) -> None:
+    def _check_weak(self, weak: Path) -> None:
         """ValueError where the weak network is not there or not of the same latents and schedules as the other."""
         ours = read_card(self.weights)["config"]
         if weak.exists():
@@ -193,14 +198,16 @@ class DiffusionGenerator:
             if others:
                 raise ValueError(f"{weak}: does not go with {self.weights} (differs in {', '.join(others)})")
             return
-        others = differing_keys(ours, asdict(preset(name, self.dataset, "cpu-weak").config), FREE_OF_A_WEAK_NETWORK)
+        others = differing_keys(
+            ours, asdict(preset(self._family, self.dataset, "cpu-weak").config), FREE_OF_A_WEAK_NETWORK
+        )
         if others:
             raise ValueError(
                 f"{self.name}: its weak network {weak} is missing, and --preset cpu-weak trains none for these weights "
                 f"(differs in {', '.join(others)})"
             )
         raise ValueError(
-            f"{self.name}: its weak network {weak} is missing; train it: python -m bench train --model {name} "
+            f"{self.name}: its weak network {weak} is missing; train it: python -m bench train --model {self._family} "
             f"--dataset {self.dataset} --preset cpu-weak --init {self.weights}, and put the weights there"
         )
 

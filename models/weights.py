@@ -71,6 +71,15 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
+def require_trained_for(model: str, dataset: str, card: Mapping[str, Any], weights: Path) -> None:
+    """ValueError where a card says that its weights are of another model or were trained on another data set."""
+    if card.get("model", model) != model:
+        raise ValueError(f"{weights}: weights of {card['model']}, not of {model}")
+    trained_on = card.get("dataset", dataset)
+    if trained_on != dataset:
+        raise ValueError(f"{weights}: trained on {trained_on}, which --dataset {dataset} is not; choose others")
+
+
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State dict and card of a weights file; the checksum in the card must match. ValueError says what is wrong."""
     from safetensors import SafetensorError

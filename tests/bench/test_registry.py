@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown model 'crysldn'; known are crysldm.*name=FILE, or module:Class"):
+    with pytest.raises(
+        ValueError,
+        match=r"unknown model 'crysldn'; known are crysldm.*name=FILE \(of crystals or weights\), or module:Class",
+    ):
         parse_models("crysldn")
 
 
@@ -32,6 +35,20 @@ def test_entries_keep_their_order_and_their_names_as_typed(tmp_path: Path) -> No
     assert [spec.steps for spec in specs] == [10, None, None, None]
     assert specs[2].is_file
     assert specs[2].target == str(file)
+
+
+def test_weights_go_to_the_generator_of_that_name_or_else_to_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    file.touch()
+    specs = parse_models(f"mine@10={file},crysldm-fast@12={file}")
+    assert [spec.target for spec in specs] == ["models.trained:trained", "models.crysldm.generator:crysldm_fast"]
+    assert [spec.steps for spec in specs] == [10, 12]
+    assert {spec.weights for spec in specs} == {str(file)}
+    with pytest.raises(ValueError, match=r"there is no file .*none\.safetensors"):
+        parse_models(f"mine={tmp_path / 'none.safetensors'}")
+    (control,) = parse_models(f"train-copy={file}")
+    with pytest.raises(ValueError, match=r"controls:TrainCopy takes no weights"):
+        build_generator(control, "perov5", "cpu")
 
 
 @pytest.mark.parametrize(

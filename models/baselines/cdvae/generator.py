@@ -18,7 +18,7 @@ from models.baselines.cdvae.langevin import LangevinSettings
 from models.baselines.cdvae.official import from_official, published_checkpoint
 from models.cspnet import EvaluationCounter
 from models.diffusion import SeededNoise
-from models.weights import find_weights, load_into, read_card, read_weights
+from models.weights import find_weights, load_into, read_card, read_weights, require_trained_for
 
 
 def config_from_card(values: dict[str, Any]) -> CDVAEConfig:
@@ -73,6 +73,8 @@ class CDVAEGenerator:
         self.dataset = canonical_name(dataset)
         self.preset = preset
         self.weights = weights or find_weights("cdvae", self.dataset, preset)
+        if not self.weights.is_dir():
+            require_trained_for("cdvae", self.dataset, read_card(self.weights), self.weights)
         self._requested_steps = steps
         self._model: CDVAE | None = None
 
