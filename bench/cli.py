@@ -54,7 +54,8 @@ def options(
 @app.command("run")
 def run_command(
     models: Annotated[
-        str | None, typer.Option(help="such as crysldm,diffcsp@100,mine=samples.zip,module:Class; `bench models` lists")
+        str | None,
+        typer.Option(help="such as crysldm,diffcsp@100,mine=samples.zip,my=weights.safetensors; `bench models` lists"),
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="perov5 or mp20")] = None,
     num_samples: Annotated[

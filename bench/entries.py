@@ -54,9 +54,9 @@ class Model:
         manifest, entry = run.manifest, run.manifest["models"][self.name]
         if self.spec.is_file:
             digest = {"sha256": manifests.file_sha256(Path(self.spec.target))}
-            manifests.require_same({"sha256": entry["sha256"]}, digest, self.spec.target, "start a new run")
+            manifests.require_same({"sha256": entry["sha256"]}, digest, self.spec.target, manifests.START_ANEW)
             costs = manifests.plain(self.file.costs.plain())
-            manifests.require_same(entry.get("costs", costs), costs, f"{self.spec.meta}", "start a new run")
+            manifests.require_same(entry.get("costs", costs), costs, f"{self.spec.meta}", manifests.START_ANEW)
             return self.file
         device, size = manifest["device"]["kind"], entry["batch_size"]
         most = min(size, manifest["budget"].get("num_samples", size))
@@ -71,11 +71,7 @@ class Model:
             card = manifests.plain(getattr(generator, "card", None))
             if "card" in entry:
                 what = f"{run.root}: the weights or settings of {self.name}"
-                noted = card
-                if isinstance(card, dict) and isinstance(entry["card"], dict):  # an older version noted less
-                    noted = {key: value for key, value in card.items() if key in entry["card"]}
-                manifests.require_same(entry["card"], noted, what, "start a new run")
-                return
+                manifests.require_same(entry["card"], card, what, manifests.START_ANEW)
             entry["card"] = card
             write_json(run.root / MANIFEST, manifest)
 

@@ -23,7 +23,8 @@ def list_models() -> str:
     listed = tabulate(weights, headers=("weights in the package", "MB", "trained on"))
     return (
         f"{text}\n\n{listed if weights else 'no weights in the package'}\n\n"
-        "Also: NAME@STEPS for another number of steps, NAME=FILE for crystals made elsewhere, module:Class"
+        "Also: NAME@STEPS for another number of steps, NAME=FILE for crystals made elsewhere or weights of "
+        "`bench train`, module:Class"
     )
 
 

@@ -90,6 +90,9 @@ def differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
         yield f"{place}: {json.dumps(old)} -> {json.dumps(new)}"
 
 
+START_ANEW = "start a new run"  # the remedy where a run cannot go on
+
+
 def require_same(old: Any, new: Any, what: str, remedy: str) -> None:
     """ValueError that shows the differences between what a run was made with and what stands now."""
     found = list(differences(old, new))

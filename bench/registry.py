@@ -82,6 +82,8 @@ TASK_ENTRY_POINTS = "crysldm_bench.tasks"
 PACKAGES = ("models", "tasks", "reports")
 SHIPPED_WEIGHTS = ("models", "shipped")  # package and folder of the weights' cards
 
+TRAINED_WEIGHTS = "weights.safetensors"  # what `bench train` leaves in its folder
+
 TASK_NAME = re.compile(r"[A-Za-z0-9_]+")  # without the hyphen that comes before a second potential
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
 RESERVED_TABLES = ("batches",)  # what else lies beside a task's table
@@ -252,11 +254,13 @@ def _parse_model(entry: str) -> ModelSpec:
     if equals:
         if not name or not path:
             raise ValueError(f"--models {entry!r}: write name=FILE")
-        target = _taking_weights(Path(path), name)
+        trained = Path(path) / TRAINED_WEIGHTS  # in the folder that `bench train` wrote
+        place = trained if trained.is_file() else Path(path)
+        target = _taking_weights(place, name)
         if target is not None:
             require_distinct([name])
-            return ModelSpec(entry, name, target, steps=_steps(entry, name), weights=str(Path(path).resolve()))
-        return file_model(Path(path), name)
+            return ModelSpec(entry, name, target, steps=_steps(entry, name), weights=str(place.resolve()))
+        return file_model(place, name)
     if ":" in entry:
         return ModelSpec(entry, None, entry)
     name, steps = entry.partition("@")[0], _steps(entry, entry)
@@ -280,6 +284,8 @@ def _taking_weights(path: Path, name: str) -> str | None:
         if not path.is_file():
             raise ValueError(f"there is no file {path}")
         return PLUGINS["generator"].get(name.partition("@")[0], PLUGINS["weights"]["trained"])
+    if path.suffix == ".ckpt":
+        raise ValueError(f"{path}: a checkpoint; name {TRAINED_WEIGHTS} beside it, or a published checkpoint's folder")
     return PLUGINS["weights"]["published"] if any(path.glob("*.ckpt")) else None
 
 

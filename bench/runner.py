@@ -169,7 +169,7 @@ def resume(
         )
         data, data_now = manifest.get("data", {}), manifests.data_at_hand(stored.dataset)
         if data and data_now:  # a file that came or went since makes no other crystals
-            manifests.require_same(data, data_now, f"{root}: the data at hand", "start a new run")
+            manifests.require_same(data, data_now, f"{root}: the data at hand", manifests.START_ANEW)
         then = {"software": manifest["software"], "device": manifest["device"]}
         now = {"software": manifests.software(), "device": executor.device(manifest["device"]["kind"])}
         for difference in manifests.differences(then, now):
@@ -287,7 +287,7 @@ def going_on(run: Run) -> Iterator[Run]:
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {remedy}") from None
     except (ValueError, OSError) as error:
-        if has_crystals(run):
+        if has_crystals(run) and not str(error).endswith(manifests.START_ANEW):
             raise ValueError(f"{failure(error)}; what is complete is kept: {remedy}") from error
         raise
 

@@ -115,7 +115,7 @@ def _sample_rest(
             planner.measured(size, spent or 0.0, batch.scoring_s)
             if to_announce:
                 to_announce = False
-                _announce(how.name, budget, planner)
+                _announce(how.name, budget, planner.batch_size, size, spent or 0.0)
             advance(size if by_number else (spent or 0.0) + (batch.scoring_s or 0.0), size)
             if not batch.counted:
                 break
@@ -123,10 +123,12 @@ def _sample_rest(
         say(f"{how.name}: no batch ended within {budget}, so nothing counts")
 
 
-def _announce(name: str, budget: Budget, planner: BatchPlanner) -> None:
-    """Says what this number of crystals and the paper's will take, where that is worth a word."""
+def _announce(name: str, budget: Budget, batch_size: int, size: int, seconds: float) -> None:
+    """Says what this number of crystals and the paper's will take by the first batch, where that is worth a word."""
     if budget.num_samples is None:
         return
+    planner = BatchPlanner(budget, batch_size)
+    planner.measured(size, seconds)
     own, paper = planner.predicted(budget.num_samples), planner.predicted(PAPER_NUM_SAMPLES)
     if paper > 1:
         say(

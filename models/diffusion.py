@@ -164,7 +164,8 @@ def bounded_volume(noisy: Tensor, eps: Tensor, product: float, smallest: float) 
 
     noisy, eps: (B, 3, 3), as in `bounded_entries`. A cell that is too small gets its flattest direction raised, no
     further than the next one, and is then scaled; the others are left as they are, bit for bit. So are all of them
-    while there is less signal than noise (product < 0.5): the clean cell is a mean over many orientations then.
+    while there is less signal than noise (product < 0.5): what is implied is a mean over many orientations then. Just
+    above that it still is over some, and cells that would not have flattened are raised a little with the others.
     """
     if product < 0.5:
         return eps

@@ -71,7 +71,8 @@ def sample_crystals(
 def usual_settings(card: Any, strided: bool) -> Any:
     """The sampler's settings in the weights' card, for fewer steps than T changed where they would fail.
 
-    CrysLDM's latents step by DDIM then, DiffCSP's clean values are bounded, and cells of both are kept from flattening.
+    CrysLDM's latents step by DDIM then, DiffCSP's clean values are bounded, and cells of both are kept from
+    flattening (from 3 steps on).
     """
     if not strided:
         return card
@@ -183,14 +184,21 @@ class DiffusionGenerator:
         card = read_card(weights)
         require_trained_for(self._family, self.dataset, card, weights)
         try:
-            return self._config_from_card(card["config"])
-        except (KeyError, TypeError, ValueError) as error:
+            config = self._config_from_card(card["config"])
+            if not isinstance(config.num_steps, int):
+                raise TypeError(f"num_steps is {config.num_steps!r}")
+            return config
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{weights.with_suffix('.json')}: no configuration of {self.name} ({error!r}); get the file again"
             ) from None
 
     def _check_weak(self, weak: Path) -> None:
         """ValueError where the weak network is not there or not of the same latents and schedules as the other."""
+        if self.weights.stem.endswith("-weak"):
+            raise ValueError(
+                f"{self.name}: {self.weights} is itself a weak network; choose another --preset or weights"
+            )
         ours = read_card(self.weights)["config"]
         if weak.exists():
             self._config(weak)

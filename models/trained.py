@@ -23,6 +23,9 @@ def trained(weights: Path, name: str, dataset: str, steps: int | None = None) ->
     if model not in FACTORIES:
         known = ", ".join(FACTORIES)
         raise ValueError(f"{weights}: its card names the model {model!r}, which is none of {known}; train it anew")
-    generator = FACTORIES[model](dataset, steps=steps, weights=weights)
+    try:
+        generator = FACTORIES[model](dataset, steps=steps, weights=weights)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     generator.name = name
     return generator

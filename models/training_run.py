@@ -22,25 +22,40 @@ def check_same_run(out: Path, asked: dict[str, Any]) -> None:
     last = asked["stages"][-1]
     checkpoint, noted = out / f"{last['name']}.ckpt", out / RUN_FILE
     if checkpoint.exists():
-        done = torch.load(checkpoint, map_location="cpu", weights_only=False)["epoch"] + 1
+        try:
+            done = torch.load(checkpoint, map_location="cpu", weights_only=False)["epoch"] + 1
+        except Exception as error:  # whatever a broken pickle raises
+            raise ValueError(
+                f"{checkpoint}: not a checkpoint of training ({type(error).__name__}); remove it"
+            ) from None
         if done > last["epochs"]:
-            raise ValueError(f"{out}: {done} epochs are done already, more than the {last['epochs']} asked for")
+            raise ValueError(
+                f"{out}: {done} epochs are done already, more than the {last['epochs']} asked for; give --epochs {done}"
+            )
     if not noted.exists() or not any(out.glob("*.ckpt")):
         return
-    began = json.loads(noted.read_text())
-    differing = differing_keys(began, asked, ("stages",))
-    names, asked_names = ([stage["name"] for stage in run["stages"]] for run in (began, asked))
+    try:
+        began = json.loads(noted.read_text())
+        names, asked_names = ([stage["name"] for stage in run["stages"]] for run in (began, asked))
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{noted}: damaged; remove it, and nothing will be compared") from None
+    differing = _differing(began, asked, ("stages",))
     if names != asked_names:
         differing.append("stages")
     else:
         for k, (before, now) in enumerate(zip(began["stages"], asked["stages"], strict=True)):
             free = ("epochs",) if k == len(names) - 1 else ()
-            differing += [f"{key} of stage {before['name']}" for key in differing_keys(before, now, free)]
+            differing += [f"{key} of stage {before['name']}" for key in _differing(before, now, free)]
     if differing:
         raise ValueError(
             f"{out}: this run began otherwise (differs in {', '.join(differing)}); "
             "repeat its arguments, or choose another --out"
         )
+
+
+def _differing(began: dict[str, Any], asked: dict[str, Any], free: tuple[str, ...]) -> list[str]:
+    """Where the two differ in what was noted."""
+    return differing_keys(began, {key: asked.get(key) for key in began}, free)
 
 
 def note_run(out: Path, asked: dict[str, Any]) -> None:

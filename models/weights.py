@@ -28,7 +28,8 @@ def find_weights(model: str, dataset: str, preset: str) -> Path:
         known = sorted(p.stem for p in SHIPPED.glob("*.safetensors"))
         raise ValueError(
             f"no weights of {model} for {dataset}, preset {preset} (shipped: {', '.join(known) or 'none'}); "
-            f"train them: python -m bench train --model {model} --dataset {dataset} --preset {preset}"
+            f"train them: python -m bench train --model {model} --dataset {dataset} --preset {preset} --out OUT, and "
+            f"name them: --models {model}=OUT/weights.safetensors"
         )
     return path
 
@@ -64,7 +65,7 @@ def read_card(path: Path) -> dict[str, Any]:
         card = json.loads(card_path.read_text())
     except FileNotFoundError:
         raise ValueError(f"{path}: its card {card_path.name} is missing; both files belong together") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{card_path}: not JSON ({error}); get the file again") from None
     if not isinstance(card, dict):
         raise ValueError(f"{card_path}: not a card; get the file again")

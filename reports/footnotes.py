@@ -58,6 +58,9 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
     small = dict.fromkeys(result.method for result in results if _is_small(result))
     if small:
         lines.append(f"Small networks trained on a CPU (preset cpu), not the published sizes: {', '.join(small)}.")
+    own_weights = dict.fromkeys(result.method for result in results if _has_own_weights(result))
+    if own_weights:
+        lines.append(f"Weights that the user gave, not those of the package: {', '.join(own_weights)}.")
     controls = dict.fromkeys(result.method for result in results if result.is_control)
     if controls:
         lines.append(f"Controls, which use no network and are not ranked: {', '.join(controls)}.")
@@ -191,5 +194,12 @@ def _paper_cost(results: Sequence[ModelResult]) -> list[str]:
 
 
 def _is_small(result: ModelResult) -> bool:
+    """Whether it samples with a small network of ours, the package's or one that the user trained."""
     entry = result.run.manifest["models"][result.model]
+    if _has_own_weights(result):
+        return bool((entry.get("card") or {}).get("preset") == "cpu")
     return bool(entry["spec"]["builtin"] and not result.is_control and result.run.manifest["preset"] == "cpu")
+
+
+def _has_own_weights(result: ModelResult) -> bool:
+    return bool(result.run.manifest["models"][result.model]["spec"].get("weights"))

@@ -85,6 +85,7 @@ class CrysLDM(nn.Module):
         self.autoencoder = Autoencoder(config.autoencoder)
         self.network = CSPNet(config.network)
         self.weak: CSPNet | None = None
+        self._alone: tuple[Tensor, Posterior] | None = None
         self.gaussian = cosine_schedule(config.num_steps)
         self.coords = coord_schedule(config.num_steps, *config.sigma_range)
         self.register_buffer("latent_mean", torch.zeros(config.autoencoder.latent_dim))
@@ -127,8 +128,21 @@ class CrysLDM(nn.Module):
         clean = z_h, batch.frac_coords, z_lattice
         return denoising_losses(self.network, self.gaussian, self.coords, clean, noise, self.config.loss_weights, times)
 
+    def train(self, mode: bool = True) -> CrysLDM:
+        """As of any module; what was encoded with the weights before is forgotten."""
+        self._alone = None
+        return super().train(mode)
+
     def _encoded_alone(self) -> tuple[Tensor, Posterior]:
-        """Each type alone in a cubic cell: the cells (K, 3, 3), and what the encoder makes of them."""
+        """Each type alone in a cubic cell: the cells (K, 3, 3), and what the encoder makes of them.
+
+        Computed once for weights that are only sampled from: every N of every batch asks for it.
+        """
+        if self._alone is None or self.training:
+            self._alone = self._encode_alone()
+        return self._alone
+
+    def _encode_alone(self) -> tuple[Tensor, Posterior]:
         types = torch.arange(1, len(self.type_frequencies) + 1, device=self.latent_mean.device)
         cell = self.config.autoencoder.lattice_scale * torch.eye(3).to(self.latent_mean)
         cells = cell.expand(len(types), 3, 3)

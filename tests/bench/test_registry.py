@@ -44,6 +44,9 @@ def test_weights_go_to_the_generator_of_that_name_or_else_to_their_own(tmp_path:
     assert [spec.target for spec in specs] == ["models.trained:trained", "models.crysldm.generator:crysldm_fast"]
     assert [spec.steps for spec in specs] == [10, 12]
     assert {spec.weights for spec in specs} == {str(file)}
+    assert parse_models(f"mine={tmp_path}")[0].weights == str(file)  # the folder of `bench train`
+    with pytest.raises(ValueError, match=r"diffusion\.ckpt: a checkpoint; name weights\.safetensors beside it"):
+        parse_models(f"mine={tmp_path / 'diffusion.ckpt'}")
     with pytest.raises(ValueError, match=r"there is no file .*none\.safetensors"):
         parse_models(f"mine={tmp_path / 'none.safetensors'}")
     (control,) = parse_models(f"train-copy={file}")

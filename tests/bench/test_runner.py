@@ -385,7 +385,9 @@ def test_other_weights_are_refused_on_resume_and_the_difference_is_shown(
 ) -> None:
     interrupted_run(tmp_path / "r", monkeypatch)
     monkeypatch.setenv("FAKE_WEIGHTS", "xyz")
-    with pytest.raises(ValueError, match=r'weights or settings of fake is not the same \(sha256: "abc" -> "xyz"\)'):
+    with pytest.raises(
+        ValueError, match=r'weights or settings of fake is not the same \(sha256: "abc" -> "xyz"\); start a new run$'
+    ):
         resume(tmp_path / "r")
 
 

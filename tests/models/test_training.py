@@ -198,7 +198,7 @@ def test_a_run_that_began_with_weights_needs_them_to_go_on(tmp_path, monkeypatch
     [
         ({"seed": 1}, r"differs in seed\); repeat its arguments"),
         ({"preset": "cpu-weak"}, r"differs in preset\)"),
-        ({"epochs": 1}, r"2 epochs are done already, more than the 1 asked for"),
+        ({"epochs": 1}, r"2 epochs are done already, more than the 1 asked for; give --epochs 2"),
     ],
 )
 def test_a_run_goes_on_as_it_began_or_not_at_all(tiny, tmp_path, changed, message):
@@ -233,6 +233,30 @@ def test_a_plateau_is_counted_in_epochs_and_resumes_exactly(tmp_path, monkeypatc
     whole, parts = (checkpoint_of(tmp_path / name)["lr_schedulers"] for name in ("whole", "parts"))
     assert whole == parts
     assert whole[0]["_last_lr"][0] < stage.learning_rate
+
+
+def test_a_plateau_waits_thirty_epochs_however_often_they_are_validated(tiny):
+    stage = replace(STAGE, schedule="plateau", validate_every=10)
+    buckets = pack(crystals(0))
+    module = models.training.Stage(
+        models.trainees.build(DiffCSPConfig(network=NET), 0), stage, buckets, buckets, 0, None
+    )
+    (schedule,) = module.configure_optimizers()[1]
+    assert schedule["scheduler"].patience == 3
+
+
+def test_what_stands_in_the_folder_of_a_run_and_is_damaged_is_named(tiny, tmp_path):
+    run(tiny, tmp_path / "run", epochs=1)
+    for name, message in (
+        ("run.json", r"run\.json: damaged; remove it"),
+        ("diffusion.ckpt", r"ckpt: not a checkpoint"),
+    ):
+        path = tmp_path / "run" / name
+        whole = path.read_bytes()
+        path.write_bytes(b"garbage")
+        with pytest.raises(ValueError, match=message):
+            run(tiny, tmp_path / "run", resume=True, epochs=2)
+        path.write_bytes(whole)
 
 
 def test_samples_are_scored_with_the_averaged_weights(tmp_path, monkeypatch, tiny):

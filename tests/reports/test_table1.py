@@ -54,6 +54,18 @@ def test_presets_of_the_published_size_are_not_called_small(make_run: MakeRun) -
     assert "Small networks" not in render([make_run(METHODS, preset="paper")])
 
 
+@pytest.mark.parametrize(("preset", "small"), [("cpu", True), ("paper", False)])
+def test_weights_that_the_user_gave_are_named(make_run: MakeRun, preset: str, small: bool) -> None:
+    run = make_run({"crysldm@8": {}})
+    manifest = json.loads((run / "manifest.json").read_text())
+    entry = manifest["models"]["crysldm@8"]
+    entry |= {"spec": {**entry["spec"], "builtin": False, "weights": "/w"}, "card": {"preset": preset}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    text = render([run])
+    assert "Weights that the user gave, not those of the package: CrysLDM@8." in text
+    assert ("Small networks" in text) == small
+
+
 def test_columns_that_were_not_computed_show_a_dash_with_the_reason(make_run: MakeRun) -> None:
     for known, reason in (
         (["stability"], r"not computed in this run; `python -m bench rescore DIR --tasks stability` adds it"),
