@@ -22,8 +22,8 @@ FAST = Variant(
     lambda card, strided: replace(usual_settings(card, strided), corrector="none", latent_step="ancestral"),
     steps=24,
 )
-# On MP-20 half the weight leaves too many elements in a crystal, twice the weight too few (docs/models.md).
-GUIDED = guided(FAST, "-guided", Guidance(), steps=48)
+# On MP-20 more weight and more steps give fewer elements to a crystal, but fewer valid compositions (docs/models.md).
+GUIDED = guided(FAST, "-guided", Guidance(0.7), steps=16)
 AUTOGUIDED = guided(FAST, "-autoguided", Guidance(3.0, (0.2, 0.98), "weak network"), steps=24)
 
 
