@@ -107,10 +107,15 @@ def test_guidance_changes_types_and_not_what_is_drawn(weights):
     assert (fast.crystals.atomic_numbers != guided.crystals.atomic_numbers).any()
 
 
-def test_the_fast_samplers_keep_the_bounds_of_the_card(weights):
-    generator = make(weights, variant=MODULES[weights[0]].FAST, steps=4)
-    settings = generator._model.config.sampler
-    assert settings.clamp == (CONFIGS[weights[0]].sampler.clamp or STRIDED_CLAMP)
+@pytest.mark.parametrize("clamp", [None, (7.0, 2.0)])
+def test_the_fast_samplers_keep_the_bounds_of_the_card_and_diffcsp_gets_some_where_it_has_none(weights, clamp):
+    name, path = weights
+    config = dataclasses.replace(CONFIGS[name], sampler=dataclasses.replace(CONFIGS[name].sampler, clamp=clamp))
+    save_weights(path, read_weights(path)[0], {"config": dataclasses.asdict(config)})
+    used = [
+        make(weights, variant=MODULES[name].FAST, steps=s)._model.config.sampler.clamp for s in (4, config.num_steps)
+    ]
+    assert used == [clamp or (STRIDED_CLAMP if name == "diffcsp" else None), clamp]
 
 
 def test_few_steps_keep_cells_from_flattening_and_the_papers_samplers_are_left_alone(weights):
