@@ -31,7 +31,7 @@ FAKE = ["--models", "fake_generators:Fake,fake_generators:NotFinite", "--dataset
 REAL = ["--models", "crysldm@10", "--dataset", "perov5", "--num-samples", "4"]
 FAKE_SECONDS = 0.005  # of a batch and of a chunk of crystals
 MOST_SECONDS = {"fake": 0.01, "real": 1.0}  # between the call that was chosen and the kill
-CALLS = {"fake": {"sampling": 18, "scoring": 24, "writing": 120}}  # of an uninterrupted run, or somewhat fewer
+CALLS = {"fake": {"sampling": 16, "scoring": 24, "writing": 120}}  # of an uninterrupted run, or somewhat fewer
 
 
 def die() -> None:
