@@ -27,6 +27,12 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
         temporary.write_bytes(content)
 
 
+def remove_left_over(folder: Path) -> None:
+    """Removes temporary files that a killed process left in a folder; its lock must be held."""
+    for left in folder.glob("*.tmp"):
+        left.unlink()
+
+
 @contextmanager
 def replacement(path: Path) -> Iterator[Path]:
     """A name beside PATH for a file to be written there; in the end it is flushed to the disk and takes PATH's place.

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import manifest as manifests
 from bench import registry
-from bench.atomic import failure, folder_lock, write_json
+from bench.atomic import failure, folder_lock, remove_left_over, write_json
 from bench.batch_scoring import scoring_between_batches
 from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock
 from bench.datasets import DataUnavailable, canonical_name, reference_card
@@ -145,6 +145,8 @@ def resume(
     protocol, a model's weights or its file are not those it began with.
     """
     with folder_lock(Run.open(root).root):
+        remove_left_over(root)
+        remove_left_over(root / "report")
         stored = Run.open(root)
         manifest = stored.manifest
         asked = {name: value for name, value in (given or {}).items() if value is not None}

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.atomic import append_line, mend_lines, read_lines, write_bytes
+from bench.atomic import append_line, mend_lines, read_lines, remove_left_over, write_bytes
 from bench.crystal_table import parquet_bytes, table_to_sifted
 from bench.crystals import Sifted
 from bench.parquet import read_table, write_table
@@ -133,8 +133,8 @@ class SampleFolder:
         shard of a last line that is torn. ValueError where more lines are lost, which no kill does.
         """
         self.samples.mkdir(parents=True, exist_ok=True)
-        for left in [*self.path.glob("*.tmp"), *self.samples.glob("*.tmp")]:
-            left.unlink()
+        remove_left_over(self.path)
+        remove_left_over(self.samples)
         mend_lines(self.path / JOURNAL)
         for cached in ("_journal", "first_rows"):
             self.__dict__.pop(cached, None)
