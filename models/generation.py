@@ -140,8 +140,8 @@ class DiffusionGenerator:
         self.weights = weights or find_weights(name, self.dataset, preset)
         self._module, self._config_from_card = module, config_from_card
         config = self._config(self.weights)
-        chosen = (number for number in (steps, variant.steps, config.num_steps) if number is not None)
-        steps = next(chosen)
+        if steps is None:
+            steps = variant.steps or config.num_steps
         if not 1 <= steps <= config.num_steps:
             raise ValueError(f"{self.name}@{steps}: steps must be 1 to {config.num_steps}")
         self.steps = steps
