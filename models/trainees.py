@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from models.crysldm.autoencoder import Autoencoder
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.dense import DenseBatch
 from models.diffusion import Noise, SeededNoise
-from models.generation import sample_crystals
+from models.generation import sample_crystals, usual_settings
 
 Model = CrysLDM | DiffCSP | CDVAE
 ModelConfig = CrysLDMConfig | DiffCSPConfig | CDVAEConfig
@@ -78,8 +79,16 @@ def losses(model: Model, stage: str, batch: DenseBatch, noise: Noise, progress: 
 def sample(
     model: Model, num_atoms_probabilities: Any, num_crystals: int, seed: int, max_steps: int, device: str
 ) -> SampleBatch:
-    """Crystals of a half-trained model, in at most `max_steps` steps. CDVAE decides itself how many atoms they have."""
+    """Crystals of a half-trained model as `NAME@STEPS` samples them, in at most `max_steps` steps.
+
+    CDVAE decides itself how many atoms they have.
+    """
     steps = min(max_steps, model.config.num_steps)
     if isinstance(model, CDVAE):
         return sample_cdvae(model, num_crystals, seed, steps, device)
-    return sample_crystals(model, num_atoms_probabilities, num_crystals, seed, steps, device)
+    config: Any = model.config
+    model.config = replace(config, sampler=usual_settings(config.sampler, steps < config.num_steps))
+    try:
+        return sample_crystals(model, num_atoms_probabilities, num_crystals, seed, steps, device)
+    finally:
+        model.config = config

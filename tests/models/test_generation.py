@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.datasets import reference_card
 from bench.interfaces import Generator
 from models.baselines.diffcsp import generator as diffcsp_generator
 from models.baselines.diffcsp.generator import diffcsp
@@ -21,7 +22,7 @@ from models.diffusion import STRIDED_MIN_VOLUME, strided_times
 from models.generation import DEFAULT
 from models.guidance import weak_path
 from models.presets import preset
-from models.trainees import build
+from models.trainees import build, sample
 from models.weights import find_weights, read_weights, save_weights
 
 CONFIGS = {
@@ -302,3 +303,16 @@ def test_the_weak_preset_is_the_small_network_of_the_same_latents(name, dataset)
 def test_cdvae_has_no_weak_preset():
     with pytest.raises(ValueError, match="cpu-weak for cdvae"):
         preset("cdvae", "mp20", "cpu-weak")
+
+
+@pytest.mark.parametrize("steps", [4, 100])
+def test_crystals_of_a_model_in_training_are_those_of_its_generator(weights, steps):
+    name, path = weights
+    config = dataclasses.replace(CONFIGS[name], sampler=dataclasses.replace(CONFIGS[name].sampler, clamp=None))
+    model = build(config, 0)
+    model.load_state_dict(read_weights(path)[0])
+    save_weights(path, model.state_dict(), {"config": dataclasses.asdict(config)})
+    expected = make(weights, steps=min(steps, config.num_steps)).sample(num_crystals=6, seed=3)
+    probabilities = reference_card("mp20").num_atoms_probabilities
+    assert sample(model, probabilities, 6, 3, steps, "cpu").crystals == expected.crystals
+    assert model.config == config
