@@ -9,6 +9,7 @@ from pathlib import Path
 from bench import registry
 from bench.crystals import Crystals, Sifted
 from bench.datasets import canonical_name, reference_card
+from bench.progress import progress
 from bench.scoring import score_in_memory
 
 LOGGED = ("valid_composition", "valid_structure", "valid", "emd_num_elements", "emd_density")
@@ -54,6 +55,7 @@ def train(
         epochs=epochs,
         init=init,
         score=score,
+        progress=progress,
     )
     return written
 

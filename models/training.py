@@ -7,12 +7,14 @@ a run that stopped at a checkpoint and went on ends with the same weights as one
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ScoreSamples = Callable[[Crystals], dict[str, float]]
+# (label, total, unit, done) -> a context that gives what is called with the epochs done and the crystals in them.
+Progress = Callable[[str, float, str, float], AbstractContextManager[Callable[[float, float], None]]]
 
 # Adam knows nothing of trained weights at its first steps, whose length is the learning rate whatever the gradient.
 INIT_WARMUP_STEPS = 300
@@ -224,7 +228,43 @@ class Checkpoints(L.Callback):
         self.seconds_before = state_dict["seconds"]
 
 
-def fit(module: Stage, out: Path, deadline: float | None, device: str, compile_network: bool) -> tuple[bool, float]:
+class EpochProgress(L.Callback):
+    """Tells `advance` of every epoch."""
+
+    def __init__(self, advance: Callable[[float, float], None], train_crystals: int) -> None:
+        self.advance, self.train_crystals = advance, train_crystals
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """One more."""
+        self.advance(1, self.train_crystals)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's announcements, among them one at every checkpoint, and warnings of what is meant to be so."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Data is in memory already: workers would only copy it.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own call
+            # torch.compile traces through the cache of pairs, a pure function of N.
+            warnings.filterwarnings("ignore", message=".*functools.lru_cache.*")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def fit(
+    module: Stage,
+    out: Path,
+    deadline: float | None,
+    device: str,
+    compile_network: bool,
+    progress: Progress | None = None,
+) -> tuple[bool, float]:
     """Trains one stage from its checkpoint, if there is one; leaves the averaged weights in the module.
 
     Returns whether all epochs are done, and the seconds spent on the stage in all calls.
@@ -232,37 +272,39 @@ def fit(module: Stage, out: Path, deadline: float | None, device: str, compile_n
     stage = module.config
     checkpoint = out / f"{stage.name}.ckpt"
     checkpoints = Checkpoints(checkpoint, deadline)
+    done = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
-        if saved["epoch"] + 1 >= stage.epochs:
+        done = saved["epoch"] + 1
+        if done >= stage.epochs:
             module.load_state_dict(saved["state_dict"])
             return True, float(saved["callbacks"]["Checkpoints"]["seconds"])
     if compile_network:
         for part in trainees.compiled_parts(module.trained):
             part.compile(dynamic=len(module.train_buckets) > 2)
-    trainer = L.Trainer(
-        accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
-        devices=1,
-        max_epochs=stage.epochs,
-        precision=stage.precision,
-        gradient_clip_val=stage.clip,
-        gradient_clip_algorithm=stage.clip_algorithm,
-        callbacks=[
-            WeightAveraging(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(stage.ema_decay)),
-            checkpoints,
-        ],
-        logger=CSVLogger(out, name="log", version=f"{stage.name}-{len(call_logs(out, stage.name))}"),
-        check_val_every_n_epoch=min(stage.validate_every, stage.epochs),
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-        log_every_n_steps=module.steps_per_epoch,
-    )
-    with warnings.catch_warnings():
-        # Data is in memory already: workers would only copy it.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    progress = progress or (lambda *stage: nullcontext(lambda epochs, crystals: None))
+    with quiet_lightning(), progress(f"training {stage.name}", stage.epochs, "epochs", done) as advance:
+        trainer = L.Trainer(
+            accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
+            devices=1,
+            max_epochs=stage.epochs,
+            precision=stage.precision,
+            gradient_clip_val=stage.clip,
+            gradient_clip_algorithm=stage.clip_algorithm,
+            callbacks=[
+                WeightAveraging(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(stage.ema_decay)),
+                checkpoints,
+                EpochProgress(advance, sum(map(len, module.train_buckets))),
+            ],
+            logger=CSVLogger(out, name="log", version=f"{stage.name}-{len(call_logs(out, stage.name))}"),
+            check_val_every_n_epoch=min(stage.validate_every, stage.epochs),
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            log_every_n_steps=module.steps_per_epoch,
+        )
         trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -284,6 +326,7 @@ def train(
     epochs: int | None = None,
     init: Path | None = None,
     score: ScoreSamples | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Trains all stages of a model on a data set; returns the weights file, OUT/weights.safetensors.
 
@@ -292,8 +335,8 @@ def train(
     means where there is a C++ compiler, on a GPU or where all crystals have one N: 20 sizes of N take minutes to
     compile, and on a CPU `EdgeMessages` does without. epochs: of the last stage, instead of the preset's. init: weights
     that the last stage starts from, in place of the stages before it. score: metrics of sampled crystals, logged every
-    so often. ValueError says what to change when the folder holds a run or another one, names are unknown, data is
-    missing or the weights are of another network.
+    so often. progress: shows how far a stage is. ValueError says what to change when the folder holds a run or another
+    one, names are unknown, data is missing or the weights are of another network.
     """
     dataset = canonical_name(dataset)
     chosen = find_preset(model, dataset, preset)
@@ -329,7 +372,7 @@ def train(
         sampled = None if score is None else SampledMetrics(score, probabilities, seed)
         seen, seen_val = (trainees.as_seen(network, stage.name, buckets) for buckets in (train_buckets, val_buckets))
         module = Stage(network, stage, seen, seen_val, seed * 10 + number, sampled)
-        finished, stage_seconds = fit(module, out, deadline, device, compile_network)
+        finished, stage_seconds = fit(module, out, deadline, device, compile_network, progress)
         network.cpu()
         seconds += stage_seconds
         if not finished:

@@ -1,6 +1,8 @@
 """Training: exact resumption, batches, logs, and weights that come back as they were."""
 
 import json
+import logging
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -124,6 +126,39 @@ def test_losses_and_sample_metrics_are_logged_and_drawn(tiny, tmp_path):
     assert log["sample_mean_atoms"].dropna().between(2, 4 if tiny == "cdvae" else 3).all()
     assert log["sample_generated"].notna().sum() == 2
     assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
+
+
+def test_progress_is_told_of_every_epoch_and_of_those_done_before(tiny, tmp_path, monkeypatch):
+    told = []
+
+    @contextmanager
+    def progress(label, total, unit, done):
+        advances = []
+        yield lambda *work: advances.append(work)
+        told.append((label, total, unit, done, advances))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models.training.time, "monotonic", StopAfter(4 if tiny == "crysldm" else 2))
+        run(tiny, tmp_path / "run", max_time=timedelta(seconds=5), progress=progress)
+    done = checkpoint_of(tmp_path / "run")["epoch"] + 1
+    assert 0 < done < 4
+    run(tiny, tmp_path / "run", resume=True, progress=progress)
+    first, second = told[-2:]
+    assert first == ("training diffusion", 4, "epochs", 0, [(1, 10)] * done)
+    assert second == ("training diffusion", 4, "epochs", done, [(1, 10)] * (4 - done))
+
+
+def test_training_announces_nothing_but_its_progress(tiny, tmp_path, capfd):
+    said = logging.StreamHandler()  # to the standard error of this test
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.addHandler(said)
+    try:
+        run(tiny, tmp_path / "run")
+    finally:
+        logger.removeHandler(said)
+    assert capfd.readouterr().err == ""
+    assert logger.level == level < logging.WARNING
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tiny, tmp_path):
