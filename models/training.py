@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
+from bench.atomic import replacement
 from bench.crystals import Crystals
 from bench.datasets import canonical_name, load_split, reference_card, split_hash
 from models import trainees
@@ -37,7 +38,7 @@ from models.diffusion import SeededNoise
 from models.optimiser import check_optimiser, make_optimiser
 from models.presets import StageConfig
 from models.presets import preset as find_preset
-from models.training_run import check_same_run, note_run
+from models.training_run import check_same_run, training_folder
 from models.weights import (
     FREE_OF_A_START,
     FREE_OF_A_WEAK_NETWORK,
@@ -213,9 +214,8 @@ class Checkpoints(L.Callback):
         over = self.deadline is not None and now >= self.deadline
         last = trainer.current_epoch + 1 == trainer.max_epochs
         if over or last or now - self.saved >= self.interval_s:
-            partial = self.path.with_suffix(".tmp")
-            trainer.save_checkpoint(partial)
-            partial.replace(self.path)
+            with replacement(self.path) as partial:
+                trainer.save_checkpoint(partial)
             self.saved = now
         trainer.should_stop = trainer.should_stop or over
 
@@ -358,47 +358,49 @@ def train(
     asked["stages"] = [dataclasses.asdict(stage) for stage in stages]
     check_same_run(out, asked)
     train_buckets, val_buckets = pack(load_split(dataset, "train")), pack(load_split(dataset, "val"))
-    note_run(out, asked)
-    torch.set_num_threads(threads)
-    if compile_network is None:
-        compile_network = (device == "cuda" or len(train_buckets) == 1) and shutil.which("g++") is not None
-    network = trainees.build(chosen.config, seed)
-    trainees.fit_statistics(network, train_buckets)
-    start = None if init is None else load_start(network, init, chosen.config, weak=preset == "cpu-weak")
-    probabilities = reference_card(dataset).num_atoms_probabilities
-    deadline = None if max_time is None else time.monotonic() + max_time.total_seconds()
-    seconds, finished = 0.0, True
-    for number, stage in enumerate(stages, start=len(chosen.stages) - len(stages)):
-        sampled = None if score is None else SampledMetrics(score, probabilities, seed)
-        seen, seen_val = (trainees.as_seen(network, stage.name, buckets) for buckets in (train_buckets, val_buckets))
-        module = Stage(network, stage, seen, seen_val, seed * 10 + number, sampled)
-        finished, stage_seconds = fit(module, out, deadline, device, compile_network, progress)
-        network.cpu()
-        seconds += stage_seconds
-        if not finished:
-            break
-        train_buckets = trainees.finish_stage(network, stage.name, train_buckets, seed)
-    card = {
-        "model": model,
-        "dataset": dataset,
-        "preset": preset,
-        "config": dataclasses.asdict(chosen.config),
-        "stages": [dataclasses.asdict(s) for s in stages],
-        **({} if start is None else {"init": start}),
-        "finished": finished,
-        "data": {split: split_hash(dataset, split) for split in ("train", "val")},
-        "train_crystals": sum(map(len, train_buckets)),
-        "seed": seed,
-        "threads": threads,
-        "device": device,
-        "training_seconds": round(seconds),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "torch": torch.__version__,
-    }
-    path = out / "weights.safetensors"
-    save_weights(path, network.state_dict(), card)
-    plot_losses(out, [stage.name for stage in stages])
-    return path
+    with training_folder(out, asked):
+        torch.set_num_threads(threads)
+        if compile_network is None:
+            compile_network = (device == "cuda" or len(train_buckets) == 1) and shutil.which("g++") is not None
+        network = trainees.build(chosen.config, seed)
+        trainees.fit_statistics(network, train_buckets)
+        start = None if init is None else load_start(network, init, chosen.config, weak=preset == "cpu-weak")
+        probabilities = reference_card(dataset).num_atoms_probabilities
+        deadline = None if max_time is None else time.monotonic() + max_time.total_seconds()
+        seconds, finished = 0.0, True
+        for number, stage in enumerate(stages, start=len(chosen.stages) - len(stages)):
+            sampled = None if score is None else SampledMetrics(score, probabilities, seed)
+            seen, seen_val = (
+                trainees.as_seen(network, stage.name, buckets) for buckets in (train_buckets, val_buckets)
+            )
+            module = Stage(network, stage, seen, seen_val, seed * 10 + number, sampled)
+            finished, stage_seconds = fit(module, out, deadline, device, compile_network, progress)
+            network.cpu()
+            seconds += stage_seconds
+            if not finished:
+                break
+            train_buckets = trainees.finish_stage(network, stage.name, train_buckets, seed)
+        card = {
+            "model": model,
+            "dataset": dataset,
+            "preset": preset,
+            "config": dataclasses.asdict(chosen.config),
+            "stages": [dataclasses.asdict(s) for s in stages],
+            **({} if start is None else {"init": start}),
+            "finished": finished,
+            "data": {split: split_hash(dataset, split) for split in ("train", "val")},
+            "train_crystals": sum(map(len, train_buckets)),
+            "seed": seed,
+            "threads": threads,
+            "device": device,
+            "training_seconds": round(seconds),
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "torch": torch.__version__,
+        }
+        path = out / "weights.safetensors"
+        save_weights(path, network.state_dict(), card)
+        plot_losses(out, [stage.name for stage in stages])
+        return path
 
 
 def load_start(network: nn.Module, init: Path, config: trainees.ModelConfig, weak: bool = False) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bench.atomic import folder_lock, remove_left_over, write_json
 from models.weights import differing_keys
 
 RUN_FILE = "run.json"
@@ -58,9 +61,14 @@ def _differing(began: dict[str, Any], asked: dict[str, Any], free: tuple[str, ..
     return differing_keys(began, {key: asked.get(key) for key in began}, free)
 
 
-def note_run(out: Path, asked: dict[str, Any]) -> None:
-    """Writes what `check_same_run` compares with, OUT/run.json."""
+@contextmanager
+def training_folder(out: Path, asked: dict[str, Any]) -> Iterator[None]:
+    """OUT, which no other training may use meanwhile, with OUT/run.json for `check_same_run` to compare with.
+
+    FolderInUse says who uses it. Temporary files of a killed run go.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    partial = out / f"{RUN_FILE}.tmp"
-    partial.write_text(json.dumps(asked, indent=1) + "\n")
-    partial.replace(out / RUN_FILE)
+    with folder_lock(out):
+        remove_left_over(out)
+        write_json(out / RUN_FILE, asked)
+        yield

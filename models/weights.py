@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.atomic import replacement, write_json
+
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -50,12 +52,10 @@ def save_weights(path: Path, state_dict: Mapping[str, Tensor], card: Mapping[str
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp")
-    save_file({k: v.detach().cpu().contiguous() for k, v in state_dict.items()}, partial)
-    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-    partial.replace(path)
-    partial.write_text(json.dumps({**card, "sha256": digest}, indent=1) + "\n")
-    partial.replace(path.with_suffix(".json"))
+    with replacement(path) as partial:
+        save_file({k: v.detach().cpu().contiguous() for k, v in state_dict.items()}, partial)
+        digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    write_json(path.with_suffix(".json"), {**card, "sha256": digest})
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import models.trainees
 import models.training
+from bench.atomic import folder_lock
 from bench.crystals import Crystals
 from models.baselines.cdvae.autoencoder import CDVAEConfig
 from models.baselines.cdvae.encoder import EncoderConfig
@@ -159,6 +160,17 @@ def test_training_announces_nothing_but_its_progress(tiny, tmp_path, capfd):
         logger.removeHandler(said)
     assert capfd.readouterr().err == ""
     assert logger.level == level < logging.WARNING
+
+
+def test_two_trainings_do_not_share_a_folder(tiny, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    with folder_lock(out), pytest.raises(ValueError, match="run is in use by process"):
+        run(tiny, out)
+    left = out / "diffusion.ckpt.1.tmp"
+    left.touch()
+    run(tiny, out)
+    assert not left.exists()
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tiny, tmp_path):
