@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -228,17 +228,6 @@ class Checkpoints(L.Callback):
         self.seconds_before = state_dict["seconds"]
 
 
-class EpochProgress(L.Callback):
-    """Tells `advance` of every epoch."""
-
-    def __init__(self, advance: Callable[[float, float], None], train_crystals: int) -> None:
-        self.advance, self.train_crystals = advance, train_crystals
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """One more."""
-        self.advance(1, self.train_crystals)
-
-
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Without Lightning's announcements, among them one at every checkpoint, and warnings of what is meant to be so."""
@@ -282,6 +271,7 @@ def fit(
     if compile_network:
         for part in trainees.compiled_parts(module.trained):
             part.compile(dynamic=len(module.train_buckets) > 2)
+    train_crystals = sum(map(len, module.train_buckets))
     progress = progress or (lambda *stage: nullcontext(lambda epochs, crystals: None))
     with quiet_lightning(), progress(f"training {stage.name}", stage.epochs, "epochs", done) as advance:
         trainer = L.Trainer(
@@ -294,7 +284,7 @@ def fit(
             callbacks=[
                 WeightAveraging(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(stage.ema_decay)),
                 checkpoints,
-                EpochProgress(advance, sum(map(len, module.train_buckets))),
+                LambdaCallback(on_train_epoch_end=lambda trainer, stage_module: advance(1, train_crystals)),
             ],
             logger=CSVLogger(out, name="log", version=f"{stage.name}-{len(call_logs(out, stage.name))}"),
             check_val_every_n_epoch=min(stage.validate_every, stage.epochs),
