@@ -1,7 +1,7 @@
 """The run folder: where everything of a run lies, and how reports read it.
 
-DIR/manifest.json                    what ran (`bench.manifest`)
-DIR/<model>/batches.jsonl, samples/, batches.parquet    `bench.shards`
+DIR/manifest.json                    what ran (`bench.run_folder.manifest`)
+DIR/<model>/batches.jsonl, samples/, batches.parquet    `bench.run_folder.shards`
 DIR/<model>/state.json               load_seconds, warmup_seconds, sampled (bool), scoring_seconds by task
 DIR/<model>/parts/<task>/            rows scored so far; gone when <task>.parquet is there
 DIR/<model>/<task>.parquet           one row per requested crystal
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.atomic import LOCK_NAME, read_json, write_json
 from bench.parquet import open_table, read_table
-from bench.shards import SampleFolder
+from bench.run_folder.shards import SampleFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa

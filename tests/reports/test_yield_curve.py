@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from reports.run_results import read_results
-from reports.stored_yields import kinds_of, read_curves
-from reports.yield_curve import draw, render_at, write_reports
-from reports.yield_table import costs_csv, lead_lines, leads, leads_csv, reading_table, readings_csv, yield_text
-from reports.yields import Axis, Kind, YieldCurve
+from reports.yields.curves import Axis, Kind, YieldCurve
+from reports.yields.figure import draw, render_at, write_reports
+from reports.yields.stored import kinds_of, read_curves
+from reports.yields.tables import costs_csv, lead_lines, leads, leads_csv, reading_table, readings_csv, yield_text
 from tests.stored_batches import sampled
 
 MakeRun = Callable[..., Path]
