@@ -18,6 +18,7 @@ from bench.device import set_threads
 from bench.interfaces import Generator, SampleBatch
 from bench.run_folder.ledger import in_place
 from bench.sampling.file_costs import FileCosts
+from bench.usage import Meter, Usage
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
 FILE_BATCH_SIZE = 500
@@ -32,7 +33,7 @@ class Drawn:
     """One batch from a source.
 
     handed_over: crystals or reasons that the source gave. network_evaluations: of all crystals together.
-    seconds: of the device clock around it, or what a file says; None where nobody knows.
+    seconds: of the device clock around it, or what a file says; None where nobody knows. usage: of the machine.
     """
 
     sifted: Sifted
@@ -40,6 +41,7 @@ class Drawn:
     steps: int | None
     network_evaluations: float | None
     seconds: float | None = None
+    usage: Usage | None = None
 
 
 class Request(NamedTuple):
@@ -53,14 +55,19 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps."""
+    """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps.
+
+    energy: which counter tells the joules of batches, or why none does; empty where that was not looked for.
+    """
 
     load_seconds: float = 0.0
     warmup: tuple[tuple[int, float], ...] = ()
+    energy: str = ""
 
-    def seconds(self) -> dict[str, float]:
-        """load_seconds and warmup_seconds, for the state of a folder."""
-        return {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+    def state(self) -> dict[str, Any]:
+        """load_seconds, warmup_seconds and energy, for the state of a folder."""
+        seconds = {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+        return {**seconds, "energy": self.energy} if self.energy else seconds
 
 
 class Source(Protocol):
@@ -97,9 +104,12 @@ def declared_batch_size(generator: Generator, device: str) -> int:
     return size
 
 
-@dataclass(frozen=True)
+@dataclass
 class GeneratorSource:
-    """Samples with a generator. loaded: called once the weights are there, before anything is sampled."""
+    """Samples with a generator. loaded: called once the weights are there, before anything is sampled.
+
+    metered: whether batches say what was used of this machine, which a clock that is not the machine's makes senseless.
+    """
 
     name: str
     generator: Generator
@@ -109,11 +119,14 @@ class GeneratorSource:
     warmup_sizes: tuple[int, ...]
     clock: DeviceClock
     loaded: Callable[[Generator], None] = lambda generator: None
+    metered: bool = False
+    meter: Meter | None = None
     timed = True
     holds = None
 
     def prepare(self) -> Prepared:
         """Loads the weights and samples batches that nobody keeps."""
+        self.meter = Meter.of(self.device, self.threads) if self.metered else None
         started = time.perf_counter()
         self.load()
         load_seconds = time.perf_counter() - started
@@ -125,7 +138,7 @@ class GeneratorSource:
             self.clock.start()
             self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))
             warmup.append((size, self.clock.stop()))
-        return Prepared(load_seconds, tuple(warmup))
+        return Prepared(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
 
     def load(self) -> None:
         """Loads the weights and sets the threads."""
@@ -136,9 +149,12 @@ class GeneratorSource:
     def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
         """One after the other, each under the device clock."""
         for request in requests:
+            if self.meter is not None:
+                self.meter.start()
             self.clock.start()
             drawn = self.draw(*request)
-            yield replace(drawn, seconds=self.clock.stop())
+            seconds = self.clock.stop()
+            yield replace(drawn, seconds=seconds, usage=self.meter.stop() if self.meter is not None else None)
 
     def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
         """A batch sampled with its own seed. Crystals that the generator owes have a reason."""
