@@ -144,7 +144,7 @@ def resume(
     ValueError shows the difference where they are not, and where the data set's card or training split, a task's
     protocol, a model's weights or its file are not those it began with.
     """
-    with folder_lock(Run.open(root).root):
+    with folder_lock(Run.open_to_write(root).root):
         remove_left_over(root)
         remove_left_over(root / "report")
         stored = Run.open(root)
@@ -192,7 +192,7 @@ def rescore(
 
     ValueError where the run is not sampled to its end, or where a task that was not named changed as well.
     """
-    with folder_lock(Run.open(root).root):
+    with folder_lock(Run.open_to_write(root).root):
         stored = Run.open(root)
         before = stored.manifest
         chosen = list(before["tasks"] if names is None else names)

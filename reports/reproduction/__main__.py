@@ -3,7 +3,7 @@
     python -m reports.reproduction RUN... --timing RUN... --docs docs/reproduction.md
 
 The text of the document is written by hand; what stands between `<!-- NAME: from here -->` and `<!-- NAME: to here -->`
-is made anew. --timing: runs on a quiet machine, from which all device seconds are taken; their crystals do not matter.
+is made anew, with the runs in the order of their names. --timing: runs on a quiet machine, from which all device seconds are taken; their crystals do not matter.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, required=True, help="the document to fill")
     given = parser.parse_args()
     document = given.docs.read_text(encoding="utf-8")
-    filled = fill(document, sections(given.runs, given.timing), given.docs)
-    draw_figures(read_results(given.runs), given.docs.parent / "figures")
+    runs, timing = (sorted(named, key=lambda path: path.stem) for named in (given.runs, given.timing))
+    filled = fill(document, sections(runs, timing), given.docs)
+    draw_figures(read_results(runs), given.docs.parent / "figures")
     given.docs.write_text(filled, encoding="utf-8")
 
 
