@@ -11,23 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import manifest as manifests
 from bench import registry
-from bench.atomic import failure, folder_lock, remove_left_over, write_json
-from bench.batch_scoring import scoring_between_batches
+from bench.atomic import folder_lock, remove_left_over, write_json
 from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock
+from bench.commands.report import write_reports
 from bench.datasets import DataUnavailable, canonical_name, reference_card
 from bench.device import default_threads
-from bench.entries import Model, build_model, describe_model, stored_model
+from bench.errors import failure
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task
 from bench.progress import say
 from bench.registry import ModelSpec
-from bench.reporting import write_reports
-from bench.sampling import Sampling, sample
-from bench.scoring import Scorer, score
+from bench.run_folder import manifest as manifests
+from bench.run_folder.summary import summarise
+from bench.sampling.loop import Sampling, sample
+from bench.sampling.model import Model, build_model, describe_model, stored_model
+from bench.scoring.between_batches import scoring_between_batches
+from bench.scoring.tables import Scorer, score
 from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, default_folder, read_state, write_state
-from bench.summary import summarise
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,14 @@ def run(
         "known_tasks": list(registry.known("task")),
         "potentials": list(plan.potentials),
         "hull": hull,
-        "budget": budget.plain(),
+        "budget": budget.to_json(),
         "default_budget": plan.budget is None,
         "preset": plan.preset,
         "device": described,
         "threads": plan.threads or default_threads(),
         "seed": plan.seed,
         "repeats": plan.repeats,
-        "models": {model.name: describe_model(model, device, plan.repeats) for model in models},
+        "models": {model.name: describe_model(model, device, plan.repeats, budget) for model in models},
         "software": manifests.software(),
         "sessions": [],
     }
@@ -124,7 +125,7 @@ def run(
             say(f"{budget} of each model, the default on {device}; the paper's is --num-samples {PAPER_NUM_SAMPLES}")
         new = Run(root, manifest)
         try:
-            return carry_out(new, models, tasks, executor)
+            return execute(new, models, tasks, executor)
         except (ValueError, OSError):
             if not has_crystals(new):
                 shutil.rmtree(root)  # nothing to go on from; the folder was empty or not there before
@@ -156,7 +157,7 @@ def resume(
         own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
         manifests.require_same(
             {name: own[name] for name in asked},
-            manifests.plain(asked),
+            manifests.as_json(asked),
             f"{root}: what is asked for",
             "leave it out, or start a new run",
         )
@@ -177,7 +178,7 @@ def resume(
         for difference in manifests.differences(then, now):
             say(f"{root}: not as when the run began: {difference}")
         models = [stored_model(name, stored, executor.workers) for name in stored.models]
-        return carry_out(stored, models, tasks, executor)
+        return execute(stored, models, tasks, executor)
 
 
 def rescore(
@@ -233,18 +234,18 @@ def rescore(
             "potentials": kinds,
             "hull": own_hull,
         }
-        with going_on(Run(root, manifest)) as changed:
+        with suggest_resume(Run(root, manifest)) as changed:
             executor = executor or LocalExecutor(workers)
             record(changed, executor)
             with executor.scoring(tasks, stored.dataset) as pool:
                 return finish(changed, tasks, pool)
 
 
-def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
+def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
     """Samples every model, one after the other, then scores and reports. The lock must be held."""
     manifest = run.manifest
     budget = Budget(**manifest["budget"])
-    with going_on(run), ExitStack() as stack:
+    with suggest_resume(run), ExitStack() as stack:
         record(run, executor)
         pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
@@ -281,7 +282,7 @@ def record(run: Run, executor: Executor) -> None:
 
 
 @contextmanager
-def going_on(run: Run) -> Iterator[Run]:
+def suggest_resume(run: Run) -> Iterator[Run]:
     """Adds to what stops a run how to go on with it."""
     remedy = f"go on with `python -m bench run --resume {run.root}`"
     try:

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from bench import registry
-from bench.packing import pack
-from bench.reporting import write_reports
+from bench.commands.archive import pack
+from bench.commands.report import write_reports
 from bench.store import Run, read_state, report_folder
 
 ROOT = Path(__file__).parents[1]

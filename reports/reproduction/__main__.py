@@ -3,7 +3,8 @@
     python -m reports.reproduction RUN... --timing RUN... --docs docs/reproduction.md
 
 The text of the document is written by hand; what stands between `<!-- NAME: from here -->` and `<!-- NAME: to here -->`
-is made anew, with the runs in the order of their names. --timing: runs on a quiet machine, from which all device seconds are taken; their crystals do not matter.
+is made anew, with the runs in the order of their names. --timing: runs on a quiet machine, from which all device
+seconds are taken; their crystals do not matter.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from pathlib import Path
 from tabulate import tabulate
 
 from bench.statistics import Metric
-from reports import figure2
-from reports.cost_quality import pairs_table
-from reports.hull_histogram import hull_histograms
-from reports.paper_rows import PRINTED_ROWS
+from reports.figures import figure2
+from reports.figures.cost_quality import pairs_table
+from reports.figures.hull_histogram import hull_histograms
 from reports.reproduction import paper_noise, speedups
 from reports.run_results import ModelResult, read_results
-from reports.table1 import compose
-from reports.table_formats import to_markdown
+from reports.tables.formats import to_markdown
+from reports.tables.paper_rows import PRINTED_ROWS
+from reports.tables.table1 import compose
 
 SECONDS = "seconds_per_crystal"
 
