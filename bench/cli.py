@@ -103,7 +103,7 @@ def run_command(
         given = {
             "models": models,
             "dataset": dataset and canonical_name(dataset),
-            "budget": limit and limit.plain(),
+            "budget": limit and limit.to_json(),
             "tasks": _names(tasks),
             "preset": preset,
             "device": None if device in (None, Device.auto) else device,

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.atomic import append_line, mend_lines, read_lines, remove_left_over, write_bytes
-from bench.crystal_io.table import parquet_bytes, table_to_sifted
-from bench.crystals import Sifted
+from bench.crystal_io.table import parquet_bytes, table_to_filtered
+from bench.crystals import FilteredCrystals
 from bench.parquet import read_table, write_table
 
 if TYPE_CHECKING:
@@ -65,17 +65,17 @@ class Shard:
     first_row: int
     num_rows: int
 
-    def read(self) -> Sifted:
+    def read(self) -> FilteredCrystals:
         """Its crystals. ValueError names the file where it is damaged."""
         return read_shard(self.path)
 
 
-def read_shard(path: Path) -> Sifted:
+def read_shard(path: Path) -> FilteredCrystals:
     """The crystals of a shard file. ValueError names the file where it is damaged."""
     import pyarrow as pa
 
     try:
-        return table_to_sifted(read_table(path))
+        return table_to_filtered(read_table(path))
     except (pa.ArrowException, ValueError, OSError) as error:
         raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]}); `bench run --resume` repairs it") from error
 
@@ -163,11 +163,11 @@ class SampleFolder:
                 self._merge(group)
         return missing
 
-    def append(self, sifted: Sifted, **cost: Any) -> Batch:
+    def append(self, filtered: FilteredCrystals, **cost: Any) -> Batch:
         """Records the next batch: its line first, then its crystals. cost: the other fields of `Batch`."""
         number = len(self.batches)
-        content = parquet_bytes(sifted, self.first_rows[number])
-        batch = Batch(batch=number, num_crystals=sifted.requested, sha256=hashlib.sha256(content).hexdigest(), **cost)
+        content = parquet_bytes(filtered, self.first_rows[number])
+        batch = Batch(batch=number, num_crystals=filtered.requested, sha256=hashlib.sha256(content).hexdigest(), **cost)
         append_line(self.path / JOURNAL, asdict(batch))
         self.batches.append(batch)
         self.first_rows.append(self.first_rows[number] + batch.num_crystals)
@@ -180,12 +180,12 @@ class SampleFolder:
         self.batches[number] = replace(self.batches[number], scoring_s=scoring_s, counted=counted)
         append_line(self.path / JOURNAL, asdict(self.batches[number]))
 
-    def restore(self, number: int, sifted: Sifted) -> bool:
+    def restore(self, number: int, filtered: FilteredCrystals) -> bool:
         """Writes the crystals of a batch that `recover` found missing. False where they are not the ones it had."""
         old = self.batches[number]
-        if sifted.requested != old.num_crystals:
-            raise ValueError(f"batch {number} had {old.num_crystals} crystals, not {sifted.requested}")
-        content = parquet_bytes(sifted, self.first_rows[number])
+        if filtered.requested != old.num_crystals:
+            raise ValueError(f"batch {number} had {old.num_crystals} crystals, not {filtered.requested}")
+        content = parquet_bytes(filtered, self.first_rows[number])
         digest = hashlib.sha256(content).hexdigest()
         if digest != old.sha256:
             self.batches[number] = replace(old, sha256=digest)
@@ -270,7 +270,7 @@ class SampleFolder:
         if len(group) < self.batches_per_shard or len(group) == 1:
             return
         parts = [read_shard(self._file(number)) for number in group]
-        content = parquet_bytes(Sifted.concatenate(parts), self.first_rows[group[0]])
+        content = parquet_bytes(FilteredCrystals.concatenate(parts), self.first_rows[group[0]])
         digest = hashlib.sha256(content).hexdigest()
         append_line(self.path / JOURNAL, {"merged": group[0], "sha256": digest})
         self._journal[1][group[0]] = digest
