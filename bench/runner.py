@@ -111,7 +111,7 @@ def run(
         "threads": plan.threads or default_threads(),
         "seed": plan.seed,
         "repeats": plan.repeats,
-        "models": {model.name: describe_model(model, device, plan.repeats) for model in models},
+        "models": {model.name: describe_model(model, device, plan.repeats, budget) for model in models},
         "software": manifests.software(),
         "sessions": [],
     }

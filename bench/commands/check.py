@@ -79,8 +79,8 @@ def _figure(metric: Metric) -> str:
 def write_baseline(root: Path, out: Path) -> None:
     """Writes a run's metrics with their intervals and its protocol to a file."""
     run = Run.open(root)
-    summary = run.summary()
-    if not any(entry["requested"] for entry in summary["models"].values()):
+    results = run.results()
+    if not any(entry["requested"] for entry in results.values()):
         raise ValueError(f"{root}: nothing was measured in it, so it is no baseline")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -93,8 +93,7 @@ def write_baseline(root: Path, out: Path) -> None:
             "protocol_hash": run.manifest["protocol_hash"],
             "software": run.manifest["software"],
             "models": {
-                name: {"requested": entry["requested"], "metrics": entry["metrics"]}
-                for name, entry in summary["models"].items()
+                name: {"requested": entry["requested"], "metrics": entry["metrics"]} for name, entry in results.items()
             },
         },
     )
@@ -124,7 +123,7 @@ def check(
         f"{root} cannot be compared with {against}: the protocol",
         "write a new baseline if that was meant",
     )
-    models = run.summary()["models"]
+    models = run.results()
     for name in baseline["models"]:
         if name not in models:
             raise ValueError(f"{root}: has no model {name}, which {against} has; it has {', '.join(models) or 'none'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import registry
-from bench.budget import BatchPlanner, Budget, device_clock
+from bench.budget import BatchPlanner, Budget, device_clock, timed_batch_size
 from bench.crystal_io import write_crystals
 from bench.crystal_io.writing import WRITERS
 from bench.crystals import FilteredCrystals
@@ -34,7 +34,7 @@ def sample_file(
     budget = Budget(num_samples=num_samples)
     device = resolve_device(device)
     generator = registry.build_generator(specs[0], canonical_name(dataset), preset)
-    planner = BatchPlanner(budget, declared_batch_size(generator, device))
+    planner = BatchPlanner(budget, timed_batch_size(declared_batch_size(generator, device), budget))
     source = GeneratorSource(
         generator.name, generator, device, threads or default_threads(), seed, (), device_clock(device)
     )

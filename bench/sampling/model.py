@@ -10,6 +10,7 @@ from typing import Any
 
 from bench import registry
 from bench.atomic import write_json
+from bench.budget import Budget, timed_batch_size
 from bench.datasets.files import DataUnavailable
 from bench.executor import Executor
 from bench.interfaces import Generator
@@ -102,7 +103,7 @@ def stored_model(name: str, run: Run, workers: int = 1) -> Model:
     return Model(spec, name, run.dataset, run.manifest["preset"], workers)
 
 
-def describe_model(model: Model, device: str, repeats: int) -> dict[str, Any]:
+def describe_model(model: Model, device: str, repeats: int, budget: Budget) -> dict[str, Any]:
     """What the manifest holds of a model before it is loaded; its card comes then."""
     spec = asdict(model.spec)
     if model.spec.is_file:
@@ -115,4 +116,4 @@ def describe_model(model: Model, device: str, repeats: int) -> dict[str, Any]:
         size = declared_batch_size(model.generator, device)
     except DataUnavailable:
         size = DEFAULT_BATCH_SIZE[device]
-    return {"kind": "generator", "spec": spec, "batch_size": size, "repeats": repeats}
+    return {"kind": "generator", "spec": spec, "batch_size": timed_batch_size(size, budget), "repeats": repeats}

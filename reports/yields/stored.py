@@ -58,7 +58,7 @@ def read_curves(result: ModelResult) -> list[YieldCurve]:
                 for repeat, found in enumerate(flags)
             )
             unknown = sum(found[kind][1] for found in flags)
-            curves.append(YieldCurve(result.method, kind, axis, repeats, seed, unknown))
+            curves.append(YieldCurve(result.method, kind, axis, repeats, seed, unknown, "seconds" in budget))
     return curves
 
 

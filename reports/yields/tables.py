@@ -47,7 +47,8 @@ PAIRS_SHOWN = 6  # those of four models
 def reading_table(curves: Sequence[YieldCurve], cost: float, format: Format = "text") -> str:
     """What each model had given by a cost: crystals asked for and those that count, with intervals.
 
-    curves: of one data set and one axis. A model whose curve ends before has a dash and says where it ended.
+    curves: of one data set and one axis. A model whose curve ends before has a dash and says where it ended,
+    and so has one of a fixed number of crystals whose first batch ends later.
     """
     from tabulate import tabulate
 
@@ -64,6 +65,10 @@ def reading_rows(curves: Sequence[YieldCurve], cost: float) -> tuple[list[str], 
         first = next(iter(own.values()))
         if not known_at(first, cost):
             rows.append([method, f"ended at {three_digits(first.until, 0)}", *[DASH] * len(kinds)])
+            continue
+        if nothing_yet(first, cost):
+            none = f"no batch had ended; the first ends at {three_digits(first.first_end or 0.0, 0)}"
+            rows.append([method, none, *[DASH] * len(kinds)])
             continue
         readings = {kind: curve.readings([cost])[0] for kind, curve in own.items()}
         asked = next(iter(readings.values())).n / len(first.repeats)
@@ -176,12 +181,12 @@ def curves_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
 
 
 def readings_csv(dataset: str, curves: Sequence[YieldCurve], costs: Sequence[float]) -> str:
-    """The same at costs of the reader's choice; empty where a curve ended before."""
+    """The same at costs of the reader's choice; empty where a curve ended before or has not begun."""
     rows: list[list[object]] = []
     for curve in curves:
         for cost in costs:
             place = [dataset, curve.method, curve.kind, AXES[curve.axis], repr(float(cost))]
-            if known_at(curve, cost):
+            if known_at(curve, cost) and not nothing_yet(curve, cost):
                 reading = curve.readings([cost])[0]
                 figures: list[object] = [reading.n, reading.value, reading.low, reading.high]
             else:
@@ -227,6 +232,11 @@ def common_cost(curves: Sequence[YieldCurve]) -> float:
 def known_at(curve: YieldCurve, cost: float) -> bool:
     """Whether all repeats are known up to that cost."""
     return cost <= curve.until * (1 + 1e-12)
+
+
+def nothing_yet(curve: YieldCurve, cost: float) -> bool:
+    """Whether a model had ended no batch by then, of a fixed number of crystals: it has none to be counted, not 0."""
+    return not curve.budgeted and curve.first_end is not None and curve.first_end > cost * (1 + 1e-12)
 
 
 def show_count(metric: Metric) -> str:
