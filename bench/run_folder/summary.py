@@ -116,5 +116,5 @@ def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
 
 def is_rate(name: str) -> bool:
     """Whether a metric is a fraction of the crystals."""
-    plain = name.partition("[")[0]
-    return plain.endswith("_rate") or plain.startswith("valid")
+    base = name.partition("[")[0]
+    return base.endswith("_rate") or base.startswith("valid")
