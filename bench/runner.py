@@ -104,7 +104,7 @@ def run(
         "known_tasks": list(registry.known("task")),
         "potentials": list(plan.potentials),
         "hull": hull,
-        "budget": budget.plain(),
+        "budget": budget.to_json(),
         "default_budget": plan.budget is None,
         "preset": plan.preset,
         "device": described,
@@ -125,7 +125,7 @@ def run(
             say(f"{budget} of each model, the default on {device}; the paper's is --num-samples {PAPER_NUM_SAMPLES}")
         new = Run(root, manifest)
         try:
-            return carry_out(new, models, tasks, executor)
+            return execute(new, models, tasks, executor)
         except (ValueError, OSError):
             if not has_crystals(new):
                 shutil.rmtree(root)  # nothing to go on from; the folder was empty or not there before
@@ -145,7 +145,7 @@ def resume(
     ValueError shows the difference where they are not, and where the data set's card or training split, a task's
     protocol, a model's weights or its file are not those it began with.
     """
-    with folder_lock(Run.open(root).root):
+    with folder_lock(Run.open_to_write(root).root):
         remove_left_over(root)
         remove_left_over(root / "report")
         stored = Run.open(root)
@@ -157,7 +157,7 @@ def resume(
         own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
         manifests.require_same(
             {name: own[name] for name in asked},
-            manifests.plain(asked),
+            manifests.as_json(asked),
             f"{root}: what is asked for",
             "leave it out, or start a new run",
         )
@@ -178,7 +178,7 @@ def resume(
         for difference in manifests.differences(then, now):
             say(f"{root}: not as when the run began: {difference}")
         models = [stored_model(name, stored, executor.workers) for name in stored.models]
-        return carry_out(stored, models, tasks, executor)
+        return execute(stored, models, tasks, executor)
 
 
 def rescore(
@@ -193,7 +193,7 @@ def rescore(
 
     ValueError where the run is not sampled to its end, or where a task that was not named changed as well.
     """
-    with folder_lock(Run.open(root).root):
+    with folder_lock(Run.open_to_write(root).root):
         stored = Run.open(root)
         before = stored.manifest
         chosen = list(before["tasks"] if names is None else names)
@@ -234,18 +234,18 @@ def rescore(
             "potentials": kinds,
             "hull": own_hull,
         }
-        with going_on(Run(root, manifest)) as changed:
+        with suggest_resume(Run(root, manifest)) as changed:
             executor = executor or LocalExecutor(workers)
             record(changed, executor)
             with executor.scoring(tasks, stored.dataset) as pool:
                 return finish(changed, tasks, pool)
 
 
-def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
+def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
     """Samples every model, one after the other, then scores and reports. The lock must be held."""
     manifest = run.manifest
     budget = Budget(**manifest["budget"])
-    with going_on(run), ExitStack() as stack:
+    with suggest_resume(run), ExitStack() as stack:
         record(run, executor)
         pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
@@ -283,7 +283,7 @@ def record(run: Run, executor: Executor) -> None:
 
 
 @contextmanager
-def going_on(run: Run) -> Iterator[Run]:
+def suggest_resume(run: Run) -> Iterator[Run]:
     """Adds to what stops a run how to go on with it."""
     remedy = f"go on with `python -m bench run --resume {run.root}`"
     try:

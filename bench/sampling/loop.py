@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.budget import PAPER_NUM_SAMPLES, BatchPlanner, Budget
 from bench.progress import format_seconds, progress, say
 from bench.run_folder.shards import SampleFolder
-from bench.sampling.sources import Prepared, Request, Source
+from bench.sampling.sources import PreparationCost, Request, Source
 from bench.store import read_state, write_state
 from bench.usage import figures
 
@@ -37,7 +37,7 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
     open_source is called where something is missing.
     """
     source: Source | None = None
-    prepared = Prepared()
+    prepared = PreparationCost()
     for repeat, folder in enumerate(folders):
         missing, state = folder.recover(), read_state(folder.path)
         sampled = state["sampled"] and not folder.was_cut
@@ -60,14 +60,14 @@ def _repair(name: str, folder: SampleFolder, source: Source, repeat: int, missin
     """Samples batches again whose crystals a kill or a damaged file took. Their cost was recorded; it stays."""
     requests = [Request(repeat, n, folder.first_rows[n], folder.batches[n].num_crystals) for n in missing]
     for number, drawn in zip(missing, source.draws(requests, ahead=True), strict=True):
-        if not folder.restore(number, drawn.sifted):
+        if not folder.restore(number, drawn.filtered):
             say(f"{name}: batch {number} sampled again gave other crystals; the model or device is not deterministic")
     if missing:
         say(f"{name}: sampled {len(missing)} of {len(folder.batches)} batches again, their crystals were missing")
 
 
 def _sample_rest(
-    how: Sampling, folder: SampleFolder, source: Source, repeat: int, prepared: Prepared, chosen: int | None
+    how: Sampling, folder: SampleFolder, source: Source, repeat: int, prepared: PreparationCost, chosen: int | None
 ) -> None:
     """Samples until the budget is spent. chosen: size of the batches so far, None where nothing was sampled yet."""
     budget = how.budget if source.holds is None else Budget(num_samples=source.holds)
@@ -97,12 +97,12 @@ def _sample_rest(
     recorded = time.perf_counter()
     with progress(label, total or 0, unit, done if by_number else spent_s()) as advance:
         for drawn in source.draws(_requests(planner, folder, repeat, spent_s), ahead=by_number):
-            spent, size = drawn.seconds, drawn.sifted.requested
+            spent, size = drawn.seconds, drawn.filtered.requested
             start_s = (folder.batches[-1].end_s or 0.0) if folder.batches else 0.0  # still between batches
             end_s = None if spent is None else start_s + spent
             wall_s, recorded = time.perf_counter() - recorded, time.perf_counter()
             folder.append(
-                drawn.sifted,
+                drawn.filtered,
                 start_s=None if spent is None else start_s,
                 end_s=end_s,
                 handed_over=drawn.handed_over,
