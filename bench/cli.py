@@ -33,6 +33,7 @@ from bench.commands.options import (
     Where,
     Workers,
 )
+from bench.device import let_threads_sleep
 from bench.progress import say, show_warning
 
 app = typer.Typer(
@@ -348,7 +349,8 @@ def sample_external_command(
 ) -> None:
     """Run and time a model of another environment as it is: crystals and costs for `bench run --models NAME=FILE`."""
     from bench.commands.sample_external import External, sample_external
-    from bench.device import default_threads, resolve_device
+    from bench.device import named_threads, resolve_device
+    from bench.usage import available_cores
 
     asked = External(
         command,
@@ -356,7 +358,7 @@ def sample_external_command(
         out,
         meta or out.with_name(f"{out.name.split('.')[0]}.meta.json"),
         seed,
-        threads or default_threads(),
+        threads or named_threads() or available_cores(),
         resolve_device(device.value),
         ready=ready,
         done=done,
@@ -429,6 +431,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     warnings.showwarning = show_warning
+    let_threads_sleep()
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     try:
         code = app(arguments, prog_name="bench", standalone_mode=False) or 0

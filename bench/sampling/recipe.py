@@ -14,7 +14,10 @@ from bench.sampling.sources import GeneratorSource
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model by name, and how its batches are sampled. It pickles, whatever its generator does."""
+    """A model by name, and how its batches are sampled. It pickles, whatever its generator does.
+
+    fresh: each repeat in a process of its own, where the executor samples on this machine.
+    """
 
     name: str
     spec: ModelSpec
@@ -24,6 +27,7 @@ class Recipe:
     threads: int
     seed: int
     warmup_sizes: tuple[int, ...]
+    fresh: bool = False
 
     def build(self) -> Generator:
         """The generator, not yet loaded."""

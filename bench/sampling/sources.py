@@ -81,11 +81,18 @@ class Source(Protocol):
     def holds(self) -> int | None:
         """Crystals that there are; None where there is no end."""
 
+    @property
+    def single_use(self) -> bool:
+        """Whether each repeat takes a source of its own."""
+
     def prepare(self) -> PreparationCost:
         """Makes ready."""
 
     def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """The batches asked for, in order. ahead: whether the next may be asked for before the last one was given."""
+
+    def close(self) -> None:
+        """Ends what it started; it gives no more."""
 
 
 def batch_seed(seed: int, repeat: int, number: int) -> int:
@@ -123,6 +130,7 @@ class GeneratorSource:
     meter: Meter | None = None
     timed = True
     holds = None
+    single_use = False
 
     def prepare(self) -> PreparationCost:
         """Loads the weights and samples batches that nobody keeps."""
@@ -139,6 +147,9 @@ class GeneratorSource:
             self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))
             warmup.append((size, self.clock.stop()))
         return PreparationCost(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
+
+    def close(self) -> None:
+        """Nothing was started."""
 
     def load(self) -> None:
         """Loads the weights and sets the threads."""
@@ -193,6 +204,10 @@ class FileSource:
     filtered: FilteredCrystals
     costs: FileCosts
     timed = False
+    single_use = False
+
+    def close(self) -> None:
+        """Nothing was started."""
 
     @property
     def holds(self) -> int:
