@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
-from bench.crystal_readers import read_cif, read_extxyz
+from bench.cif_blocks import read_cif
+from bench.crystal_readers import read_extxyz
 from bench.crystal_text import MAX_PLACES, MAX_TEXT_BYTES, Missing, Place, open_text, text_stream
 from bench.parsing import one_line
 

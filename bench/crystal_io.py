@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from bench.cif_atoms import plain_crystal
+from bench.cif_blocks import read_cif
 from bench.crystal_arrays import read_eval_gen, read_parquet
 from bench.crystal_folders import read_folder, read_zip
-from bench.crystal_readers import read_cif, read_csv, read_extxyz, read_json
+from bench.crystal_readers import read_csv, read_extxyz, read_json
 from bench.crystal_table import crystal_schema, crystals_to_table, table_to_sifted
 from bench.crystal_text import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text, printable
 from bench.crystal_writers import write_crystals
 from bench.crystals import Crystals, IntArray, Sifted
-from bench.parsing import parse_cifs, plain_crystal
+from bench.parsing import parse_cifs
 
 __all__ = ["ReadResult", "crystal_schema", "crystals_to_table", "read_crystals", "table_to_sifted", "write_crystals"]
 
@@ -32,11 +35,13 @@ class ReadResult:
 
     names: (requested,) where each place lies in it ("a/0017.cif", "frame 3", "row 12"), all different.
     sampling_seconds: what making all of them took, where the file says it.
+    remarks: what was not read as it stands there -> how many crystals.
     """
 
     sifted: Sifted
     names: tuple[str, ...]
     sampling_seconds: float | None = None
+    remarks: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.names) != self.sifted.requested:
@@ -111,7 +116,7 @@ def _collected(
             found.add(*entry)
         if len(found.names) > MAX_PLACES:
             raise ValueError(f"holds more than {MAX_PLACES} crystals; split it")
-    return ReadResult(found.sifted(), tuple(found.names), sampling_seconds)
+    return ReadResult(found.sifted(), tuple(found.names), sampling_seconds, dict(found.remarks))
 
 
 @dataclass
@@ -126,6 +131,7 @@ class _Collection:
     _waiting: dict[int, Crystals | CifText] = field(default_factory=dict)
     _characters: int = 0
     _taken: dict[str, int] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, entry: Crystals | CifText | Missing) -> None:
         """One place; a name that is taken gets a number."""
@@ -159,7 +165,9 @@ class _Collection:
     def _parse(self) -> None:
         waiting, self._waiting, self._characters = self._waiting, {}, 0
         texts = {place: entry.text for place, entry in waiting.items() if isinstance(entry, CifText)}
-        parsed = parse_cifs(list(texts.values()), plain_crystal, self.workers)
+        done = parse_cifs(list(texts.values()), plain_crystal, self.workers)
+        self.remarks.update(done.remarks)
+        parsed = done.sifted
         places = np.array(list(texts), dtype=np.int64)
         crystals = {place: entry for place, entry in waiting.items() if isinstance(entry, Crystals)}
         crystals |= {int(places[row]): parsed.crystals[n] for n, row in enumerate(parsed.indices)}

@@ -5,25 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.atomic import write_bytes
+from bench.cif_atoms import Atoms, plain_crystal
 from bench.crystal_table import parquet_bytes, table_to_sifted
-from bench.crystal_text import MAX_ATOMS
-from bench.crystals import Crystals, Sifted
+from bench.crystals import Crystals, Sifted, sift
 from bench.parquet import read_table
 
-if TYPE_CHECKING:
-    from pymatgen.io.cif import CifParser
-
-PARSER_VERSION = 1  # raise it whenever the parsed crystals of the same text change
-MAX_IMAGES = 2 * MAX_ATOMS  # of atom sites by symmetry; those on special positions coincide. 10,000 take 15 s
-CHUNK = 256  # texts a worker gets at a time: about half a second of work; for one or two chunks no worker is started
+PARSER_VERSION = 2  # raise it whenever the parsed crystals of the same text change
+CHUNK = 2048  # texts a worker gets at a time: about half a second of work; for one or two chunks no worker is started
 
 Progress = Callable[[int, int], None]
 
@@ -38,63 +35,33 @@ def cache_dir() -> Path:
     return Path(pooch.os_cache("crysldm-bench"))
 
 
-def published_crystal(cif: str) -> Crystals:
+def published_crystal(cif: str) -> Atoms:
     """The one crystal of a CIF text as CDVAE and DiffCSP take it.
 
-    pymatgen's structure (its order of atoms), Niggli-reduced, the lattice rebuilt from its lengths and angles with the
-    fractional coordinates kept. Raises whatever pymatgen raises for a text that it cannot read.
+    As `plain_crystal`, Niggli-reduced by pymatgen, the lattice rebuilt from its lengths and angles with the fractional
+    coordinates kept. ValueError as there, and where pymatgen finds no reduced cell.
     """
-    from pymatgen.core import Lattice, Structure
+    from pymatgen.core import Lattice
 
-    reduced = Structure.from_str(cif, fmt="cif").get_reduced_structure()
-    lattice = Lattice.from_parameters(*reduced.lattice.parameters)
-    return Crystals.from_structures([Structure(lattice, reduced.species, reduced.frac_coords)])
-
-
-def plain_crystal(cif: str) -> Crystals:
-    """The one crystal of a CIF text in the cell that it gives, every atom site of the text present.
-
-    pymatgen's reading: atoms in order of electronegativity, coordinates within 1e-4 of a third or a sixth moved there.
-    ValueError where pymatgen would merge sites (closer than 1e-4 of the cell) or pass over one that it cannot name:
-    it would give a smaller crystal without a word, and a generated crystal with two atoms on one site would be valid.
-    """
-    from pymatgen.io.cif import CifParser
-
-    parser = CifParser.from_str(cif, check_cif=False)
-    listed = max(_atom_sites(parser), default=0)
-    structures = parser.parse_structures(primitive=False, on_error="raise")
-    if len(structures) != 1:
-        raise ValueError(f"{len(structures)} crystals in the text of one")
-    structure = structures[0]
-    if not structure.is_ordered:
-        raise ValueError(f"has partial occupancies ({structure.formula}); order it first")
-    if len(structure) < listed:
-        raise ValueError(f"{listed} atom sites are listed, {len(structure)} differ and have a known element")
-    return Crystals.from_structures([structure])
+    numbers, coords, matrix, remarks = plain_crystal(cif)
+    given = Lattice(matrix)
+    reduced = given.get_niggli_reduced_lattice()
+    if reduced != given:
+        coords = reduced.get_fractional_coords(given.get_cartesian_coords(coords - np.floor(coords)))
+    return Atoms(numbers, coords, Lattice.from_parameters(*reduced.parameters).matrix, remarks)
 
 
-def _atom_sites(parser: CifParser) -> Iterator[int]:
-    """Atom sites that each block lists. ValueError where they, or their images, are too many to be placed.
+@dataclass(frozen=True)
+class Parsed:
+    """What became of some CIF texts. remarks: how some were read -> how many of them."""
 
-    pymatgen compares every image of a site with every one before it.
-    """
-    from pymatgen.io.cif import CifBlock
-
-    for name, data in parser.as_dict().items():
-        sites = len(data["_atom_site_fract_x"]) if isinstance(data.get("_atom_site_fract_x"), list) else 1
-        if sites > MAX_ATOMS:
-            raise ValueError(f"{sites} atom sites are listed; at most {MAX_ATOMS} are read")
-        most = max([192, *(len(column) for column in data.values() if isinstance(column, list))])
-        if sites * most > MAX_IMAGES:
-            images = sites * len(parser.get_symops(CifBlock(data, [], name)))
-            if images > MAX_IMAGES:
-                raise ValueError(f"{images} images of {sites} atom sites; at most {MAX_IMAGES} are placed")
-        yield sites
+    sifted: Sifted
+    remarks: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_cifs(
-    cifs: Sequence[str], read: Callable[[str], Crystals], workers: int = 2, on_progress: Progress | None = None
-) -> Sifted:
+    cifs: Sequence[str], read: Callable[[str], Atoms], workers: int = 2, on_progress: Progress | None = None
+) -> Parsed:
     """Each CIF text through `published_crystal` or `plain_crystal`; one that cannot be read is a reason.
 
     workers: processes, of one thread each. on_progress is called with (done, total) texts.
@@ -106,15 +73,16 @@ def parse_cifs(
     # loky starts workers by itself: no fork of a process with threads, and no guard needed in the caller's main module.
     with parallel_config(backend="loky", inner_max_num_threads=1):
         jobs = Parallel(n_jobs=workers, return_as="generator")(delayed(_parse_chunk)(chunk, read) for chunk in chunks)
-        parts, reasons, done = [], {}, 0
-        for chunk, (crystals, faults) in zip(chunks, jobs, strict=True):
-            reasons.update({done + place: text for place, text in faults.items()})
-            parts.append(crystals)
+        parts: list[Sifted] = []
+        remarks: Counter[str] = Counter()
+        done = 0
+        for chunk, part in zip(chunks, jobs, strict=True):
+            parts.append(part.sifted)
+            remarks.update(part.remarks)
             done += len(chunk)
             if on_progress is not None:
                 on_progress(done, len(cifs))
-    places = [place for place in range(len(cifs)) if place not in reasons]
-    return Sifted(Crystals.concatenate(parts), np.array(places, dtype=np.int64), reasons)
+    return Parsed(Sifted.concatenate(parts) if parts else Sifted.complete(Crystals.empty()), dict(remarks))
 
 
 def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> Sifted:
@@ -128,7 +96,10 @@ def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress
         pass
     except (pa.ArrowException, ValueError, OSError) as error:
         warnings.warn(f"{path}: damaged cache file, parsed afresh ({error})", stacklevel=2)
-    sifted = parse_cifs(cifs, published_crystal, workers, on_progress)
+    parsed = parse_cifs(cifs, published_crystal, workers, on_progress)
+    for remark, count in parsed.remarks.items():
+        warnings.warn(f"{count} of {len(cifs)} crystals of the data set: {remark}", stacklevel=2)
+    sifted = parsed.sifted
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, parquet_bytes(sifted))
@@ -158,13 +129,25 @@ def _pymatgen_version() -> str:
         return version("pymatgen")
 
 
-def _parse_chunk(cifs: Sequence[str], read: Callable[[str], Crystals]) -> tuple[Crystals, dict[int, str]]:
-    parts, reasons = [], {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen warns of every rounded coordinate
-        for place, cif in enumerate(cifs):
-            try:
-                parts.append(read(cif))
-            except Exception as error:  # a parser fed foreign text raises anything; it becomes the reason
-                reasons[place] = one_line(error)
-    return Crystals.concatenate(parts), reasons
+def _parse_chunk(cifs: Sequence[str], read: Callable[[str], Atoms]) -> Parsed:
+    found: dict[int, Atoms] = {}
+    reasons: dict[int, str] = {}
+    for place, cif in enumerate(cifs):
+        try:
+            found[place] = read(cif)
+        except Exception as error:  # a parser fed foreign text raises anything; it becomes the reason
+            reasons[place] = one_line(error)
+    if not found:
+        return Parsed(Sifted(Crystals.empty(), np.zeros(0, dtype=np.int64), reasons))
+    crystals = list(found.values())
+    sifted = sift(
+        [len(atoms.atomic_numbers) for atoms in crystals],
+        np.concatenate([atoms.atomic_numbers for atoms in crystals]),
+        np.concatenate([atoms.frac_coords for atoms in crystals]),
+        np.array([atoms.lattice for atoms in crystals]),
+    )
+    places = np.array(list(found), dtype=np.int64)
+    reasons |= {int(places[row]): reason for row, reason in sifted.reasons.items()}
+    kept = [crystals[row].remarks for row in sifted.indices]
+    remarks = Counter(remark for each in kept for remark in dict.fromkeys(each))
+    return Parsed(Sifted(sifted.crystals, places[sifted.indices], dict(sorted(reasons.items()))), dict(remarks))
