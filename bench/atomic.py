@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bench.errors import named
+
 LOCK_NAME = ".lock"
 
 
@@ -79,19 +81,6 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise named(error, path) from error
-
-
-def failure(error: Exception) -> str:
-    """What an error says, of the operating system's the file and the reason."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
-
-
-def named(error: OSError, path: Path) -> OSError:
-    """The error with the file's name and the system's reason: that of a full disk comes without, or in other words."""
-    reason = os.strerror(error.errno) if error.errno else error.strerror or str(error)
-    return OSError(error.errno, reason, str(path))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bench.options import (
+from bench.commands.options import (
     BudgetCovers,
     Cluster,
     Dataset,
@@ -88,7 +88,7 @@ def run_command(
     """Sample models, score their crystals and write Table 1."""
     from bench import runner
     from bench.budget import Budget, parse_duration
-    from bench.dataset_files import canonical_name
+    from bench.datasets.files import canonical_name
     from bench.executor import open_executor
     from bench.registry import parse_models, with_meta
 
@@ -188,8 +188,8 @@ def report(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
-    from bench import reporting
     from bench.budget import parse_duration
+    from bench.commands import report as reporting
     from bench.store import newest_run
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
@@ -208,7 +208,7 @@ def leaderboard(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="as one page for a browser, too")] = None,
 ) -> None:
     """The models of several runs in order; those that noise cannot tell apart share a rank."""
-    from bench import reporting
+    from bench.commands import report as reporting
 
     _show(reporting.leaderboard(runs, by))
     if html is not None:
@@ -239,7 +239,7 @@ def baseline(
     run: RunFolder, out: Annotated[Path, typer.Option(help="JSON file of metrics, intervals and protocol")]
 ) -> None:
     """Write the metrics of a run as a baseline for `bench check`."""
-    from bench.regression import write_baseline
+    from bench.commands.check import write_baseline
 
     write_baseline(run, out)
 
@@ -258,8 +258,8 @@ def check(
     verbose: Annotated[bool, typer.Option("--verbose", help="show what did not move as well")] = False,
 ) -> None:
     """Compare the metrics of a run with a baseline: exit 1 for a regression, 2 where they cannot be compared."""
-    from bench.regression import check as compare
-    from bench.regression import verdict_lines
+    from bench.commands.check import check as compare
+    from bench.commands.check import verdict_lines
 
     found = compare(run, against, rtol, exact, times)
     _show("\n".join(verdict_lines(found, verbose)))
@@ -284,7 +284,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a data set's training split."""
-    from bench.training import train as train_model
+    from bench.commands.train import train as train_model
 
     written = train_model(model, dataset, preset, max_time, resume, seed, device.value, threads, out, epochs, init)
     _show(f"weights: {written}")
@@ -302,7 +302,7 @@ def sample(
     threads: Threads = None,
 ) -> None:
     """Write the crystals of a model to a file: those that `bench run` samples with the same seed."""
-    from bench.sample_file import sample_file
+    from bench.commands.sample import sample_file
 
     _show(sample_file(model, dataset, num_samples, out, preset, device.value, seed, threads))
 
@@ -331,8 +331,8 @@ def sample_external_command(
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="of one run of a command")] = None,
 ) -> None:
     """Run and time a model of another environment as it is: crystals and costs for `bench run --models NAME=FILE`."""
+    from bench.commands.sample_external import External, sample_external
     from bench.device import default_threads, resolve_device
-    from bench.external import External, sample_external
 
     asked = External(
         command,
@@ -356,7 +356,7 @@ def sample_external_command(
 @app.command()
 def models() -> None:
     """List the models, what they are and which weights are in the package."""
-    from bench.listing import list_models
+    from bench.commands.listing import list_models
 
     _show(list_models())
 
@@ -370,7 +370,7 @@ def data(
     ] = None,
 ) -> None:
     """Find or download a data set, verify its hashes and parse it into the cache."""
-    from bench.listing import prepare_dataset
+    from bench.commands.listing import prepare_dataset
 
     _show(prepare_dataset(name, workers, reference))
 
@@ -390,7 +390,7 @@ def hull_build(
     workers: Workers = 2,
 ) -> None:
     """Compute the energies of the reference phases with a potential: hours. A killed build goes on where it was."""
-    from bench.listing import build_hull
+    from bench.commands.listing import build_hull
 
     _show(build_hull(potential, out, relax_limit, extend, workers))
 
@@ -400,7 +400,7 @@ def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="load and test every potential as well: a minute")] = False,
 ) -> None:
     """What this machine can do, what is missing and how to get it: exit 1 where `bench run` cannot work."""
-    from bench.doctor import examine, is_fit, render
+    from bench.commands.doctor import examine, is_fit, render
 
     findings = examine(deep)
     _show(render(findings))
@@ -437,7 +437,7 @@ def _explain(error: Exception) -> int:
     if usage is not None:
         text = f"{usage()} (--help shows the options)"
     elif isinstance(error, OSError | ValueError) or code == 130:
-        from bench.atomic import failure
+        from bench.errors import failure
 
         text = failure(error)
     else:
@@ -457,6 +457,6 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 def _show(text: str) -> None:
-    from bench.screen import writable
+    from bench.commands.screen import writable
 
     sys.stdout.write(writable(text.rstrip("\n") + "\n", sys.stdout.encoding))

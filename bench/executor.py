@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 from bench.budget import Budget, DeviceClock, device_clock
 from bench.device import describe_device, resolve_device
 from bench.interfaces import Generator, Task
-from bench.recipe import Recipe
-from bench.scoring import Scorer
-from bench.scoring_pool import ScoringPool, scoring_pool
-from bench.sources import Source
+from bench.sampling.recipe import Recipe
+from bench.sampling.sources import Source
+from bench.scoring.pool import ScoringPool, scoring_pool
+from bench.scoring.tables import Scorer
 
 ExecutorName = Literal["local", "dask"]
 

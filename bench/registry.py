@@ -51,23 +51,23 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         "cost": {"cost": "tasks.cost:cost_metrics"},
         # (run folders) -> text to show; writes into the report/ of each.
         "report": {
-            "table1": "reports.table1:write_reports",
-            "figure2": "reports.figure2:write_reports",
-            "yield_curve": "reports.yield_curve:write_reports",
-            "pareto": "reports.pareto:write_reports",
+            "table1": "reports.tables.table1:write_reports",
+            "figure2": "reports.figures.figure2:write_reports",
+            "yield_curve": "reports.yields.figure:write_reports",
+            "pareto": "reports.figures.pareto:write_reports",
         },
         # (run folders, format, paper) -> text; the yield's is (run folders, device seconds, format) -> text, the
         # leaderboard's (run folders, metric or None) -> text.
         "table": {
-            "table1": "reports.table1:render",
-            "yield": "reports.yield_curve:render_at",
-            "leaderboard": "reports.leaderboard:render",
+            "table1": "reports.tables.table1:render",
+            "yield": "reports.yields.figure:render_at",
+            "leaderboard": "reports.tables.leaderboard:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
-        "page": {"html": "reports.page:write_page"},
+        "page": {"html": "reports.page.html_page:write_page"},
         "trainer": {"train": "models.training:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
-        "hull": {"build": "tasks.stability.hull_build:build"},
+        "hull": {"build": "tasks.stability.hull.build:build"},
         # (folder of a published checkpoint, or weights that `bench train` wrote, ...) -> generator
         "weights": {
             "published": "models.baselines.cdvae.generator:published",

@@ -11,23 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import manifest as manifests
 from bench import registry
-from bench.atomic import failure, folder_lock, remove_left_over, write_json
-from bench.batch_scoring import scoring_between_batches
+from bench.atomic import folder_lock, remove_left_over, write_json
 from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock
+from bench.commands.report import write_reports
 from bench.datasets import DataUnavailable, canonical_name, reference_card
 from bench.device import default_threads
-from bench.entries import Model, build_model, describe_model, stored_model
+from bench.errors import failure
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task
 from bench.progress import say
 from bench.registry import ModelSpec
-from bench.reporting import write_reports
-from bench.sampling import Sampling, sample
-from bench.scoring import Scorer, score
+from bench.run_folder import manifest as manifests
+from bench.run_folder.summary import summarise
+from bench.sampling.loop import Sampling, sample
+from bench.sampling.model import Model, build_model, describe_model, stored_model
+from bench.scoring.between_batches import scoring_between_batches
+from bench.scoring.tables import Scorer, score
 from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, default_folder, read_state, write_state
-from bench.summary import summarise
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def run(
         "threads": plan.threads or default_threads(),
         "seed": plan.seed,
         "repeats": plan.repeats,
-        "models": {model.name: describe_model(model, device, plan.repeats) for model in models},
+        "models": {model.name: describe_model(model, device, plan.repeats, budget) for model in models},
         "software": manifests.software(),
         "sessions": [],
     }

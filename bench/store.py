@@ -1,7 +1,7 @@
 """The run folder: where everything of a run lies, and how reports read it.
 
-DIR/manifest.json                    what ran (`bench.manifest`)
-DIR/<model>/batches.jsonl, samples/, batches.parquet    `bench.shards`
+DIR/manifest.json                    what ran (`bench.run_folder.manifest`)
+DIR/<model>/batches.jsonl, samples/, batches.parquet    `bench.run_folder.shards`
 DIR/<model>/state.json               load_seconds, warmup_seconds, sampled (bool), scoring_seconds by task
 DIR/<model>/parts/<task>/            rows scored so far; gone when <task>.parquet is there
 DIR/<model>/<task>.parquet           one row per requested crystal
@@ -11,6 +11,7 @@ DIR/summary.json, DIR/report/
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -21,10 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.atomic import LOCK_NAME, read_json, write_json
 from bench.parquet import open_table, read_table
-from bench.shards import SampleFolder
+from bench.run_folder.shards import SampleFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from bench.statistics import Metric
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -89,6 +92,31 @@ class Run:
                 f"{self.root}: the run is not finished; go on with `python -m bench run --resume {self.root}`"
             )
         return read_json(self.root / SUMMARY)
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The models' entries of `summary`, with intervals of their times by today's method.
+
+        Runs that an earlier version stored have intervals that are too narrow where batches are few.
+        """
+        entries: dict[str, dict[str, Any]] = self.summary()["models"]
+        for model, entry in entries.items():
+            stored = entry.get("metrics", {}).get("seconds_per_crystal")
+            if stored and stored.get("value") and self.manifest["models"].get(model, {}).get("kind") == "generator":
+                own = self._seconds_per_crystal(model)
+                if own.value is not None and math.isclose(own.value, stored["value"], rel_tol=1e-9):
+                    entry["metrics"] = {**entry["metrics"], "seconds_per_crystal": own.to_json()}
+        return entries
+
+    def _seconds_per_crystal(self, model: str) -> Metric:
+        """From the batches that count. Undefined where one of them has no time."""
+        from bench.statistics import Metric, seconds_per_crystal
+
+        counted = [(r, b) for r, folder in enumerate(self.folders(model)) for b in folder.batches if b.counted]
+        if any(batch.start_s is None or batch.end_s is None for _, batch in counted):
+            return Metric(None)
+        seconds = [(batch.end_s or 0.0) - (batch.start_s or 0.0) for _, batch in counted]
+        crystals, repeats = [batch.num_crystals for _, batch in counted], [repeat for repeat, _ in counted]
+        return seconds_per_crystal(seconds, crystals, int(self.manifest["seed"]), repeats)
 
     def batches(self, model: str) -> pa.Table:
         """Batches of all repeats (`SampleFolder.batch_table`) with a column `repeat`."""

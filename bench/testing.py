@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from bench import manifest as manifests
 from bench import registry
+from bench.errors import one_line
 from bench.interfaces import SampleBatch
-from bench.parsing import one_line
-from bench.sources import declared_batch_size
+from bench.run_folder import manifest as manifests
+from bench.sampling.sources import declared_batch_size
 
 LARGEST_SEED = 2**32 - 1
 

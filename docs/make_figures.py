@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from bench import registry
-from bench.reporting import write_reports
+from bench.commands.report import write_reports
 from bench.store import MANIFEST, Run, read_state
 
 ROOT = Path(__file__).parents[1]

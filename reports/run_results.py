@@ -71,7 +71,7 @@ def read_results(run_dirs: Sequence[Path]) -> list[ModelResult]:
         require_one_protocol(one, other)
     datasets = [run.dataset for run in runs]
     runs = sorted(runs, key=lambda run: datasets.index(run.dataset))
-    summaries = [run.summary()["models"] for run in runs]
+    summaries = [run.results() for run in runs]
     models = Counter((run.dataset, model) for run, entries in zip(runs, summaries, strict=True) for model in entries)
     folders = Counter(run.root.resolve().name for run in runs)
     results = []

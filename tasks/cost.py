@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from bench.statistics import Metric, cost_per_hit, ratio_of_sums
+from bench.statistics import Metric, cost_per_hit, ratio_of_sums, seconds_per_crystal
 
 FloatArray = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ class Spent:
     """What K batches took. All (K,), NaN where unknown: crystals from a file have no seconds.
 
     seconds: on the device clock. evaluations: of the network, all crystals of a batch together. steps: of the
-    sampler. crystals: asked for. counted: ended within the budget.
+    sampler. crystals: asked for. counted: ended within the budget. repeats: start of the model, from 0.
     """
 
     seconds: FloatArray
@@ -28,10 +28,11 @@ class Spent:
     steps: FloatArray
     crystals: FloatArray
     counted: NDArray[np.bool_]
+    repeats: NDArray[np.int64]
 
     @classmethod
     def of(cls, batches: pa.Table) -> Spent:
-        """From the columns start_s, end_s, network_evaluations, steps, num_crystals, counted."""
+        """From the columns start_s, end_s, network_evaluations, steps, num_crystals, counted and, if there, repeat."""
 
         def numbers(name: str) -> FloatArray:
             return np.array([np.nan if v is None else v for v in batches[name].to_pylist()], dtype=np.float64)
@@ -43,6 +44,9 @@ class Spent:
             numbers("steps"),
             numbers("num_crystals"),
             counted,
+            numbers("repeat").astype(np.int64)
+            if "repeat" in batches.column_names
+            else np.zeros(len(counted), np.int64),
         )
 
     @property
@@ -72,11 +76,10 @@ def cost_metrics(
     if stable is not None and np.size(stable) != requested:
         raise ValueError(f"{requested} crystals requested, but stability is known of {np.size(stable)}")
     counted_seconds = spent.seconds[spent.counted]
-    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
     return {
         "steps": Metric(spent.mean_steps, n=requested),
-        "network_evaluations": _per_crystal(spent, spent.evaluations, seeds[0]),
-        "seconds_per_crystal": _per_crystal(spent, spent.seconds, seeds[1]),
+        "network_evaluations": _evaluations(spent, seed),
+        "seconds_per_crystal": time_per_crystal(spent, seed),
         "sampling_seconds": Metric(_known(spent.seconds.sum()), n=len(spent.seconds)),
         "counted_seconds": Metric(_known(counted_seconds.sum()), n=len(counted_seconds)),
         **costs_per_stable(batches, stable, scoring_seconds),
@@ -111,12 +114,20 @@ def costs_per_stable(
     }
 
 
-def _per_crystal(spent: Spent, amounts: FloatArray, seed: int) -> Metric:
-    """Over counted batches, with an interval by bootstrap over them; n: their number."""
-    amounts = amounts[spent.counted]
-    if not np.isfinite(amounts).all():
-        return Metric(None, n=len(amounts))
-    return ratio_of_sums(amounts, spent.crystals[spent.counted], seed)
+def time_per_crystal(spent: Spent, seed: int = 0) -> Metric:
+    """Seconds of a crystal over counted batches, with an interval over them and over repeats; n: their number."""
+    seconds = spent.seconds[spent.counted]
+    if not np.isfinite(seconds).all():
+        return Metric(None, n=len(seconds))
+    return seconds_per_crystal(seconds, spent.crystals[spent.counted], seed, spent.repeats[spent.counted])
+
+
+def _evaluations(spent: Spent, seed: int) -> Metric:
+    """Network evaluations of a crystal over counted batches."""
+    evaluations = spent.evaluations[spent.counted]
+    if not np.isfinite(evaluations).all():
+        return Metric(None, n=len(evaluations))
+    return ratio_of_sums(evaluations, spent.crystals[spent.counted], seed)
 
 
 def _known(number: float) -> float | None:

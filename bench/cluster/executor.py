@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import manifest as manifests
 from bench.atomic import write_bytes
 from bench.budget import Budget, MonotonicClock
 from bench.cluster import remote
@@ -18,10 +17,11 @@ from bench.cluster.crew import Connection, Crew
 from bench.cluster.remote import Inspection, Rows, SamplingSetup, ScoringSetup, shared_facts
 from bench.crystals import Crystals, Sifted
 from bench.interfaces import Generator, Task
-from bench.recipe import Recipe
-from bench.scoring import Chunk
-from bench.shards import read_shard
-from bench.sources import Drawn, Prepared, Request, Source
+from bench.run_folder import manifest as manifests
+from bench.run_folder.shards import read_shard
+from bench.sampling.recipe import Recipe
+from bench.sampling.sources import Drawn, Prepared, Request, Source
+from bench.scoring.tables import Chunk
 
 
 @dataclass(frozen=True)

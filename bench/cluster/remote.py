@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bench import manifest as manifests
 from bench.budget import device_clock
 from bench.crystals import Sifted
 from bench.device import describe_device, resolve_device, set_threads
 from bench.interfaces import Generator, Task
 from bench.parquet import table_bytes
-from bench.recipe import Recipe
-from bench.scoring import score_rows
-from bench.sources import Drawn, GeneratorSource, Prepared, Request
+from bench.run_folder import manifest as manifests
+from bench.sampling.recipe import Recipe
+from bench.sampling.sources import Drawn, GeneratorSource, Prepared, Request
+from bench.scoring.tables import score_rows
 
 # Libraries read these when Python starts; `dask worker` sets them where it has a nanny.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -16,14 +16,14 @@ from pathlib import Path
 from tabulate import tabulate
 
 from bench.statistics import Metric
-from reports import figure2
-from reports.cost_quality import pairs_table
-from reports.hull_histogram import hull_histograms
-from reports.paper_rows import PRINTED_ROWS
+from reports.figures import figure2
+from reports.figures.cost_quality import pairs_table
+from reports.figures.hull_histogram import hull_histograms
 from reports.reproduction import paper_noise, speedups
 from reports.run_results import ModelResult, read_results
-from reports.table1 import compose
-from reports.table_formats import to_markdown
+from reports.tables.formats import to_markdown
+from reports.tables.paper_rows import PRINTED_ROWS
+from reports.tables.table1 import compose
 
 SECONDS = "seconds_per_crystal"
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from bench.statistics import SIGNIFICANCE, Metric, difference_p_value, holm, wilson
-from reports.paper_rows import PRINTED_ROWS, STABILITY_SAMPLES, PrintedRow
 from reports.run_results import ModelResult
-from reports.table_formats import DASH
+from reports.tables.formats import DASH
+from reports.tables.paper_rows import PRINTED_ROWS, STABILITY_SAMPLES, PrintedRow
 
 HEADERS = ("Data set", "Figure", "Pair", "Printed", "p", "Beyond noise", "Ours", "p", "Beyond noise")
 RATES = {"valid_composition": "compos. %", "valid_structure": "struct. %", "stable_rate": "stable %"}

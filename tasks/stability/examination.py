@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.stability.hull import hull_path, read_hull
-from tasks.stability.potential_files import BUILT_IN, MATGL_FOLDERS, MATGL_ORGANISATION, PotentialNotHere, find_source
 from tasks.stability.potentials import DEFAULT_POTENTIAL, known_potentials, load_potential, potential_protocol
+from tasks.stability.potentials.files import BUILT_IN, MATGL_FOLDERS, MATGL_ORGANISATION, PotentialNotHere, find_source
 
 # What, state (ok, missing, broken), what was found, how to get it, whether a run without options needs it.
 Line = tuple[str, str, str, str, bool]

@@ -17,8 +17,8 @@ import numpy as np
 from bench.crystals import Crystals, FloatArray
 from tasks.closest_pair import closest_pairs, reduce_lattices, shortest_translations
 from tasks.stability.minimiser import Minimiser
-from tasks.stability.neighbours import expected_edges
 from tasks.stability.potentials import Evaluation, Potential
+from tasks.stability.potentials.neighbours import expected_edges
 
 MAX_LENGTH = 500.0  # A, of a reduced cell: the list of neighbours divides a box around it into small cubes
 EARLIEST_COLLAPSE = 40  # steps: atoms that overlap after so many have found a spurious basin and will not part

@@ -17,8 +17,8 @@ from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
 from tasks.stability.hull import Hull, energies_above, hull_path, read_hull
-from tasks.stability.measured_errors import measured_errors
 from tasks.stability.potentials import DEFAULT_POTENTIAL, load_potential, potential_protocol
+from tasks.stability.potentials.measured_errors import measured_errors
 from tasks.stability.relaxation import RelaxationSettings, Relaxed, relax
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _read_hull(potential: str, path: str | None) -> Hull:
     if path is None or path.endswith(".parquet"):
         weights = potential_protocol(potential)  # first: it knows which names there are
         return read_hull(hull_path(potential) if path is None else Path(path), weights)
-    from tasks.stability.mp_entries import read_mp_hull
+    from tasks.stability.hull.mp_entries import read_mp_hull
 
     return read_mp_hull(path, potential)
 

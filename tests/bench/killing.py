@@ -24,8 +24,12 @@ import pyarrow.dataset  # noqa: F401
 import scipy.stats  # noqa: F401
 from fake_bench import FAKE_PLUGINS
 
-from bench import cli, registry, runner, scoring, scoring_pool, shards, sources
+from bench import cli, registry, runner
 from bench.datasets import reference_card
+from bench.run_folder import shards
+from bench.sampling import sources
+from bench.scoring import pool as scoring_pool
+from bench.scoring import tables as scoring
 
 FAKE = ["--models", "fake_generators:Fake,fake_generators:NotFinite", "--dataset", "perov5", "--num-samples", "33"]
 REAL = ["--models", "crysldm@10", "--dataset", "perov5", "--num-samples", "4"]

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from fake_tasks import FakeValidity
 
-from bench import manifest as manifests
 from bench.executor import open_executor
 from bench.registry import parse_models
+from bench.run_folder import manifest as manifests
 from bench.runner import Plan, run
 
 ROOT = Path(__file__).parent.parent.parent

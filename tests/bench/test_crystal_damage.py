@@ -15,7 +15,7 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
-from bench import crystal_folders
+from bench.crystal_io import folders as crystal_folders
 from bench.crystal_io import read_crystals, write_crystals
 from bench.crystals import Crystals
 from tests.bench.crystal_examples import FORMATS, cif, eval_gen, same_atoms, some_crystals

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from bench.crystal_arrays import lattices_from_parameters
 from bench.crystal_io import crystals_to_table, read_crystals, table_to_sifted, write_crystals
+from bench.crystal_io.arrays import lattices_from_parameters
 from bench.crystals import Crystals, Sifted
 from tests.bench.crystal_examples import FORMATS, eval_gen, same_atoms, some_crystals
 

@@ -15,21 +15,22 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-import bench.parsing
+from bench.crystal_io.cif import parse_cifs
 from bench.crystals import Crystals
-from bench.dataset_files import DATASETS, DatasetSpec, download_path, find_file, git_blob_sha1, require_file
 from bench.datasets import (
     DataUnavailable,
     canonical_name,
     load_properties,
     load_split,
+    parsed,
     prepare,
     reference_card,
     split_hash,
     write_reference_card,
 )
-from bench.parsing import parse_cifs, published_crystal
-from bench.reference_card import ReferenceCard
+from bench.datasets.card import ReferenceCard
+from bench.datasets.files import DATASETS, DatasetSpec, download_path, find_file, git_blob_sha1, require_file
+from bench.datasets.parsed import published_crystal
 
 PEROV5 = DATASETS["perov5"]
 needs_data = pytest.mark.skipif("BENCH_DATA_DIR" not in os.environ, reason="BENCH_DATA_DIR is not set")
@@ -63,7 +64,7 @@ TEXTS = {split: csv_bytes(structures) for split, structures in STRUCTURES.items(
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("bench.dataset_files._warned", set())
+    monkeypatch.setattr("bench.datasets.files._warned", set())
     return tmp_path / "cache"
 
 
@@ -150,7 +151,7 @@ def test_a_split_is_its_file_in_order_in_the_published_convention(data: Path) ->
 @pytest.mark.filterwarnings("ignore:.*is not the published file")
 def test_the_same_text_is_parsed_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_split("perov5", "train")
-    monkeypatch.setattr(bench.parsing, "parse_cifs", lambda *_: pytest.fail("parsed again"))
+    monkeypatch.setattr(parsed, "parse_cifs", lambda *_: pytest.fail("parsed again"))
     assert load_split("perov5", "train") == first
     (data / "train.csv").rename(data.parent / "train.csv")  # the same content in another place and packing
     (data / "train.csv.gz").write_bytes(gzip.compress((data.parent / "train.csv").read_bytes()))
@@ -167,7 +168,7 @@ def test_a_changed_text_is_parsed_anew(data: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*is not the published file")
 def test_another_parser_version_parses_anew(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_split("perov5", "train")
-    monkeypatch.setattr(bench.parsing, "PARSER_VERSION", bench.parsing.PARSER_VERSION + 1)
+    monkeypatch.setattr(parsed, "PARSER_VERSION", parsed.PARSER_VERSION + 1)
     load_split("perov5", "train")
     assert len(list((cache / "parsed").iterdir())) == 2
 
@@ -260,7 +261,7 @@ def test_without_data_and_network_one_line_says_what_was_tried_and_where_to_put_
 
 @pytest.mark.usefixtures("no_data")
 def test_crystals_that_are_not_at_hand_are_not_downloaded_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.dataset_files._download", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr("bench.datasets.files._download", lambda *_: pytest.fail("downloaded"))
     with pytest.raises(DataUnavailable, match="python -m bench data mp20"):
         load_split("mp20", "train", download=False)
     with pytest.raises(DataUnavailable):

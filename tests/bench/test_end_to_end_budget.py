@@ -11,16 +11,16 @@ import fake_tasks
 import pyarrow as pa
 import pytest
 
-from bench import batch_scoring
 from bench.budget import Budget, MonotonicClock
 from bench.crystals import Crystals
 from bench.interfaces import SampleBatch
 from bench.registry import parse_models
 from bench.runner import Interrupted, Plan, rescore, resume, run
+from bench.scoring import between_batches as batch_scoring
 from bench.store import Run
 from reports.run_results import read_results
-from reports.stored_yields import read_curves
-from reports.yield_curve import render_at
+from reports.yields.figure import render_at
+from reports.yields.stored import read_curves
 
 pytestmark = pytest.mark.usefixtures("fakes")
 with_slow_fakes = pytest.mark.usefixtures("slow_fakes")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from bench import cli
+from bench.commands.sample_external import External, sample_external
 from bench.crystal_io import read_crystals
-from bench.external import External, sample_external
 from bench.store import Run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "external_model.py"

@@ -10,9 +10,9 @@ import torch
 
 from bench import cli
 from bench.crystal_io import write_crystals
-from bench.file_costs import FileCosts
 from bench.registry import file_model, parse_models, with_meta
-from bench.sources import FileSource
+from bench.sampling.file_costs import FileCosts
+from bench.sampling.sources import FileSource
 from bench.store import Run
 from tests.bench.crystal_examples import eval_gen, some_crystals
 from tests.bench.fake_generators import random_crystals

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.commands.check import check
 from bench.registry import file_model
-from bench.regression import check
 from bench.runner import Plan, run
 from bench.statistics import Metric
 from tasks import properties

@@ -170,7 +170,7 @@ def test_warnings_are_one_line_each_also_those_of_scoring_processes(tmp_path: Pa
     warned = [line for line in done.stderr.splitlines() if "strange weights" in line]
     assert warned == ["warning: strange weights, used as they are"]
     code = (
-        "import warnings; from bench.scoring_pool import _start_worker; _start_worker({}, None); warnings.warn('a\\nb')"
+        "import warnings; from bench.scoring.pool import _start_worker; _start_worker({}, None); warnings.warn('a\\nb')"
     )
     worker = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert worker.stderr == "warning: a b\n"

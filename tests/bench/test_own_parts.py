@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from bench import dataset_files, registry
-from bench.dataset_files import DatasetSpec
+from bench import registry
+from bench.datasets import files as dataset_files
+from bench.datasets.files import DatasetSpec
 from bench.store import Run
 
 HERE = Path(__file__).parent
@@ -183,10 +184,10 @@ def test_an_installed_potential_equals_ours_and_relaxes_against_a_hull_of_its_ow
     code = """
 import numpy as np
 from pathlib import Path
-from tasks.stability.hull_build import build_hull
-from tasks.stability.phases import Phases
+from tasks.stability.hull.build import build_hull
+from tasks.stability.hull.phases import Phases
 from tasks.stability.potentials import load_potential
-from tasks.stability.self_test import _crystals
+from tasks.stability.potentials.known_crystals import _crystals
 
 theirs, ours, crystals = load_potential("chgnetase"), load_potential("chgnet"), _crystals()
 for one, other in zip(vars(theirs.evaluate(crystals)).values(), vars(ours.evaluate(crystals)).values(), strict=True):

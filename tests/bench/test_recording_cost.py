@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from bench import registry
-from bench.shards import SHARD_CRYSTALS, SampleFolder
+from bench.run_folder.shards import SHARD_CRYSTALS, SampleFolder
 
 BATCH = 50
 

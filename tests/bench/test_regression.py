@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.regression import (
+from bench.commands.check import (
     Comparison,
     Tolerance,
     Verdict,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from fake_generators import random_crystals
 
-from bench import shards
 from bench.atomic import FolderInUse, append_line, folder_lock, mend_lines, read_lines, write_bytes, write_json
 from bench.crystals import Crystals, Sifted
-from bench.shards import JOURNAL, SampleFolder, read_shard
+from bench.run_folder import shards
+from bench.run_folder.shards import JOURNAL, SampleFolder, read_shard
 from bench.store import Run, create_folder, newest_run
 
 COST = {

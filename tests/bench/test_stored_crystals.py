@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from bench.crystals import Crystals, Sifted
-from bench.scoring import crystals_of, finished, score_in_memory, stored_crystals
-from bench.shards import SampleFolder
+from bench.run_folder.shards import SampleFolder
+from bench.scoring.tables import crystals_of, finished, score_in_memory, stored_crystals
 
 COST = {
     "start_s": 0.0,

@@ -26,8 +26,8 @@ from documents import DOCUMENTS, ROOT, Shown, inline_commands, names_of_examples
 from bench import cli, registry
 from bench.crystal_io import write_crystals
 from bench.crystals import Crystals
-from bench.dataset_files import DATASETS
-from tasks.stability.potential_files import BUILT_IN
+from bench.datasets.files import DATASETS
+from tasks.stability.potentials.files import BUILT_IN
 
 APP = typer.main.get_command(cli.app)
 COMMANDS = [shown for path in DOCUMENTS for shown in shown_commands(path)]

@@ -39,7 +39,9 @@ from bench.datasets import reference_card
 from bench.interfaces import Task
 from bench.parquet import table_bytes
 from bench.registry import build_generator, build_tasks, parse_models
-from bench.scoring import (
+from bench.run_folder.shards import SampleFolder, read_shard
+from bench.sampling.sources import Drawn, Request, batch_seed, declared_batch_size
+from bench.scoring.tables import (
     CHUNK_CRYSTALS,
     chunks_and_parts,
     crystals_of,
@@ -49,8 +51,6 @@ from bench.scoring import (
     score_rows,
     stored_crystals,
 )
-from bench.shards import SampleFolder, read_shard
-from bench.sources import Drawn, Request, batch_seed, declared_batch_size
 from bench.store import read_state, write_state
 
 DATASET = "perov5"

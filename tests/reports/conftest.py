@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.manifest import protocol_hash
+from bench.run_folder.manifest import protocol_hash
 from bench.statistics import Metric, cost_per_hit, wilson
 from bench.store import FORMAT
 

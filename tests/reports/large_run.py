@@ -13,15 +13,15 @@ import pyarrow as pa
 
 from bench import registry
 from bench.atomic import write_json
-from bench.crystal_table import parquet_bytes
+from bench.crystal_io.table import parquet_bytes
 from bench.crystals import Crystals, Sifted
 from bench.datasets import reference_card
 from bench.interfaces import Task
-from bench.manifest import protocol, protocol_hash
 from bench.parquet import write_table
-from bench.shards import JOURNAL, SHARD_CRYSTALS, Batch
+from bench.run_folder.manifest import protocol, protocol_hash
+from bench.run_folder.shards import JOURNAL, SHARD_CRYSTALS, Batch
+from bench.run_folder.summary import summarise
 from bench.store import FORMAT, MANIFEST, SUMMARY, Run, write_state
-from bench.summary import summarise
 
 BATCH = 50
 SHARD_BATCHES = SHARD_CRYSTALS // BATCH

@@ -15,8 +15,8 @@ import pytest
 
 from bench.parquet import write_table
 from bench.store import Run
-from reports.figure2 import draw, write_reports
-from reports.hull_histogram import HullHistogram, bin_edges, histograms_csv, hull_histograms
+from reports.figures.figure2 import draw, write_reports
+from reports.figures.hull_histogram import HullHistogram, bin_edges, histograms_csv, hull_histograms
 from reports.run_results import read_results
 
 MakeRun = Callable[..., Path]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.statistics import Metric
-from reports.table1 import SUFFIXES, render, write_reports
+from reports.tables.table1 import SUFFIXES, render, write_reports
 
 MakeRun = Callable[..., Path]
 METHODS = {
@@ -173,7 +173,7 @@ def test_printed_rows_stand_beside_ours_as_printed(make_run: MakeRun) -> None:
 
 
 def test_printed_costs_follow_from_printed_rates() -> None:
-    from reports.paper_rows import PRINTED_ROWS
+    from reports.tables.paper_rows import PRINTED_ROWS
 
     assert len(PRINTED_ROWS) == 6
     for row in PRINTED_ROWS:

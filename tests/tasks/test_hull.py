@@ -12,11 +12,11 @@ from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from bench.crystals import Crystals
-from tasks.stability import hull as hulls
 from tasks.stability.hull import Hull, energies_above, hull_path, read_hull
-from tasks.stability.hull_build import NEAR, PART, KnownEnergies, build_hull
-from tasks.stability.mp_entries import mp2020_corrections, read_mp_hull
-from tasks.stability.phases import Phases
+from tasks.stability.hull import energies as hulls
+from tasks.stability.hull.build import NEAR, PART, KnownEnergies, build_hull
+from tasks.stability.hull.mp_entries import mp2020_corrections, read_mp_hull
+from tasks.stability.hull.phases import Phases
 from tasks.stability.relaxation import RelaxationSettings
 from tests.toy_potential import Counting, crystal, rattled
 

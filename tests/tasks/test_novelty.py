@@ -16,7 +16,7 @@ from pymatgen.io.cif import CifWriter
 
 from bench.crystals import Crystals, Sifted
 from bench.datasets import formula_hashes, reference_card, training_formulas
-from bench.scoring import crystals_of, finished, score_in_memory, score_rows
+from bench.scoring.tables import crystals_of, finished, score_in_memory, score_rows
 from bench.statistics import Metric, combine, wilson
 from tasks import novelty
 from tasks.novelty import Novelty, first_of_groups, rate_between
@@ -58,7 +58,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     folder.mkdir(parents=True)
     monkeypatch.setenv("BENCH_DATA_DIR", str(folder.parent))
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("bench.dataset_files._download", download)
+    monkeypatch.setattr("bench.datasets.files._download", download)
     novelty.training_crystals.cache_clear()
     yield folder
     novelty.training_crystals.cache_clear()

@@ -9,9 +9,9 @@ import pytest
 
 from bench.crystals import Crystals
 from tasks.stability.hull import Hull, energies_above, hull_path
-from tasks.stability.measured_errors import measured_errors
-from tasks.stability.phases import ELEMENTS, STRUCTURES, Phases
+from tasks.stability.hull.phases import ELEMENTS, STRUCTURES, Phases
 from tasks.stability.potentials import potential_protocol
+from tasks.stability.potentials.measured_errors import measured_errors
 from tasks.stability.validation import energies
 from tasks.stability.validation.__main__ import REFERENCE
 from tasks.stability.validation.comparison import above_hull, by_chemistry, compare

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.stability.hull import Hull, hull_path, read_hull, read_hull_columns
-from tasks.stability.phases import Phases, read_phases
+from tasks.stability.hull.phases import Phases, read_phases
 from tasks.stability.potentials import DEFAULT_POTENTIAL, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings
 from tasks.stability.validation.comparison import above_hull, by_chemistry, compare, costs

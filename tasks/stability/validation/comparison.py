@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.statistics import Metric, wilson
-from tasks.stability.hull import SYMBOL, Hull
+from tasks.stability.hull import Hull
+from tasks.stability.hull.energies import SYMBOL
 from tasks.stability.validation.energies import Measured
 from tasks.stability.validation.labelled import LINE
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.stability.hull import SYMBOL, Hull
-from tasks.stability.hull_build import Parts, single_points
-from tasks.stability.phases import Phases
+from tasks.stability.hull import Hull
+from tasks.stability.hull.build import Parts, single_points
+from tasks.stability.hull.energies import SYMBOL
+from tasks.stability.hull.phases import Phases
 from tasks.stability.potentials import Potential, load_potential, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings, relax
 from tasks.stability.validation.labelled import Labelled

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bench.crystals import Crystals
 from bench.datasets import load_properties, load_split
-from tasks.stability.phases import Phases, phases_folder
+from tasks.stability.hull.phases import Phases, phases_folder
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -1,0 +1,69 @@
+"""`bench train`: a model's trainer, with metrics of the crystals that it samples meanwhile."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+from bench import registry
+from bench.crystals import Crystals, Sifted
+from bench.datasets import canonical_name, reference_card
+from bench.progress import progress
+from bench.scoring.tables import score_in_memory
+
+LOGGED = ("valid_composition", "valid_structure", "valid", "emd_num_elements", "emd_density")
+
+
+def train(
+    model: str,
+    dataset: str,
+    preset: str,
+    max_time: str | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 1,
+    out: Path | None = None,
+    epochs: int | None = None,
+    init: Path | None = None,
+) -> Path:
+    """Trains a model and gives its weights file. max_time: HH:MM:SS. ValueError says what to change."""
+    dataset = canonical_name(dataset)
+    limit = None if max_time is None else parse_time(max_time)
+    reference = reference_card(dataset)
+    tasks = registry.build_tasks(("validity", "properties"))
+
+    def score(crystals: Crystals) -> dict[str, float]:
+        """Metrics of some crystals, those that are defined."""
+        if len(crystals) == 0:
+            return {}
+        tables = score_in_memory(tasks, Sifted.complete(crystals))
+        found = {name: m.value for task in tasks for name, m in task.summary(tables, reference, seed).items()}
+        return {name: value for name in LOGGED if (value := found.get(name)) is not None}
+
+    written: Path = registry.plugin("trainer", "train")(
+        model=model,
+        dataset=dataset,
+        preset=preset,
+        max_time=limit,
+        resume=resume,
+        seed=seed,
+        device=device,
+        threads=threads,
+        out=out,
+        epochs=epochs,
+        init=init,
+        score=score,
+        progress=progress,
+    )
+    return written
+
+
+def parse_time(text: str) -> timedelta:
+    """The duration in "HH:MM:SS". ValueError says how to write one."""
+    found = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d)", text.strip())
+    if not found or not any(map(int, found.groups())):
+        raise ValueError(f"--max-time {text!r}: write HH:MM:SS, such as 02:00:00")
+    hours, minutes, seconds = map(int, found.groups())
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)

@@ -1,0 +1,223 @@
+"""Where a model's crystals come from: a generator that samples them, or a file that holds them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from bench.budget import DeviceClock
+from bench.crystal_io import read_crystals
+from bench.crystals import Sifted
+from bench.device import set_threads
+from bench.interfaces import Generator, SampleBatch
+from bench.run_folder.ledger import in_place
+from bench.sampling.file_costs import FileCosts
+
+DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
+FILE_BATCH_SIZE = 500
+CPU_WARMUP_SIZE = 1  # a CPU only has to wake up
+CALIBRATION_SIZE = 8  # with one crystal it tells what a batch costs from what a crystal does
+ENOUGH_WARMUP_S = 5.0  # after a batch that took longer, but for the first, none is spent on the estimate alone
+WARMUP_BATCH = 2**32 - 1  # a number that no batch reaches: the warm-up has a seed of its own
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One batch from a source.
+
+    handed_over: crystals or reasons that the source gave. network_evaluations: of all crystals together.
+    seconds: of the device clock around it, or what a file says; None where nobody knows.
+    """
+
+    sifted: Sifted
+    handed_over: int
+    steps: int | None
+    network_evaluations: float | None
+    seconds: float | None = None
+
+
+class Request(NamedTuple):
+    """A batch to be drawn: number `number` of a repeat, crystals first_row .. first_row + size - 1 of it."""
+
+    repeat: int
+    number: int
+    first_row: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps."""
+
+    load_seconds: float = 0.0
+    warmup: tuple[tuple[int, float], ...] = ()
+
+    def seconds(self) -> dict[str, float]:
+        """load_seconds and warmup_seconds, for the state of a folder."""
+        return {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+
+
+class Source(Protocol):
+    """Gives crystals batch by batch; the same batch again where it is asked again."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether the device clock tells what a batch took."""
+
+    @property
+    def holds(self) -> int | None:
+        """Crystals that there are; None where there is no end."""
+
+    def prepare(self) -> Prepared:
+        """Makes ready."""
+
+    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
+        """The batches asked for, in order. ahead: whether the next may be asked for before the last one was given."""
+
+
+def batch_seed(seed: int, repeat: int, number: int) -> int:
+    """The seed of a batch, from `SeedSequence([seed, repeat, number])`: 32 bits, which every library takes."""
+    return int(np.random.SeedSequence([seed, repeat, number]).generate_state(1)[0])
+
+
+def declared_batch_size(generator: Generator, device: str) -> int:
+    """The generator's `batch_size`, a number or a function of the device; the device's default where it has none."""
+    declared: Any = getattr(generator, "batch_size", None)
+    size = declared(device) if callable(declared) else declared
+    if size is None:
+        return DEFAULT_BATCH_SIZE[device]
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"{generator.name}: batch_size is {size!r}, not a whole number above 0")
+    return size
+
+
+@dataclass(frozen=True)
+class GeneratorSource:
+    """Samples with a generator. loaded: called once the weights are there, before anything is sampled."""
+
+    name: str
+    generator: Generator
+    device: str
+    threads: int
+    seed: int
+    warmup_sizes: tuple[int, ...]
+    clock: DeviceClock
+    loaded: Callable[[Generator], None] = lambda generator: None
+    timed = True
+    holds = None
+
+    def prepare(self) -> Prepared:
+        """Loads the weights and samples batches that nobody keeps."""
+        started = time.perf_counter()
+        self.load()
+        load_seconds = time.perf_counter() - started
+        self.loaded(self.generator)
+        warmup: list[tuple[int, float]] = []
+        for size in self.warmup_sizes:
+            if len(warmup) > 1 and warmup[-1][1] > ENOUGH_WARMUP_S:
+                break
+            self.clock.start()
+            self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))
+            warmup.append((size, self.clock.stop()))
+        return Prepared(load_seconds, tuple(warmup))
+
+    def load(self) -> None:
+        """Loads the weights and sets the threads."""
+        with _one_line(f"{self.name}: loading failed"):
+            self.generator.load(self.device)
+        set_threads(self.threads)
+
+    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
+        """One after the other, each under the device clock."""
+        for request in requests:
+            self.clock.start()
+            drawn = self.draw(*request)
+            yield replace(drawn, seconds=self.clock.stop())
+
+    def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
+        """A batch sampled with its own seed. Crystals that the generator owes have a reason."""
+        batch = self._sample(size, batch_seed(self.seed, repeat, number))
+        sifted, given = batch.sifted(), batch.requested
+        if given < size:
+            owed = dict.fromkeys(range(given, size), f"the generator gave {given} of {size} crystals")
+            sifted = Sifted(sifted.crystals, sifted.indices, {**sifted.reasons, **owed})
+        return Drawn(sifted, given, batch.steps, float(np.sum(batch.network_evaluations)))
+
+    def _sample(self, size: int, seed: int) -> SampleBatch:
+        with _one_line(f"{self.name}: sampling failed"):
+            batch = self.generator.sample(num_crystals=size, seed=seed)
+        if not isinstance(batch, SampleBatch):
+            raise ValueError(f"{self.name}: sample gave {type(batch).__name__}, not a SampleBatch")
+        if batch.requested > size:
+            raise ValueError(f"{self.name}: sample gave {batch.requested} crystals where {size} were asked for")
+        return batch
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Makes a ValueError of whatever goes wrong in a generator's own code; its ValueErrors speak for themselves."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Hands out crystals that were read from a file. What each cost is None where nobody said it."""
+
+    sifted: Sifted
+    costs: FileCosts
+    timed = False
+
+    @property
+    def holds(self) -> int:
+        """Places in the file, crystals or not, and those that it owes."""
+        return self.sifted.requested
+
+    @classmethod
+    def read(cls, path: Path, meta: Path | None = None, workers: int = 1) -> FileSource:
+        """The crystals of a file or folder, with what the file itself and a JSON file (`FileCosts`) say of their cost.
+
+        ValueError where the file holds no crystal, or more than were asked for, or the meta file something else.
+        """
+        costs = FileCosts() if meta is None else FileCosts.read(meta)
+        result = read_crystals(path, workers=workers)
+        places = result.sifted.requested
+        reasons = {place: in_place(reason, result.names[place]) for place, reason in result.sifted.reasons.items()}
+        asked = places if costs.num_samples is None else costs.num_samples
+        if asked < places:
+            raise ValueError(f"{meta}: num_samples is {asked}, but {path} holds {places} crystals")
+        owed = f"{path.name} holds {places} of the {asked} crystals asked for"
+        reasons |= dict.fromkeys(range(places, asked), owed)
+        if costs.sampling_seconds is None:
+            costs = replace(costs, sampling_seconds=result.sampling_seconds)
+        return cls(Sifted(result.sifted.crystals, result.sifted.indices, reasons), costs)
+
+    def prepare(self) -> Prepared:
+        """Nothing to do: the crystals are there."""
+        return Prepared(self.costs.load_seconds or 0.0)
+
+    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
+        """Those places of the file."""
+        return (self.draw(*request) for request in requests)
+
+    def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
+        """The places first_row .. first_row + size - 1."""
+        part = self.sifted.rows(first_row, first_row + size)
+        evaluations, seconds = self.costs.network_evaluations, self.costs.sampling_seconds
+        return Drawn(
+            part,
+            size,
+            self.costs.steps,
+            None if evaluations is None else evaluations * size,
+            None if seconds is None else seconds * size / self.holds,
+        )
