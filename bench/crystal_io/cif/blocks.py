@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TextIO, cast
 
 import gemmi
 
@@ -30,6 +31,10 @@ _QUOTES = ("'", '"', ";")
 
 def read_cif(text: TextIO, name: str) -> Iterator[Place]:
     """The blocks of a CIF text, those without cell and atoms (publication data) left out where others have them."""
+    yield from _named_blocks(text, name)
+
+
+def _named_blocks(text: TextIO, name: str) -> Iterator[tuple[str, CifText | Missing]]:
     first: CifText | Missing | None = None  # kept back: its name depends on whether a second one follows
     nothing: CifText | Missing = Missing("is empty")
     number = 0
@@ -88,7 +93,7 @@ def cif_text(text: str) -> CifText | Missing:
 
 def only_block(text: str) -> CifText | Missing:
     """The one crystal of a text that holds one."""
-    blocks = [entry for _, entry in read_cif(io.StringIO(text), "")]
+    blocks = [entry for _, entry in _named_blocks(io.StringIO(text), "")]
     return blocks[0] if len(blocks) == 1 else Missing(f"{len(blocks)} crystals where one belongs")
 
 
@@ -134,8 +139,10 @@ def parse_block(text: str) -> CifItems:
     values: dict[str, str | list[str]] = {}
     loops: dict[str, int] = {}
     for number, item in enumerate(document[0]):
-        if (pair := item.pair) is not None:
-            _add(values, pair[0], _unquoted(pair[1]) if pair[1][:1] in _QUOTES else pair[1])
+        pair = cast("tuple[str, str] | None", item.pair)
+        if pair is not None:  # an item is a pair, a loop or, passed over, a frame
+            tag, value = pair
+            _add(values, tag, _unquoted(value) if value[:1] in _QUOTES else value)
         elif (loop := item.loop) is not None:
             tags, width = loop.tags, loop.width()
             cells = [_unquoted(cell) if cell[:1] in _QUOTES else cell for cell in loop.values]
@@ -148,8 +155,13 @@ def _unquoted(value: str) -> str:
     return str(gemmi.cif.as_string(value)).strip()
 
 
+@functools.lru_cache(maxsize=1000)
+def _plain_tag(tag: str) -> str:
+    return tag.lower().replace(".", "_")
+
+
 def _add(values: dict[str, str | list[str]], tag: str, value: str | list[str]) -> str:
-    plain = tag.lower().replace(".", "_")
+    plain = _plain_tag(tag)
     if values.setdefault(plain, value) is not value and values[plain] != value:
         raise ValueError(f"{tag} stands there twice, with different values; remove one of them")
     return plain

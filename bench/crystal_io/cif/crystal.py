@@ -28,9 +28,7 @@ CELL_TAGS = (
     *(f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")),
 )
 COORDINATE_TAGS = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
-CHOSEN = (
-    "symmetry contradicts itself or leaves a choice; taken is the one reading that agrees with all else in the file"
-)
+CHOSEN = "symmetry contradicts itself or leaves a choice: read in the one way that agrees with all else in the file"
 LISTED_TWICE = "atoms listed that symmetry gives as well: each taken once"
 MOVED = "atoms farther off a special position than rounding explains: moved there, as all else in the file has it"
 WHOLE = frozenset({"1", "1.0", "1.00", "1.000", "1.0000", "1.00000000", "."})
@@ -120,8 +118,8 @@ def _tried(
     """The atoms by these operators, remarks on them, and what contradicts them."""
     count = len(sites.numbers)
     if count * len(operators) > MAX_IMAGES:
-        images = f"{count * len(operators)} images of {count} atom sites; at most {MAX_IMAGES} are placed"
-        return None, (), [images]
+        too_many = f"{count * len(operators)} images of {count} atom sites; at most {MAX_IMAGES} are placed"
+        return None, (), [too_many]
     if not fits_cell(operators, parameters):
         return None, (), [f"the cell is not that of its {len(operators)} operators"]
     unit = _unit(sites.written) if len(operators) > 1 else 0.0
@@ -166,7 +164,7 @@ def _lattice(parameters: Sequence[float]) -> tuple[NDArray[np.float64], float]:
     a, b, c = parameters[:3]
     sines = [math.sin(math.radians(angle)) for angle in parameters[3:]]
     largest_face = max(b * c * sines[0], a * c * sines[1], a * b * sines[2])
-    volume = abs(float(np.linalg.det(lattice)))
+    volume = float(lattice[0, 0] * lattice[1, 1] * lattice[2, 2])  # for a_y, c_x and c_y are 0
     if volume < MIN_THICKNESS_ANGSTROM * largest_face:
         raise ValueError(f"lattice has volume {volume:.3g} A^3 and is thinner than {MIN_THICKNESS_ANGSTROM:g} A")
     return lattice, volume
@@ -187,11 +185,10 @@ def _sites(items: CifItems) -> _Sites:
         raise ValueError(f"{count} atom sites are listed; at most {MAX_ATOMS} are read")
     _check_loops(items)
     numbers = elements_of(items, count)
-    coords = np.empty((count, 3))
-    for axis, (tag, column) in enumerate(zip(COORDINATE_TAGS, written, strict=True)):
-        coords[:, axis] = numbers_of(column, tag)
-    for third in (1 / 3, 2 / 3):
-        coords[np.abs(coords / third - 1) <= THIRD_TOLERANCE] = third
+    coords = np.array([numbers_of(column, tag) for tag, column in zip(COORDINATE_TAGS, written, strict=True)]).T.copy()
+    if (np.abs(np.abs(coords - 0.5) - 1 / 6) < THIRD_TOLERANCE).any():
+        for third in (1 / 3, 2 / 3):
+            coords[np.abs(coords / third - 1) <= THIRD_TOLERANCE] = third
     labels = items.column("_atom_site_label") or items.column("_atom_site_type_symbol") or []
     _refuse_what_is_not_quite_there(items, labels)
     return _Sites(numbers, labels, coords, written)

@@ -123,7 +123,8 @@ def same_sites(coords: FloatArray, tolerance: float) -> list[tuple[int, int]]:
 
     wrapped = coords % 1.0
     wrapped[wrapped >= 1.0] = 0.0
-    return sorted(map(tuple, cKDTree(wrapped, boxsize=1.0).query_pairs(tolerance, p=np.inf)))
+    pairs = cKDTree(wrapped, boxsize=np.ones(3)).query_pairs(tolerance, p=np.inf)
+    return sorted((int(first), int(second)) for first, second in pairs)
 
 
 def _refuse_pairs(pairs: Sequence[tuple[int, int]], labels: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from bench.crystal_io.cif.crystal import Atoms
 from bench.crystals import Crystals, Sifted, sift
 from bench.errors import one_line
 
-CHUNK = 2048  # texts a worker gets at a time: about half a second of work; for one or two chunks no worker is started
+CHUNK = 1024  # texts a worker gets at a time: some 0.3 s of work; for one or two chunks no worker is started
 
 Progress = Callable[[int, int], None]
 

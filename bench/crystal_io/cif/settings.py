@@ -149,10 +149,10 @@ def group_number(operators: Operators) -> int | None:
     if not _is_closed(rotations, translations):
         return None
     found = gemmi.find_spacegroup_by_ops(gemmi.GroupOps([gemmi.Op(text) for text in operators]))
-    if found is not None:
+    if found:
         return int(found.number)
     known = spglib.get_spacegroup_type_from_symmetry(np.rint(rotations).astype(np.intc), translations)
-    return None if known is None else int(known.number)
+    return int(known.number) if known else None
 
 
 def _is_closed(rotations: NDArray[np.float64], translations: NDArray[np.float64]) -> bool:

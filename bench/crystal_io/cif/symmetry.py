@@ -84,7 +84,10 @@ def _explicit(
     code: str | None,
     parameters: Sequence[float],
 ) -> Symmetry:
-    """Operators that are listed or given by a Hall symbol, held against the symbol and number of the group."""
+    """Operators that are listed or given by a Hall symbol, held against the symbol and number of the group.
+
+    Where they differ, either may hold: the atoms may be all listed, or the operators not.
+    """
     found = list(listed)
     try:
         found += [hall_operators(hall)] if hall is not None else []
@@ -105,12 +108,12 @@ def _explicit(
         return Symmetry((explicit[0],))
     said = [f"operators of group {each}" if each else "operators that form no group" for each in numbers]
     said += [f"the symbol {symbol[:40]!r}" for symbol in sorted(symbols)] + ([f"number {number}"] if number else [])
-    others = [setting for settings in named for setting in settings]
-    if not others and number is not None:
+    others = [setting for settings in named for setting in settings if number in (None, setting.number)]
+    if not named and number is not None:
         others = list(numbered_settings(number, code))
+    left_out = [setting.operators for setting in _usual(others, parameters) if explicit[0] <= setting.operators]
     whole = [operators for operators, each in zip(explicit, numbers, strict=True) if each is not None]
-    readings = dict.fromkeys([*whole, *(setting.operators for setting in _usual(others, parameters))])
-    return Symmetry(tuple(readings), f"lists {' and '.join(dict.fromkeys(said))}")
+    return Symmetry(tuple(dict.fromkeys([*whole, *left_out])), f"lists {' and '.join(dict.fromkeys(said))}")
 
 
 def _by_name(symbols: set[str], number: int | None, code: str | None, parameters: Sequence[float]) -> Symmetry:
