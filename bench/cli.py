@@ -105,7 +105,7 @@ def run_command(
         given = {
             "models": models,
             "dataset": dataset and canonical_name(dataset),
-            "budget": limit and limit.plain(),
+            "budget": limit and limit.to_json(),
             "tasks": _names(tasks),
             "preset": preset,
             "device": None if device in (None, Device.auto) else device,
@@ -232,16 +232,32 @@ def rescore(
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
     cluster: Cluster = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="score a copy of the run there; needed where RUN is an archive"),
+    ] = None,
 ) -> None:
     """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
     from bench import runner
+    from bench.commands.archive import copy
     from bench.executor import open_executor
 
+    if out is not None:
+        copy(run, out)
+        run = out
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
         types = _names(hull_run_types)
         _show(
             runner.rescore(run, _names(tasks), _names(potential), hull=hull, executor=chosen, hull_run_types=types).text
         )
+
+
+@app.command()
+def archive(run: RunFolder, out: Annotated[Path, typer.Option("--out", "-o", help="NAME.zip")]) -> None:
+    """Pack a finished run into one file, which report, leaderboard, check and baseline read as it is."""
+    from bench.commands.archive import pack
+
+    _show(pack(run, out))
 
 
 @app.command()

@@ -20,7 +20,7 @@ from bench.device import default_threads
 from bench.errors import failure
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task
-from bench.progress import say
+from bench.progress import SaidOnce, say
 from bench.registry import ModelSpec
 from bench.run_folder import manifest as manifests
 from bench.run_folder.summary import summarise
@@ -106,7 +106,7 @@ def run(
         "potentials": list(plan.potentials),
         "hull": hull,
         "hull_run_types": list(plan.hull_run_types),
-        "budget": budget.plain(),
+        "budget": budget.to_json(),
         "default_budget": plan.budget is None,
         "preset": plan.preset,
         "device": described,
@@ -127,7 +127,7 @@ def run(
             say(f"{budget} of each model, the default on {device}; the paper's is --num-samples {PAPER_NUM_SAMPLES}")
         new = Run(root, manifest)
         try:
-            return carry_out(new, models, tasks, executor)
+            return execute(new, models, tasks, executor)
         except (ValueError, OSError):
             if not has_crystals(new):
                 shutil.rmtree(root)  # nothing to go on from; the folder was empty or not there before
@@ -147,7 +147,7 @@ def resume(
     ValueError shows the difference where they are not, and where the data set's card or training split, a task's
     protocol, a model's weights or its file are not those it began with.
     """
-    with folder_lock(Run.open(root).root):
+    with folder_lock(Run.open_to_write(root).root):
         remove_left_over(root)
         remove_left_over(root / "report")
         stored = Run.open(root)
@@ -159,7 +159,7 @@ def resume(
         own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
         manifests.require_same(
             {name: own[name] for name in asked},
-            manifests.plain(asked),
+            manifests.as_json(asked),
             f"{root}: what is asked for",
             "leave it out, or start a new run",
         )
@@ -186,7 +186,7 @@ def resume(
         for difference in manifests.differences(then, now):
             say(f"{root}: not as when the run began: {difference}")
         models = [stored_model(name, stored, executor.workers) for name in stored.models]
-        return carry_out(stored, models, tasks, executor)
+        return execute(stored, models, tasks, executor)
 
 
 def rescore(
@@ -202,7 +202,7 @@ def rescore(
 
     ValueError where the run is not sampled to its end, or where a task that was not named changed as well.
     """
-    with folder_lock(Run.open(root).root):
+    with folder_lock(Run.open_to_write(root).root):
         stored = Run.open(root)
         before = stored.manifest
         chosen = list(before["tasks"] if names is None else names)
@@ -245,25 +245,26 @@ def rescore(
             "hull": own_hull,
             "hull_run_types": run_types,
         }
-        with going_on(Run(root, manifest)) as changed:
+        with suggest_resume(Run(root, manifest)) as changed:
             executor = executor or LocalExecutor(workers)
             record(changed, executor)
             with executor.scoring(tasks, stored.dataset) as pool:
                 return finish(changed, tasks, pool)
 
 
-def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
+def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
     """Samples every model, one after the other, then scores and reports. The lock must be held."""
     manifest = run.manifest
     budget = Budget(**manifest["budget"])
-    with going_on(run), ExitStack() as stack:
+    with suggest_resume(run), ExitStack() as stack:
         record(run, executor)
         pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
+        busy = SaidOnce("the machine is busy: times will not count")
         while models:
             model = models.pop(0)  # so that its weights leave the device before the next one's come
             entry = manifest["models"][model.name]
-            how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"])
+            how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"], busy)
             entry.pop("skipped", None)
             try:
                 sample(how, run.folders(model.name), functools.partial(model.open_source, run, executor))
@@ -293,7 +294,7 @@ def record(run: Run, executor: Executor) -> None:
 
 
 @contextmanager
-def going_on(run: Run) -> Iterator[Run]:
+def suggest_resume(run: Run) -> Iterator[Run]:
     """Adds to what stops a run how to go on with it."""
     remedy = f"go on with `python -m bench run --resume {run.root}`"
     try:

@@ -34,8 +34,8 @@ class Stability:
     """The task. potential: a name or a path (`load_potential`). name: another one for a second potential.
 
     hull: None for the one in the package, or the path of the user's own: a Parquet file that `bench hull build` wrote,
-    or a JSON file of Materials Project entries, of which those of `hull_run_types` are taken (`read_mp_hull`). Stable is a crystal that converged and ends less than 0.1 eV/atom above
-    the hull.
+    or a JSON file of Materials Project entries, of which those of `hull_run_types` are taken (`read_mp_hull`). Stable
+    is a crystal that converged and ends less than 0.1 eV/atom above the hull.
     """
 
     potential: str = DEFAULT_POTENTIAL
@@ -105,7 +105,7 @@ class Stability:
         return {name + suffix: metric for name, metric in metrics.items()}
 
     def about(self) -> dict[str, Any]:
-        """The potential's measured error against DFT, null for one that was not measured; what the user's own hull is."""
+        """The potential's measured error against DFT, null where there is none; of the user's own hull, what it is."""
         own = {} if self.hull is None else {"hull": self._hull().card.get("geometry")}
         return {"error": measured_errors(potential_protocol(self.potential)), **own}
 
