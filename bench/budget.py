@@ -106,8 +106,8 @@ class Budget:
         """Whether scoring is paid out of it."""
         return self.covers == "end-to-end"
 
-    def plain(self) -> dict[str, float | str]:
-        """What is set, by its name; `Budget(**plain)` is the same again."""
+    def to_json(self) -> dict[str, float | str]:
+        """What is set, by its name; `Budget(**content)` is the same again."""
         if self.num_samples is not None:
             return {"num_samples": self.num_samples}
         covers: dict[str, float | str] = {"covers": self.covers} if self.covers_scoring else {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.crystals import Crystals, IntArray, Sifted
+from bench.crystals import Crystals, FilteredCrystals, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,10 +51,10 @@ class SampleBatch:
         """Crystals asked for in this call."""
         return len(self.crystals) + len(self.reasons)
 
-    def sifted(self) -> Sifted:
+    def filtered(self) -> FilteredCrystals:
         """The crystals with their places among those asked for."""
         places = np.array([p for p in range(self.requested) if p not in self.reasons], dtype=np.int64)
-        return Sifted(self.crystals, places, dict(self.reasons))
+        return FilteredCrystals(self.crystals, places, dict(self.reasons))
 
 
 @runtime_checkable

@@ -133,7 +133,7 @@ def _loaded(generator: Any, device: str) -> None:
     except Exception as error:
         raise Broken(f"load({device!r}) raised {_what(error)}") from error
     try:
-        manifests.plain(getattr(generator, "card", None))
+        manifests.as_json(getattr(generator, "card", None))
     except ValueError as error:
         raise Broken(f"card, which goes into the manifest, is {one_line(error)}") from error
 
@@ -189,7 +189,10 @@ class _Probe:
         except Exception as error:
             remedy = ""
             if isinstance(error, ValueError) and "crystal" in str(error):
-                remedy = "; bench.crystals.sift sets impossible crystals aside, and SampleBatch takes their reasons"
+                remedy = (
+                    "; bench.crystals.filter_crystals sets impossible crystals aside, "
+                    "and SampleBatch takes their reasons"
+                )
             raise Broken(f"{call} raised {_what(error)}{remedy}") from error
         after = {**_random_states(), **_process_state()}
         for name in after:

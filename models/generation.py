@@ -64,8 +64,8 @@ def sample_crystals(
             batches.append(model.sample(len(indices), n, noise, steps))
         evaluations[indices] = counter.per_crystal
         places.append(indices)
-    sifted = unpack(batches, places)
-    return SampleBatch(sifted.crystals, steps, evaluations, dict(sifted.reasons))
+    filtered = unpack(batches, places)
+    return SampleBatch(filtered.crystals, steps, evaluations, dict(filtered.reasons))
 
 
 def usual_settings(card: Any, strided: bool) -> Any:

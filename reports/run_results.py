@@ -13,6 +13,7 @@ from typing import Any
 from bench.datasets import dataset_spec
 from bench.statistics import Metric
 from bench.store import Run
+from bench.usage import ENOUGH_UNDISTURBED
 
 OF_A_DATA_SET = ("novelty.training_formulas",)  # settings of tasks that differ as the data set does
 METHODS = {"crysldm": "CrysLDM", "diffcsp": "DiffCSP", "cdvae": "CDVAE"}
@@ -38,6 +39,17 @@ class ModelResult:
         """Whether it was counted to spend no network evaluation: no model generated anything."""
         evaluations = self.known("network_evaluations")
         return evaluations is not None and evaluations.value == 0
+
+    @property
+    def undisturbed_share(self) -> float | None:
+        """Share of its seconds in which the machine was free, None where that is not known."""
+        found = self.known("undisturbed_share")
+        return None if found is None else found.value
+
+    @property
+    def was_disturbed(self) -> bool:
+        """Whether its times do not count, as the machine was busy."""
+        return self.undisturbed_share is not None and self.undisturbed_share < ENOUGH_UNDISTURBED
 
     @property
     def method(self) -> str:
@@ -73,10 +85,10 @@ def read_results(run_dirs: Sequence[Path]) -> list[ModelResult]:
     runs = sorted(runs, key=lambda run: datasets.index(run.dataset))
     summaries = [run.results() for run in runs]
     models = Counter((run.dataset, model) for run, entries in zip(runs, summaries, strict=True) for model in entries)
-    folders = Counter(run.root.resolve().name for run in runs)
+    folders = Counter(run.name for run in runs)
     results = []
     for run, entries in zip(runs, summaries, strict=True):
-        folder = run.root.resolve().name
+        folder = run.name
         where = folder if folders[folder] == 1 else str(run.root)
         for model, entry in entries.items():
             label = model if models[run.dataset, model] == 1 else f"{model} ({where})"

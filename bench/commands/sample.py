@@ -8,7 +8,7 @@ from bench import registry
 from bench.budget import BatchPlanner, Budget, device_clock, timed_batch_size
 from bench.crystal_io import write_crystals
 from bench.crystal_io.writing import WRITERS
-from bench.crystals import Sifted
+from bench.crystals import FilteredCrystals
 from bench.datasets import canonical_name
 from bench.device import default_threads, resolve_device
 from bench.progress import progress
@@ -40,16 +40,16 @@ def sample_file(
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     source.load()
-    parts: list[Sifted] = []
+    parts: list[FilteredCrystals] = []
     done = 0
     with progress(f"{model}: sampling", num_samples, "crystals") as advance:
         while size := planner.next_size(done, 0.0):
-            parts.append(source.draw(0, len(parts), done, size).sifted)
+            parts.append(source.draw(0, len(parts), done, size).filtered)
             done += size
             advance(size, size)
-    sifted = Sifted.concatenate(parts)
-    write_crystals(sifted.crystals, out)
-    lost = {kind_of(reason) for reason in sifted.reasons.values()}
-    return f"{out}: {len(sifted.crystals)} crystals" + (
-        f"; {len(sifted.reasons)} of {num_samples} could not be made ({'; '.join(sorted(lost)[:3])})" if lost else ""
+    filtered = FilteredCrystals.concatenate(parts)
+    write_crystals(filtered.crystals, out)
+    lost = {kind_of(reason) for reason in filtered.reasons.values()}
+    return f"{out}: {len(filtered.crystals)} crystals" + (
+        f"; {len(filtered.reasons)} of {num_samples} could not be made ({'; '.join(sorted(lost)[:3])})" if lost else ""
     )

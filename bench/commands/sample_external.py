@@ -114,7 +114,7 @@ def sample_external(asked: External, clock: DeviceClock | None = None) -> str:
                 f"{asked.out}: written, but --start-up took {min(starts):.3g} s and all of --command {timing.wall:.3g} "
                 "s: ask for more crystals, or tell start-up apart with --ready"
             )
-    found = read_crystals(asked.out).sifted
+    found = read_crystals(asked.out).filtered
     given, number = found.requested, max(found.requested, asked.num_samples)
     costs = {
         "sampling_seconds": sampling,

@@ -15,7 +15,7 @@ from bench.crystal_io.cif import parse_cifs, plain_crystal, read_cif
 from bench.crystal_io.folders import read_folder, read_zip
 from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text, printable
 from bench.crystal_io.texts import read_csv, read_extxyz, read_json
-from bench.crystals import Crystals, IntArray, Sifted
+from bench.crystals import Crystals, FilteredCrystals, IntArray
 
 TEXT_READERS = {".cif": read_cif, ".extxyz": read_extxyz, ".xyz": read_extxyz, ".json": read_json, ".csv": read_csv}
 PARSED_CHARACTERS = 2**25  # of CIFs that are in memory at a time
@@ -32,18 +32,18 @@ class ReadResult:
     remarks: what was not read as it stands there -> how many crystals.
     """
 
-    sifted: Sifted
+    filtered: FilteredCrystals
     names: tuple[str, ...]
     sampling_seconds: float | None = None
     remarks: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.names) != self.sifted.requested:
-            raise ValueError(f"{len(self.names)} names for {self.sifted.requested} places")
+        if len(self.names) != self.filtered.requested:
+            raise ValueError(f"{len(self.names)} names for {self.filtered.requested} places")
 
     def reasons(self) -> dict[str, str]:
         """Name -> why there is no crystal."""
-        return {self.names[place]: reason for place, reason in self.sifted.reasons.items()}
+        return {self.names[place]: reason for place, reason in self.filtered.reasons.items()}
 
 
 def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
@@ -65,7 +65,7 @@ def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
     except (ValueError, OSError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise ValueError(f"{path}: {printable(text, MAX_REASON)}") from error
-    if len(result.sifted.crystals) == 0:
+    if len(result.filtered.crystals) == 0:
         first = next(iter(result.reasons().items()), None)
         why = f": none of its {len(result.names)} could be read; {first[0]}: {first[1]}" if first else ""
         raise ValueError(f"{path}: holds no crystal{why}")
@@ -76,12 +76,12 @@ def _read(path: Path, workers: int) -> ReadResult:
     if not path.is_file() and not path.is_dir():
         raise ValueError("neither a file nor a folder")
     if path.suffix.lower() in (".pt", ".pth"):
-        sifted, seconds = read_eval_gen(path)
-        return _collected([sifted], "crystal", workers, seconds)
+        filtered, seconds = read_eval_gen(path)
+        return _collected([filtered], "crystal", workers, seconds)
     return _collected(_places(path), "row", workers)
 
 
-def _places(path: Path) -> Iterator[Place | Sifted]:
+def _places(path: Path) -> Iterator[Place | FilteredCrystals]:
     name = path.name.lower()
     suffix = Path(name.removesuffix(".gz")).suffix
     if path.is_dir():
@@ -99,18 +99,18 @@ def _places(path: Path) -> Iterator[Place | Sifted]:
 
 
 def _collected(
-    places: Iterable[Place | Sifted], word: str, workers: int, sampling_seconds: float | None = None
+    places: Iterable[Place | FilteredCrystals], word: str, workers: int, sampling_seconds: float | None = None
 ) -> ReadResult:
     """All places together. word: what a place is called that comes without a name."""
     found = _Collection(workers)
     for entry in places:
-        if isinstance(entry, Sifted):
+        if isinstance(entry, FilteredCrystals):
             found.add_many(entry, word)
         else:
             found.add(*entry)
         if len(found.names) > MAX_PLACES:
             raise ValueError(f"holds more than {MAX_PLACES} crystals; split it")
-    return ReadResult(found.sifted(), tuple(found.names), sampling_seconds, dict(found.remarks))
+    return ReadResult(found.filtered(), tuple(found.names), sampling_seconds, dict(found.remarks))
 
 
 @dataclass
@@ -140,18 +140,18 @@ class _Collection:
         if len(self._waiting) >= PARSED_TEXTS or self._characters >= PARSED_CHARACTERS:
             self._parse()
 
-    def add_many(self, sifted: Sifted, word: str) -> None:
+    def add_many(self, filtered: FilteredCrystals, word: str) -> None:
         """Places that are arrays already."""
         self._parse()
         start = len(self.names)
-        self.names.extend(f"{word} {start + place}" for place in range(sifted.requested))
-        self._append(sifted, np.arange(start, start + sifted.requested))
+        self.names.extend(f"{word} {start + place}" for place in range(filtered.requested))
+        self._append(filtered, np.arange(start, start + filtered.requested))
 
-    def sifted(self) -> Sifted:
+    def filtered(self) -> FilteredCrystals:
         """What became of all."""
         self._parse()
         indices = np.concatenate(self._indices) if self._indices else np.zeros(0, dtype=np.int64)
-        return Sifted(Crystals.concatenate(self._crystals), indices, dict(sorted(self._reasons.items())))
+        return FilteredCrystals(Crystals.concatenate(self._crystals), indices, dict(sorted(self._reasons.items())))
 
     def _lost(self, place: int, reason: str) -> None:
         self._reasons[place] = printable(reason, MAX_REASON)
@@ -161,7 +161,7 @@ class _Collection:
         texts = {place: entry.text for place, entry in waiting.items() if isinstance(entry, CifText)}
         done = parse_cifs(list(texts.values()), plain_crystal, self.workers)
         self.remarks.update(done.remarks)
-        parsed = done.sifted
+        parsed = done.filtered
         places = np.array(list(texts), dtype=np.int64)
         crystals = {place: entry for place, entry in waiting.items() if isinstance(entry, Crystals)}
         crystals |= {int(places[row]): parsed.crystals[n] for n, row in enumerate(parsed.indices)}
@@ -169,12 +169,12 @@ class _Collection:
             self._lost(int(places[row]), reason)
         there = np.array(sorted(crystals), dtype=np.int64)
         whole = Crystals.concatenate([crystals[int(place)] for place in there])
-        self._append(Sifted.complete(whole), there)
+        self._append(FilteredCrystals.complete(whole), there)
 
-    def _append(self, sifted: Sifted, places: IntArray) -> None:
+    def _append(self, filtered: FilteredCrystals, places: IntArray) -> None:
         """Crystals and reasons, at these places of the whole; those with too many atoms become reasons."""
-        crystals, indices = sifted.crystals, places[sifted.indices]
-        for row, reason in sifted.reasons.items():
+        crystals, indices = filtered.crystals, places[filtered.indices]
+        for row, reason in filtered.reasons.items():
             self._lost(int(places[row]), reason)
         large = crystals.num_atoms > MAX_ATOMS
         for place, count in zip(indices[large], crystals.num_atoms[large], strict=True):

@@ -90,13 +90,13 @@ class ReferenceCard:
     @cached_property
     def sha256(self) -> str:
         """Hash of everything on the card."""
-        digest = hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode())
         for distribution in (self.train, self.test):
             digest.update(distribution.density.astype("<f8").tobytes())
             digest.update(distribution.num_elements.astype("<i8").tobytes())
         return digest.hexdigest()
 
-    def _plain(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "dataset": self.dataset,
@@ -152,7 +152,7 @@ class ReferenceCard:
             use_dictionary=["split", "num_elements"],
             column_encoding={"density": "BYTE_STREAM_SPLIT"},
         )
-        text = json.dumps({**self._plain(), "sha256": self.sha256}, indent=1)
+        text = json.dumps({**self._content(), "sha256": self.sha256}, indent=1)
         (folder / f"{self.dataset}.json").write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -163,30 +163,30 @@ class ReferenceCard:
 
         place = folder / f"{dataset}.json"
         try:
-            plain = json.loads(place.read_text(encoding="utf-8"))
-            if plain["format"] != FORMAT:
-                raise ValueError(f"its format is {plain['format']}, not {FORMAT}")
+            content = json.loads(place.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError(f"its format is {content['format']}, not {FORMAT}")
             table = pq.read_table(pa.BufferReader((folder / f"{dataset}.parquet").read_bytes()))
             names = table["split"].to_numpy()
             density, num_elements = table["density"].to_numpy(), table["num_elements"].to_numpy().astype(np.int64)
             train, test = (Distribution(density[names == s], num_elements[names == s]) for s in ("train", "test"))
             card = cls(
-                plain["dataset"],
-                plain["title"],
-                plain["citation"],
-                plain["note"],
+                content["dataset"],
+                content["title"],
+                content["citation"],
+                content["note"],
                 {
                     split: SplitCard(entry["rows"], entry["git_blob_sha1"], entry["published"])
-                    for split, entry in plain["splits"].items()
+                    for split, entry in content["splits"].items()
                 },
                 train,
                 test,
-                num_atoms_counts=_dense(plain["num_atoms_counts"], 1 + max(map(int, plain["num_atoms_counts"]))),
-                element_counts=_dense(plain["element_counts"], MAX_ATOMIC_NUMBER + 1),
+                num_atoms_counts=_dense(content["num_atoms_counts"], 1 + max(map(int, content["num_atoms_counts"]))),
+                element_counts=_dense(content["element_counts"], MAX_ATOMIC_NUMBER + 1),
             )
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise ValueError(f"{place}: not a readable reference card ({type(error).__name__}: {error})") from error
-        if card.sha256 != plain.get("sha256"):
+        if card.sha256 != content.get("sha256"):
             raise ValueError(f"{place}: the card and its distributions do not belong together; write both anew")
         return card
 

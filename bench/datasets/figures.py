@@ -84,9 +84,9 @@ class SplitFigures:
         if not place.is_file():
             return None
         try:
-            plain = json.loads(place.read_text(encoding="utf-8"))
-            metrics = {name: Metric.from_json(figure) for name, figure in plain.pop("metrics").items()}
-            return cls(metrics=metrics, **plain)
+            content = json.loads(place.read_text(encoding="utf-8"))
+            metrics = {name: Metric.from_json(figure) for name, figure in content.pop("metrics").items()}
+            return cls(metrics=metrics, **content)
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{place}: damaged ({type(error).__name__}: {error}); write it anew") from error
 

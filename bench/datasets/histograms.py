@@ -135,17 +135,17 @@ class CrystalCounts:
         """The counts of that data set in a folder. ValueError where they are absent, damaged or of other bins."""
         place = folder / f"{dataset}.test-counts.json"
         try:
-            plain = json.loads(place.read_text(encoding="utf-8"))
-            bins = {quantity: tuple(entry["bins"]) for quantity, entry in plain["binned"].items()}
-            if plain["format"] != FORMAT or bins != dict(BINS):
+            content = json.loads(place.read_text(encoding="utf-8"))
+            bins = {quantity: tuple(entry["bins"]) for quantity, entry in content["binned"].items()}
+            if content["format"] != FORMAT or bins != dict(BINS):
                 raise ValueError("it is of another version")
             binned = {
                 quantity: Binned(quantity, _dense(entry["counts"], BINS[quantity][2]), int(entry["outside"]))
-                for quantity, entry in plain["binned"].items()
+                for quantity, entry in content["binned"].items()
             }
-            numbers = {name: _dense(plain[name]) for name in ("num_atoms", "num_elements")}
-            elements = _dense(plain["elements"], MAX_ATOMIC_NUMBER + 1)
-            return cls(int(plain["crystals"]), **numbers, elements=elements, binned=binned)
+            numbers = {name: _dense(content[name]) for name in ("num_atoms", "num_elements")}
+            elements = _dense(content["elements"], MAX_ATOMIC_NUMBER + 1)
+            return cls(int(content["crystals"]), **numbers, elements=elements, binned=binned)
         except (OSError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             remedy = f"`python -m bench.datasets.histograms {dataset}` writes it anew"
             raise ValueError(f"{place}: not readable ({type(error).__name__}: {error}); {remedy}") from error

@@ -13,8 +13,8 @@ import numpy as np
 
 from bench.atomic import write_bytes
 from bench.crystal_io.cif import Atoms, Progress, parse_cifs, plain_crystal
-from bench.crystal_io.table import parquet_bytes, table_to_sifted
-from bench.crystals import Sifted
+from bench.crystal_io.table import parquet_bytes, table_to_filtered
+from bench.crystals import FilteredCrystals
 from bench.parquet import read_table
 
 PARSER_VERSION = 2  # raise it whenever the parsed crystals of the same text change
@@ -46,13 +46,13 @@ def published_crystal(cif: str) -> Atoms:
     return Atoms(numbers, coords, Lattice.from_parameters(*reduced.parameters).matrix, remarks)
 
 
-def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> Sifted:
+def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> FilteredCrystals:
     """Each CIF text as `published_crystal`, from the cache where the same parser and pymatgen parsed them before."""
     import pyarrow as pa
 
     path = cache_dir() / "parsed" / f"{_content_key(cifs)}.parquet"
     try:
-        return table_to_sifted(read_table(path))
+        return table_to_filtered(read_table(path))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (pa.ArrowException, ValueError, OSError) as error:
@@ -60,13 +60,13 @@ def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress
     parsed = parse_cifs(cifs, published_crystal, workers, on_progress)
     for remark, count in parsed.remarks.items():
         warnings.warn(f"{count} of {len(cifs)} crystals of the data set: {remark}", stacklevel=2)
-    sifted = parsed.sifted
+    filtered = parsed.filtered
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, parquet_bytes(sifted))
+        write_bytes(path, parquet_bytes(filtered))
     except OSError as error:
         warnings.warn(f"{path.parent}: the parsed crystals cannot be kept ({error}); set BENCH_CACHE_DIR", stacklevel=2)
-    return sifted
+    return filtered
 
 
 def _content_key(cifs: Sequence[str]) -> str:

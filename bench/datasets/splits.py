@@ -165,12 +165,12 @@ def _crystals(
     spec: DatasetSpec, split: Split, file: SplitFile, workers: int, on_progress: Callable[[int, int], None] | None
 ) -> Crystals:
     cifs = _columns(file, ["cif"])["cif"].to_pylist()
-    sifted = parse_published(cifs, workers, on_progress)
-    for row, reason in sifted.reasons.items():
+    filtered = parse_published(cifs, workers, on_progress)
+    for row, reason in filtered.reasons.items():
         raise ValueError(
             f"{spec.title} {split}: row {row} of {file.path} holds no crystal: {reason}; repair or remove it"
         )
-    return sifted.crystals
+    return filtered.crystals
 
 
 TEXT_COLUMNS = ("material_id", "cif", "cif.conv", "formula", "pretty_formula", "elements")

@@ -56,7 +56,7 @@ class Model:
         if self.spec.is_file:
             digest = {"sha256": manifests.file_sha256(Path(self.spec.target))}
             manifests.require_same({"sha256": entry["sha256"]}, digest, self.spec.target, manifests.START_ANEW)
-            costs = manifests.plain(self.file.costs.plain())
+            costs = manifests.as_json(self.file.costs.to_json())
             manifests.require_same(entry.get("costs", costs), costs, f"{self.spec.meta}", manifests.START_ANEW)
             return self.file
         device, size = manifest["device"]["kind"], entry["batch_size"]
@@ -69,7 +69,7 @@ class Model:
             warmup_sizes = (awake, *sorted({awake, max(1, most // 8), *calibration}))
 
         def loaded(generator: Generator) -> None:
-            card = manifests.plain(getattr(generator, "card", None))
+            card = manifests.as_json(getattr(generator, "card", None))
             if "card" in entry:
                 what = f"{run.root}: the weights or settings of {self.name}"
                 manifests.require_same(entry["card"], card, what, manifests.START_ANEW)
@@ -111,7 +111,8 @@ def describe_model(model: Model, device: str, repeats: int, budget: Budget) -> d
         spec |= {"target": str(path), "meta": model.spec.meta and str(Path(model.spec.meta).resolve())}
         digest = manifests.file_sha256(path)
         entry = {"kind": "file", "spec": spec, "batch_size": FILE_BATCH_SIZE, "repeats": 1, "sha256": digest}
-        return {**entry, "costs": model.file.costs.plain()}
+        remarks = {"remarks": dict(model.file.remarks)} if model.file.remarks else {}
+        return {**entry, "costs": model.file.costs.to_json(), **remarks}
     try:
         size = declared_batch_size(model.generator, device)
     except DataUnavailable:

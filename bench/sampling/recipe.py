@@ -29,8 +29,10 @@ class Recipe:
         """The generator, not yet loaded."""
         return registry.build_generator(self.spec, self.dataset, self.preset)
 
-    def source(self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None]) -> GeneratorSource:
-        """Its batches, sampled in this process."""
+    def source(
+        self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None], metered: bool = True
+    ) -> GeneratorSource:
+        """Its batches, sampled in this process. metered: with what they used of the machine."""
         return GeneratorSource(
-            self.name, generator, self.device, self.threads, self.seed, self.warmup_sizes, clock, loaded
+            self.name, generator, self.device, self.threads, self.seed, self.warmup_sizes, clock, loaded, metered
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -13,11 +14,12 @@ import numpy as np
 
 from bench.budget import DeviceClock
 from bench.crystal_io import read_crystals
-from bench.crystals import Sifted
+from bench.crystals import FilteredCrystals
 from bench.device import set_threads
 from bench.interfaces import Generator, SampleBatch
-from bench.run_folder.ledger import in_place
+from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
+from bench.usage import Meter, Usage
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
 FILE_BATCH_SIZE = 500
@@ -28,18 +30,19 @@ WARMUP_BATCH = 2**32 - 1  # a number that no batch reaches: the warm-up has a se
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SourceBatch:
     """One batch from a source.
 
     handed_over: crystals or reasons that the source gave. network_evaluations: of all crystals together.
-    seconds: of the device clock around it, or what a file says; None where nobody knows.
+    seconds: of the device clock around it, or what a file says; None where nobody knows. usage: of the machine.
     """
 
-    sifted: Sifted
+    filtered: FilteredCrystals
     handed_over: int
     steps: int | None
     network_evaluations: float | None
     seconds: float | None = None
+    usage: Usage | None = None
 
 
 class Request(NamedTuple):
@@ -52,15 +55,20 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps."""
+class PreparationCost:
+    """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps.
+
+    energy: which counter tells the joules of batches, or why none does; empty where that was not looked for.
+    """
 
     load_seconds: float = 0.0
     warmup: tuple[tuple[int, float], ...] = ()
+    energy: str = ""
 
-    def seconds(self) -> dict[str, float]:
-        """load_seconds and warmup_seconds, for the state of a folder."""
-        return {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+    def state(self) -> dict[str, Any]:
+        """load_seconds, warmup_seconds and energy, for the state of a folder."""
+        seconds = {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+        return {**seconds, "energy": self.energy} if self.energy else seconds
 
 
 class Source(Protocol):
@@ -74,10 +82,10 @@ class Source(Protocol):
     def holds(self) -> int | None:
         """Crystals that there are; None where there is no end."""
 
-    def prepare(self) -> Prepared:
+    def prepare(self) -> PreparationCost:
         """Makes ready."""
 
-    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
+    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """The batches asked for, in order. ahead: whether the next may be asked for before the last one was given."""
 
 
@@ -97,9 +105,12 @@ def declared_batch_size(generator: Generator, device: str) -> int:
     return size
 
 
-@dataclass(frozen=True)
+@dataclass
 class GeneratorSource:
-    """Samples with a generator. loaded: called once the weights are there, before anything is sampled."""
+    """Samples with a generator. loaded: called once the weights are there, before anything is sampled.
+
+    metered: whether batches say what was used of this machine, which a clock that is not the machine's makes senseless.
+    """
 
     name: str
     generator: Generator
@@ -109,11 +120,14 @@ class GeneratorSource:
     warmup_sizes: tuple[int, ...]
     clock: DeviceClock
     loaded: Callable[[Generator], None] = lambda generator: None
+    metered: bool = False
+    meter: Meter | None = None
     timed = True
     holds = None
 
-    def prepare(self) -> Prepared:
+    def prepare(self) -> PreparationCost:
         """Loads the weights and samples batches that nobody keeps."""
+        self.meter = Meter.of(self.device, self.threads) if self.metered else None
         started = time.perf_counter()
         self.load()
         load_seconds = time.perf_counter() - started
@@ -125,7 +139,7 @@ class GeneratorSource:
             self.clock.start()
             self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))
             warmup.append((size, self.clock.stop()))
-        return Prepared(load_seconds, tuple(warmup))
+        return PreparationCost(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
 
     def load(self) -> None:
         """Loads the weights and sets the threads."""
@@ -133,21 +147,24 @@ class GeneratorSource:
             self.generator.load(self.device)
         set_threads(self.threads)
 
-    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
+    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """One after the other, each under the device clock."""
         for request in requests:
+            if self.meter is not None:
+                self.meter.start()
             self.clock.start()
             drawn = self.draw(*request)
-            yield replace(drawn, seconds=self.clock.stop())
+            seconds = self.clock.stop()
+            yield replace(drawn, seconds=seconds, usage=self.meter.stop() if self.meter is not None else None)
 
-    def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
+    def draw(self, repeat: int, number: int, first_row: int, size: int) -> SourceBatch:
         """A batch sampled with its own seed. Crystals that the generator owes have a reason."""
         batch = self._sample(size, batch_seed(self.seed, repeat, number))
-        sifted, given = batch.sifted(), batch.requested
+        filtered, given = batch.filtered(), batch.requested
         if given < size:
             owed = dict.fromkeys(range(given, size), f"the generator gave {given} of {size} crystals")
-            sifted = Sifted(sifted.crystals, sifted.indices, {**sifted.reasons, **owed})
-        return Drawn(sifted, given, batch.steps, float(np.sum(batch.network_evaluations)))
+            filtered = FilteredCrystals(filtered.crystals, filtered.indices, {**filtered.reasons, **owed})
+        return SourceBatch(filtered, given, batch.steps, float(np.sum(batch.network_evaluations)))
 
     def _sample(self, size: int, seed: int) -> SampleBatch:
         with _one_line(f"{self.name}: sampling failed"):
@@ -172,27 +189,34 @@ def _one_line(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Hands out crystals that were read from a file. What each cost is None where nobody said it."""
+    """Hands out crystals that were read from a file. What each cost is None where nobody said it.
 
-    sifted: Sifted
+    remarks: what was not read as it stands in the file -> of how many crystals.
+    """
+
+    filtered: FilteredCrystals
     costs: FileCosts
+    remarks: Mapping[str, int] = field(default_factory=dict)
     timed = False
 
     @property
     def holds(self) -> int:
         """Places in the file, crystals or not, and those that it owes."""
-        return self.sifted.requested
+        return self.filtered.requested
 
     @classmethod
     def read(cls, path: Path, meta: Path | None = None, workers: int = 1) -> FileSource:
         """The crystals of a file or folder, with what the file itself and a JSON file (`FileCosts`) say of their cost.
 
-        ValueError where the file holds no crystal, or more than were asked for, or the meta file something else.
+        Warns of what was not read as it stands there. ValueError where the file holds no crystal, or more than were
+        asked for, or the meta file something else.
         """
         costs = FileCosts() if meta is None else FileCosts.read(meta)
         result = read_crystals(path, workers=workers)
-        places = result.sifted.requested
-        reasons = {place: in_place(reason, result.names[place]) for place, reason in result.sifted.reasons.items()}
+        places = result.filtered.requested
+        reasons = {
+            place: reason_with_place(reason, result.names[place]) for place, reason in result.filtered.reasons.items()
+        }
         asked = places if costs.num_samples is None else costs.num_samples
         if asked < places:
             raise ValueError(f"{meta}: num_samples is {asked}, but {path} holds {places} crystals")
@@ -200,21 +224,24 @@ class FileSource:
         reasons |= dict.fromkeys(range(places, asked), owed)
         if costs.sampling_seconds is None:
             costs = replace(costs, sampling_seconds=result.sampling_seconds)
-        return cls(Sifted(result.sifted.crystals, result.sifted.indices, reasons), costs)
+        for remark, count in result.remarks.items():
+            warnings.warn(f"{path.name}, {count} of {places} crystals: {remark}", stacklevel=2)
+        filtered = FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons)
+        return cls(filtered, costs, result.remarks)
 
-    def prepare(self) -> Prepared:
+    def prepare(self) -> PreparationCost:
         """Nothing to do: the crystals are there."""
-        return Prepared(self.costs.load_seconds or 0.0)
+        return PreparationCost(self.costs.load_seconds or 0.0)
 
-    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
+    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """Those places of the file."""
         return (self.draw(*request) for request in requests)
 
-    def draw(self, repeat: int, number: int, first_row: int, size: int) -> Drawn:
+    def draw(self, repeat: int, number: int, first_row: int, size: int) -> SourceBatch:
         """The places first_row .. first_row + size - 1."""
-        part = self.sifted.rows(first_row, first_row + size)
+        part = self.filtered.rows(first_row, first_row + size)
         evaluations, seconds = self.costs.network_evaluations, self.costs.sampling_seconds
-        return Drawn(
+        return SourceBatch(
             part,
             size,
             self.costs.steps,

@@ -22,11 +22,11 @@ def model_counts(result: ModelResult) -> CrystalCounts:
         for shard in folder.shards():
             if shard.first_row >= len(wanted):
                 break
-            sifted = shard.read()
-            rows = shard.first_row + sifted.indices
+            filtered = shard.read()
+            rows = shard.first_row + filtered.indices
             inside = rows < len(wanted)
             chosen = np.flatnonzero(inside)[wanted[rows[inside]]]
-            total += CrystalCounts.of(sifted.crystals[chosen])
+            total += CrystalCounts.of(filtered.crystals[chosen])
     return total
 
 
@@ -36,9 +36,9 @@ def stored_crystals(result: ModelResult, repeat: int, rows: NDArray[np.int64]) -
     for shard in result.run.folders(result.model)[repeat].shards():
         inside = rows[(rows >= shard.first_row) & (rows < shard.first_row + shard.num_rows)]
         if len(inside):
-            sifted = shard.read()
-            places = {int(row) + shard.first_row: place for place, row in enumerate(sifted.indices)}
-            found |= {int(row): sifted.crystals[places[int(row)]] for row in inside if int(row) in places}
+            filtered = shard.read()
+            places = {int(row) + shard.first_row: place for place, row in enumerate(filtered.indices)}
+            found |= {int(row): filtered.crystals[places[int(row)]] for row in inside if int(row) in places}
     return found
 
 

@@ -71,7 +71,10 @@ def rank_models(models: Sequence[ModelResult], column: Column) -> list[tuple[int
             f"--by {column.metric}: the runs were sampled on different devices or threads, whose seconds do not "
             "compare; rank by evaluations_per_stable, or leave --by out"
         )
-    figures = {place: column.comparable(model.known(column.metric)) for place, model in enumerate(models)}
+    figures = {
+        place: None if column.is_time and model.was_disturbed else column.comparable(model.known(column.metric))
+        for place, model in enumerate(models)
+    }
     known = {place: m for place, m in figures.items() if m is not None and None not in (m.value, m.low, m.high)}
     pairs = list(combinations(known, 2))
     p_values = holm([difference_p_value(known[a], known[b]) for a, b in pairs])
@@ -88,7 +91,7 @@ def rank_models(models: Sequence[ModelResult], column: Column) -> list[tuple[int
 
 def _row(rank: str, result: ModelResult, columns: Sequence[Column]) -> list[Cell]:
     name = result.method.removesuffix(result.label[len(result.model) :])  # the run has a column of its own
-    cells = [Cell(""), Cell(rank), Cell(name), Cell(result.run.root.resolve().name), Cell(count(result.requested, 0))]
+    cells = [Cell(""), Cell(rank), Cell(name), Cell(result.run.name), Cell(count(result.requested, 0))]
     for column in columns:
         metric = result.known(column.metric)
         cells.append(Cell(DASH) if metric is None else column.cell(metric))

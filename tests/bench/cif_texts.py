@@ -35,11 +35,11 @@ def counts_of(text: str, folder: Path) -> dict[str, int]:
     """Symbol -> number of atoms of the one crystal of a text, which must be one."""
     result = read_text(text, folder)
     assert not result.reasons()
-    return {str(element): int(count) for element, count in result.sifted.crystals.structure(0).composition.items()}
+    return {str(element): int(count) for element, count in result.filtered.crystals.structure(0).composition.items()}
 
 
 def reason_of(text: str, folder: Path) -> str:
     """Why a text holds no crystal."""
     result = read_text(text, folder)
-    assert list(result.reasons()) == ["0.cif"], result.sifted.crystals.formula(0)
+    assert list(result.reasons()) == ["0.cif"], result.filtered.crystals.formula(0)
     return result.reasons()["0.cif"]

@@ -34,7 +34,7 @@ def test_a_budget_is_one_of_two() -> None:
             Budget(*arguments)
     with pytest.raises(ValueError, match="at least 1"):
         Budget(num_samples=0)
-    assert Budget(**Budget(seconds=60.0).plain()) == Budget(seconds=60.0)
+    assert Budget(**Budget(seconds=60.0).to_json()) == Budget(seconds=60.0)
 
 
 def test_a_number_of_crystals_is_cut_into_full_batches_and_a_rest() -> None:
@@ -173,8 +173,8 @@ def test_what_a_budget_covers_is_one_of_two_and_takes_seconds(arguments: dict[st
 
 def test_a_budget_end_to_end_is_the_same_again_from_the_manifest() -> None:
     budget = Budget(seconds=60.0, covers="end-to-end")
-    assert Budget(**budget.plain()) == budget
-    assert Budget(seconds=60.0).plain() == {"seconds": 60.0}
+    assert Budget(**budget.to_json()) == budget
+    assert Budget(seconds=60.0).to_json() == {"seconds": 60.0}
     assert str(budget) == "60 seconds of sampling and scoring"
 
 

@@ -81,7 +81,7 @@ def test_neither_types_nor_labels_is_a_reason(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_coordinate_is_read_as_it_is_written(written: str, value: float, tmp_path: Path) -> None:
     result = read_text(HEAD + atoms([f"Na1 Na {written} 0.2 0.3"]), tmp_path)
-    np.testing.assert_allclose(result.sifted.crystals.arrays(0)[1][0], [value, 0.2, 0.3], atol=1e-12)
+    np.testing.assert_allclose(result.filtered.crystals.arrays(0)[1][0], [value, 0.2, 0.3], atol=1e-12)
 
 
 @pytest.mark.parametrize(

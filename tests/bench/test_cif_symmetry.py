@@ -6,6 +6,8 @@ import gemmi
 import numpy as np
 import pytest
 
+from bench import cli
+from bench.store import Run
 from tests.bench.cif_texts import ATOMS, atoms, cell, counts_of, operators, read_text, reason_of
 
 HM, NUMBER, HALL = "_symmetry_space_group_name_H-M", "_symmetry_Int_Tables_number", "_space_group_name_Hall"
@@ -147,12 +149,12 @@ def test_without_any_symmetry_the_atoms_are_those_listed(symmetry: str, tmp_path
 )
 def test_operators_are_read_in_all_their_notations(triplets: tuple[str, ...], tag: str, tmp_path: Path) -> None:
     result = read_text(text(cell(5, 6, 7), operators(*triplets, tag=tag), atoms(["Fe1 Fe .1 .2 .3"])), tmp_path)
-    np.testing.assert_allclose(result.sifted.crystals[:1].frac_coords, [[0.1, 0.2, 0.3], [0.4, 0.8, 0.8]], atol=1e-12)
+    np.testing.assert_allclose(result.filtered.crystals[:1].frac_coords, [[0.1, 0.2, 0.3], [0.4, 0.8, 0.8]], atol=1e-12)
 
 
 def test_thirds_of_operators_may_be_decimals(tmp_path: Path) -> None:
     listed = operators("x,y,z", "-y,x-y,z+.33333", "-x+y,-x,z+0.6667")
-    crystals = read_text(text(HEXAGONAL, listed, atoms(["Se1 Se .2 0 0"])), tmp_path).sifted.crystals
+    crystals = read_text(text(HEXAGONAL, listed, atoms(["Se1 Se .2 0 0"])), tmp_path).filtered.crystals
     assert sorted(crystals.arrays(0)[1][:, 2].round(9)) == [0, 0.333333333, 0.666666667]
 
 
@@ -203,9 +205,9 @@ def test_a_rounded_special_position_is_one_atom_an_image(x: str, y: str, tmp_pat
     symmetry = "loop_\n_symmetry_equiv_pos_as_xyz\n" + "\n".join(WURTZITE) + "\n"
     listed = atoms([f"Zn1 Zn {x} {y} 0", f"O1 O {x} {y} .38"])
     result = read_text(text(cell(3.25, 3.25, 5.2, 90, 90, 120), symmetry, listed), tmp_path)
-    assert result.sifted.crystals.num_atoms.tolist() == [4, 1]
+    assert result.filtered.crystals.num_atoms.tolist() == [4, 1]
     assert not result.remarks
-    coords = result.sifted.crystals.arrays(0)[1]
+    coords = result.filtered.crystals.arrays(0)[1]
     np.testing.assert_allclose(np.sort(coords[:, 0]), [1 / 3, 1 / 3, 2 / 3, 2 / 3], atol=1e-3)
 
 
@@ -230,8 +232,8 @@ def crystallm(symbol: str, number: int, z: int, multiplicities: tuple[int, int] 
 
 def test_a_group_whose_operators_are_missing_is_taken_where_all_else_agrees_with_it(tmp_path: Path) -> None:
     result = read_text(crystallm("Fm-3m", 225, 4), tmp_path)
-    assert result.sifted.crystals.num_atoms.tolist() == [8, 1]
-    assert result.sifted.crystals.densities[0] == pytest.approx(2.164, abs=1e-3)
+    assert result.filtered.crystals.num_atoms.tolist() == [8, 1]
+    assert result.filtered.crystals.densities[0] == pytest.approx(2.164, abs=1e-3)
     assert list(result.remarks.values()) == [1]
     assert "read in the one way that agrees with all else" in next(iter(result.remarks))
 
@@ -297,7 +299,7 @@ def test_atoms_that_symmetry_gives_as_well_are_taken_once_with_a_remark(tmp_path
     every = [f"{e}{x}{y}{z} {e} {x} {y} {z}" for e, s in (("Na", 0), ("Cl", 1)) for x in (0, 0.5) for y in (0, 0.5)
              for z in (0, 0.5) if int(2 * (x + y + z)) % 2 == s]  # fmt: skip
     result = read_text(text(cell(5.64), f"{HM} 'F m -3 m'\n", atoms(every)), tmp_path)
-    assert result.sifted.crystals.num_atoms.tolist() == [8, 1]
+    assert result.filtered.crystals.num_atoms.tolist() == [8, 1]
     assert list(result.remarks) == ["atoms listed that symmetry gives as well: each taken once"]
     assert "are images of others" in reason_of(text(cell(5.64), f"{HM} 'F m -3 m'\n", atoms(every[:3])), tmp_path)
 
@@ -306,7 +308,7 @@ def test_a_site_farther_off_is_moved_only_where_the_formula_has_it_there(tmp_pat
     mirror = operators("x,y,z", "-x,y,z") + "_chemical_formula_sum Fe\n_cell_formula_units_Z {}\n"
     loose = text(cell(5), mirror, atoms(["Fe1 Fe 0.0102 .25 .3"]))
     result = read_text(loose.format(1), tmp_path)
-    assert result.sifted.crystals.num_atoms.tolist() == [1, 1]
+    assert result.filtered.crystals.num_atoms.tolist() == [1, 1]
     assert "moved there" in next(iter(result.remarks))
     assert counts_of(loose.format(2), tmp_path) == {"Fe": 2}
 
@@ -314,7 +316,7 @@ def test_a_site_farther_off_is_moved_only_where_the_formula_has_it_there(tmp_pat
 def test_a_primitive_cell_that_keeps_the_symbol_of_its_group_is_what_it_lists(tmp_path: Path) -> None:
     said = f"{HM} 'F m -3 m'\n{NUMBER} 225\n_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 1\n"
     result = read_text(text(cell(3.99, 3.99, 3.99, 60, 60, 60), said + operators("x,y,z"), SALT), tmp_path)
-    assert result.sifted.crystals.num_atoms.tolist() == [2, 1]
+    assert result.filtered.crystals.num_atoms.tolist() == [2, 1]
     assert len(result.remarks) == 1
 
 
@@ -322,3 +324,16 @@ def test_operators_of_another_group_than_the_one_named_are_a_reason(tmp_path: Pa
     symmetry = f"{HM} 'P 1 21/c 1'\n_chemical_formula_sum Fe4\n_cell_formula_units_Z 1\n"
     listed = operators("x,y,z", "-x,y,-z") + atoms(["Fe1 Fe .1 .2 .3"])
     assert "contradicts itself: lists operators of group 3" in reason_of(text(cell(5), symmetry, listed), tmp_path)
+
+
+def test_a_remark_is_told_once_and_kept_in_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "salts").mkdir()
+    for number in range(3):
+        (tmp_path / "salts" / f"{number}.cif").write_text(crystallm("Fm-3m", 225, 4))
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["score", str(tmp_path / "salts"), "--dataset", "perov5", "--tasks", "properties", "--out", str(out)])
+    assert ended.value.code in (0, None)
+    assert capsys.readouterr().err.count("3 of 3 crystals: symmetry contradicts itself or leaves a choice") == 1
+    (model,) = Run.open(out).manifest["models"].values()
+    assert list(model["remarks"].values()) == [3]

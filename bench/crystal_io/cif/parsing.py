@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench.crystal_io.cif.crystal import Atoms
-from bench.crystals import Crystals, Sifted, sift
+from bench.crystals import Crystals, FilteredCrystals, filter_crystals
 from bench.errors import one_line
 
 CHUNK = 1024  # texts a worker gets at a time: some 0.3 s of work; for one or two chunks no worker is started
@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 class Parsed:
     """What became of some CIF texts. remarks: how some were read -> how many of them."""
 
-    sifted: Sifted
+    filtered: FilteredCrystals
     remarks: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -39,16 +39,18 @@ def parse_cifs(
     # loky starts workers by itself: no fork of a process with threads, and no guard needed in the caller's main module.
     with parallel_config(backend="loky", inner_max_num_threads=1):
         jobs = Parallel(n_jobs=workers, return_as="generator")(delayed(_parse_chunk)(chunk, read) for chunk in chunks)
-        parts: list[Sifted] = []
+        parts: list[FilteredCrystals] = []
         remarks: Counter[str] = Counter()
         done = 0
         for chunk, part in zip(chunks, jobs, strict=True):
-            parts.append(part.sifted)
+            parts.append(part.filtered)
             remarks.update(part.remarks)
             done += len(chunk)
             if on_progress is not None:
                 on_progress(done, len(cifs))
-    return Parsed(Sifted.concatenate(parts) if parts else Sifted.complete(Crystals.empty()), dict(remarks))
+    return Parsed(
+        FilteredCrystals.concatenate(parts) if parts else FilteredCrystals.complete(Crystals.empty()), dict(remarks)
+    )
 
 
 def _parse_chunk(cifs: Sequence[str], read: Callable[[str], Atoms]) -> Parsed:
@@ -60,16 +62,18 @@ def _parse_chunk(cifs: Sequence[str], read: Callable[[str], Atoms]) -> Parsed:
         except Exception as error:  # a parser fed foreign text raises anything; it becomes the reason
             reasons[place] = one_line(error)
     if not found:
-        return Parsed(Sifted(Crystals.empty(), np.zeros(0, dtype=np.int64), reasons))
+        return Parsed(FilteredCrystals(Crystals.empty(), np.zeros(0, dtype=np.int64), reasons))
     crystals = list(found.values())
-    sifted = sift(
+    filtered = filter_crystals(
         [len(atoms.atomic_numbers) for atoms in crystals],
         np.concatenate([atoms.atomic_numbers for atoms in crystals]),
         np.concatenate([atoms.frac_coords for atoms in crystals]),
         np.array([atoms.lattice for atoms in crystals]),
     )
     places = np.array(list(found), dtype=np.int64)
-    reasons |= {int(places[row]): reason for row, reason in sifted.reasons.items()}
-    kept = [crystals[row].remarks for row in sifted.indices]
+    reasons |= {int(places[row]): reason for row, reason in filtered.reasons.items()}
+    kept = [crystals[row].remarks for row in filtered.indices]
     remarks = Counter(remark for each in kept for remark in dict.fromkeys(each))
-    return Parsed(Sifted(sifted.crystals, places[sifted.indices], dict(sorted(reasons.items()))), dict(remarks))
+    return Parsed(
+        FilteredCrystals(filtered.crystals, places[filtered.indices], dict(sorted(reasons.items()))), dict(remarks)
+    )

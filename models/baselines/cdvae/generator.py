@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.crystals import sift
+from bench.crystals import filter_crystals
 from bench.datasets import canonical_name
 from bench.interfaces import SampleBatch
 from models.baselines.cdvae.autoencoder import CDVAE, CDVAEConfig
@@ -43,9 +43,9 @@ def sample_crystals(model: CDVAE, num_crystals: int, seed: int, steps: int, devi
     with EvaluationCounter(model.decoder) as counter:
         batch = model.sample(num_crystals, SeededNoise.from_seed(noise_seed, device), steps)
     num_atoms, atomic_numbers, frac_coords, lattices = (part.cpu().numpy() for part in batch)
-    sifted = sift(num_atoms, atomic_numbers, frac_coords, lattices)
+    filtered = filter_crystals(num_atoms, atomic_numbers, frac_coords, lattices)
     evaluations = np.where(num_atoms > 0, counter.per_crystal, 0)
-    return SampleBatch(sifted.crystals, steps, evaluations, dict(sifted.reasons))
+    return SampleBatch(filtered.crystals, steps, evaluations, dict(filtered.reasons))
 
 
 class CDVAEGenerator:
