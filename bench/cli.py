@@ -33,6 +33,7 @@ from bench.commands.options import (
     Where,
     Workers,
 )
+from bench.errors import one_line
 from bench.progress import say, show_warning
 
 app = typer.Typer(
@@ -436,12 +437,12 @@ def _explain(error: Exception) -> int:
     usage = getattr(error, "format_message", None)  # of the parser: unknown option, missing argument
     if usage is not None:
         text = f"{usage()} (--help shows the options)"
-    elif isinstance(error, OSError | ValueError) or code == 130:
-        from bench.errors import failure
-
-        text = failure(error)
+    elif code == 130:
+        text = str(error)
+    elif isinstance(error, OSError | ValueError):
+        text = one_line(error, limit=None)
     else:
-        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        text = f"unexpected {one_line(error, limit=None)} (--debug shows where)"
     sys.stderr.write(f"{'' if code == 130 else 'error: '}{' '.join(text.split())}\n")
     return code
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.atomic import LOCK_NAME, read_json, write_json
+from bench.errors import one_line
 from bench.parquet import open_table, read_table
 from bench.run_folder.shards import SampleFolder
 
@@ -159,7 +160,7 @@ class Run:
         try:
             yield path
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]}); {remedy} anew") from error
+            raise ValueError(f"{path}: damaged ({one_line(error)}); {remedy} anew") from error
 
 
 def newest_run(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from bench.errors import one_line
 from bench.statistics import Metric
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class SplitFigures:
             metrics = {name: Metric.from_json(figure) for name, figure in content.pop("metrics").items()}
             return cls(metrics=metrics, **content)
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{place}: damaged ({type(error).__name__}: {error}); write it anew") from error
+            raise ValueError(f"{place}: damaged ({one_line(error)}); write it anew") from error
 
 
 def main() -> None:

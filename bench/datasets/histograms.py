@@ -16,15 +16,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
+from bench.errors import one_line
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 FORMAT = 1
 # Quantity -> where its bins begin and end, and how many there are. Fixed, so that counts of any crystals can be added.
@@ -148,7 +147,7 @@ class CrystalCounts:
             return cls(int(content["crystals"]), **numbers, elements=elements, binned=binned)
         except (OSError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             remedy = f"`python -m bench.datasets.histograms {dataset}` writes it anew"
-            raise ValueError(f"{place}: not readable ({type(error).__name__}: {error}); {remedy}") from error
+            raise ValueError(f"{place}: not readable ({one_line(error)}); {remedy}") from error
 
 
 def _angles(lattices: FloatArray) -> FloatArray:

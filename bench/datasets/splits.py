@@ -26,6 +26,7 @@ from bench.datasets.files import (
 from bench.datasets.formulas import FormulaSet
 from bench.datasets.histograms import CrystalCounts
 from bench.datasets.parsed import parse_published
+from bench.errors import one_line
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -193,4 +194,4 @@ def _columns(file: SplitFile, columns: Sequence[str]) -> pa.Table:
             convert_options=csv.ConvertOptions(include_columns=list(columns), column_types=types),
         )
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{file.path}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{file.path}: {one_line(error)}") from error

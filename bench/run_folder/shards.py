@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from bench.atomic import append_line, mend_lines, read_lines, remove_left_over, write_bytes
 from bench.crystal_io.table import parquet_bytes, table_to_filtered
 from bench.crystals import FilteredCrystals
+from bench.errors import one_line
 from bench.parquet import read_table, write_table
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def read_shard(path: Path) -> FilteredCrystals:
     try:
         return table_to_filtered(read_table(path))
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]}); `bench run --resume` repairs it") from error
+        raise ValueError(f"{path}: damaged ({one_line(error)}); `bench run --resume` repairs it") from error
 
 
 class SampleFolder:

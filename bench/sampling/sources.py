@@ -15,6 +15,7 @@ from bench.budget import DeviceClock
 from bench.crystal_io import read_crystals
 from bench.crystals import FilteredCrystals
 from bench.device import set_threads
+from bench.errors import one_line
 from bench.interfaces import Generator, SampleBatch
 from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
@@ -129,7 +130,7 @@ class GeneratorSource:
 
     def load(self) -> None:
         """Loads the weights and sets the threads."""
-        with _one_line(f"{self.name}: loading failed"):
+        with _as_value_error(f"{self.name}: loading failed"):
             self.generator.load(self.device)
         set_threads(self.threads)
 
@@ -150,7 +151,7 @@ class GeneratorSource:
         return SourceBatch(filtered, given, batch.steps, float(np.sum(batch.network_evaluations)))
 
     def _sample(self, size: int, seed: int) -> SampleBatch:
-        with _one_line(f"{self.name}: sampling failed"):
+        with _as_value_error(f"{self.name}: sampling failed"):
             batch = self.generator.sample(num_crystals=size, seed=seed)
         if not isinstance(batch, SampleBatch):
             raise ValueError(f"{self.name}: sample gave {type(batch).__name__}, not a SampleBatch")
@@ -160,14 +161,14 @@ class GeneratorSource:
 
 
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def _as_value_error(what: str) -> Iterator[None]:
     """Makes a ValueError of whatever goes wrong in a generator's own code; its ValueErrors speak for themselves."""
     try:
         yield
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what}: {one_line(error, limit=None)}") from error
 
 
 @dataclass(frozen=True)
