@@ -226,13 +226,29 @@ def rescore(
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
     cluster: Cluster = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="score a copy of the run there; needed where RUN is an archive"),
+    ] = None,
 ) -> None:
     """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
     from bench import runner
+    from bench.commands.archive import copy
     from bench.executor import open_executor
 
+    if out is not None:
+        copy(run, out)
+        run = out
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
         _show(runner.rescore(run, _names(tasks), _names(potential), hull=hull, executor=chosen).text)
+
+
+@app.command()
+def archive(run: RunFolder, out: Annotated[Path, typer.Option("--out", "-o", help="NAME.zip")]) -> None:
+    """Pack a finished run into one file, which report, leaderboard, check and baseline read as it is."""
+    from bench.commands.archive import pack
+
+    _show(pack(run, out))
 
 
 @app.command()
@@ -369,11 +385,15 @@ def data(
     reference: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="write its reference card there, for a data set of your own")
     ] = None,
+    scored: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="of its test split (`bench score TEST.csv`): its figures go beside the card"),
+    ] = None,
 ) -> None:
     """Find or download a data set, verify its hashes and parse it into the cache."""
     from bench.commands.listing import prepare_dataset
 
-    _show(prepare_dataset(name, workers, reference))
+    _show(prepare_dataset(name, workers, reference, scored))
 
 
 hull_app = typer.Typer(help="Reference energies that stability is measured against.", no_args_is_help=True)

@@ -145,7 +145,7 @@ def resume(
     ValueError shows the difference where they are not, and where the data set's card or training split, a task's
     protocol, a model's weights or its file are not those it began with.
     """
-    with folder_lock(Run.open(root).root):
+    with folder_lock(Run.open_to_write(root).root):
         remove_left_over(root)
         remove_left_over(root / "report")
         stored = Run.open(root)
@@ -162,7 +162,7 @@ def resume(
             "leave it out, or start a new run",
         )
         executor = executor or LocalExecutor(workers, clock)
-        executor.accept(Budget(**manifest["budget"]))
+        executor.accept(stored.budget)
         tasks = registry.build_tasks(manifest["tasks"], manifest["potentials"], stored.dataset, manifest.get("hull"))
         manifests.require_same(
             manifest["protocol"],
@@ -193,7 +193,7 @@ def rescore(
 
     ValueError where the run is not sampled to its end, or where a task that was not named changed as well.
     """
-    with folder_lock(Run.open(root).root):
+    with folder_lock(Run.open_to_write(root).root):
         stored = Run.open(root)
         before = stored.manifest
         chosen = list(before["tasks"] if names is None else names)
@@ -244,7 +244,7 @@ def rescore(
 def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
     """Samples every model, one after the other, then scores and reports. The lock must be held."""
     manifest = run.manifest
-    budget = Budget(**manifest["budget"])
+    budget = run.budget
     with suggest_resume(run), ExitStack() as stack:
         record(run, executor)
         pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None

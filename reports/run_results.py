@@ -79,10 +79,10 @@ def read_results(run_dirs: Sequence[Path]) -> list[ModelResult]:
     runs = sorted(runs, key=lambda run: datasets.index(run.dataset))
     summaries = [run.results() for run in runs]
     models = Counter((run.dataset, model) for run, entries in zip(runs, summaries, strict=True) for model in entries)
-    folders = Counter(run.root.resolve().name for run in runs)
+    folders = Counter(run.name for run in runs)
     results = []
     for run, entries in zip(runs, summaries, strict=True):
-        folder = run.root.resolve().name
+        folder = run.name
         where = folder if folders[folder] == 1 else str(run.root)
         for model, entry in entries.items():
             label = model if models[run.dataset, model] == 1 else f"{model} ({where})"

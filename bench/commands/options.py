@@ -65,4 +65,4 @@ Meta = Annotated[
         metavar="NAME=FILE", help='JSON with what a file cost: {"sampling_seconds", "steps", ...}; repeatable'
     ),
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or an archive of one")]

@@ -78,16 +78,6 @@ class ReferenceCard:
         """(max N + 1,) p(N) of the training split, from which the published ab initio evaluations draw N."""
         return np.asarray(self.num_atoms_counts / self.num_atoms_counts.sum())
 
-    @property
-    def element_frequencies(self) -> FloatArray:
-        """(119,) share of each atomic number among the atoms of the training split."""
-        return np.asarray(self.element_counts / self.element_counts.sum())
-
-    def sample_num_atoms(self, num_crystals: int, rng: np.random.Generator) -> IntArray:
-        """(num_crystals,) numbers of atoms drawn from p(N)."""
-        probabilities = self.num_atoms_probabilities
-        return rng.choice(len(probabilities), size=num_crystals, p=probabilities)
-
     @cached_property
     def sha256(self) -> str:
         """Hash of everything on the card."""

@@ -117,8 +117,9 @@ def split_figures(dataset: str) -> SplitFigures | None:
 
 @functools.cache
 def split_counts(dataset: str) -> CrystalCounts:
-    """How the crystals of a data set's test split are distributed, as it is shipped in the package; needs no data."""
-    return CrystalCounts.read(resources.files("bench") / "reference", canonical_name(dataset))
+    """How the crystals of a data set's test split are distributed, as it is shipped in a package; needs no data."""
+    spec = dataset_spec(dataset)
+    return CrystalCounts.read(_reference_folder(spec), spec.name)
 
 
 def write_split_counts(dataset: str, folder: Path) -> CrystalCounts:

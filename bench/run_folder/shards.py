@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,13 @@ from bench.atomic import append_line, mend_lines, read_lines, remove_left_over, 
 from bench.crystal_io.table import parquet_bytes, table_to_filtered
 from bench.crystals import FilteredCrystals
 from bench.errors import one_line
-from bench.parquet import read_table, write_table
+from bench.parquet import open_table, read_table, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 JOURNAL = "batches.jsonl"
+JOURNAL_TABLE = "batches.parquet"
 SHARD_CRYSTALS = 2000  # a million crystals are 500 files, and merging a shard holds a few MB
 
 
@@ -60,7 +62,7 @@ class Batch:
 class Shard:
     """One file of crystals. first_row: place of its first crystal among all; num_rows: crystals asked for in it."""
 
-    path: Path
+    path: Traversable
     first_batch: int
     num_batches: int
     first_row: int
@@ -71,7 +73,7 @@ class Shard:
         return read_shard(self.path)
 
 
-def read_shard(path: Path) -> FilteredCrystals:
+def read_shard(path: Traversable) -> FilteredCrystals:
     """The crystals of a shard file. ValueError names the file where it is damaged."""
     import pyarrow as pa
 
@@ -82,10 +84,14 @@ def read_shard(path: Path) -> FilteredCrystals:
 
 
 class SampleFolder:
-    """Writes and reads the crystals of one model. Only the holder of the run's lock may write."""
+    """Writes and reads the crystals of one model. Only the holder of the run's lock may write.
 
-    def __init__(self, path: Path, batch_size: int) -> None:
+    files: where it is read from, if that is not the folder `path` but a place in an archive.
+    """
+
+    def __init__(self, path: Path, batch_size: int, files: Traversable | None = None) -> None:
         self.path = path
+        self.files = files or path
         self.samples = path / "samples"
         self.batches_per_shard = max(1, SHARD_CRYSTALS // batch_size)
         self.was_cut = False  # whether `recover` found that the journal had lost its last line
@@ -95,7 +101,7 @@ class SampleFolder:
         """The batches, and SHA-256 of merged shards by their first batch; the last line about a thing holds."""
         batches: dict[int, Batch] = {}
         merged: dict[int, str] = {}
-        for line in read_lines(self.path / JOURNAL):
+        for line in read_lines(self.files / JOURNAL):
             if "merged" in line:
                 merged[line["merged"]] = line["sha256"]
             else:
@@ -201,15 +207,16 @@ class SampleFolder:
         ValueError names the first file that is missing or damaged.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         batches, number, row = self.batches, 0, 0
         while number < len(batches):
-            path = self._file(number)
+            path = self.files / "samples" / _file_name(number)
             try:
-                rows = pq.read_metadata(path).num_rows
+                with open_table(path) as file:
+                    rows = file.metadata.num_rows
             except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{path}: missing or damaged; `bench run --resume` repairs it") from error
+                remedy = "`bench run --resume` repairs it" if self.files == self.path else "pack the run anew"
+                raise ValueError(f"{path}: missing or damaged; {remedy}") from error
             first, held = number, 0
             while number < len(batches) and held < rows:
                 held += batches[number].num_crystals
@@ -240,10 +247,10 @@ class SampleFolder:
 
     def write_batch_table(self) -> None:
         """Writes batches.parquet."""
-        write_table(self.path / "batches.parquet", self.batch_table())
+        write_table(self.path / JOURNAL_TABLE, self.batch_table())
 
     def _file(self, number: int) -> Path:
-        return self.samples / f"{number:06d}.parquet"
+        return self.samples / _file_name(number)
 
     def _digest(self, number: int) -> str | None:
         try:
@@ -277,3 +284,7 @@ class SampleFolder:
         self._journal[1][group[0]] = digest
         write_bytes(self._file(group[0]), content)
         self._delete(group[1:])
+
+
+def _file_name(number: int) -> str:
+    return f"{number:06d}.parquet"

@@ -84,7 +84,7 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
 def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
     """What the crystals cost, all repeats together."""
     folders = run.folders(model)
-    states = [read_state(folder.path) for folder in folders]
+    states = [read_state(folder.files) for folder in folders]
     stable = None
     if "stability" in run.tasks and requested:
         columns = [batch.column(0) for batch in run.scan(model, "stability", ["stable"])]

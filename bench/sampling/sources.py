@@ -11,12 +11,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from bench import registry
 from bench.budget import DeviceClock
 from bench.crystal_io import read_crystals
 from bench.crystals import FilteredCrystals
 from bench.device import set_threads
 from bench.errors import one_line
 from bench.interfaces import Generator, SampleBatch
+from bench.registry import ModelSpec
 from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
 
@@ -158,6 +160,30 @@ class GeneratorSource:
         if batch.requested > size:
             raise ValueError(f"{self.name}: sample gave {batch.requested} crystals where {size} were asked for")
         return batch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model by name, and how its batches are sampled. It pickles, whatever its generator does."""
+
+    name: str
+    spec: ModelSpec
+    dataset: str
+    preset: str
+    device: str
+    threads: int
+    seed: int
+    warmup_sizes: tuple[int, ...]
+
+    def build(self) -> Generator:
+        """The generator, not yet loaded."""
+        return registry.build_generator(self.spec, self.dataset, self.preset)
+
+    def source(self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None]) -> GeneratorSource:
+        """Its batches, sampled in this process."""
+        return GeneratorSource(
+            self.name, generator, self.device, self.threads, self.seed, self.warmup_sizes, clock, loaded
+        )
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def chunks(folder: SampleFolder, size: int, only: int | None = None) -> Iterator
         for first, count, piece in spans:
             for first_row in range(first, min(first + count, counted), piece):
                 num_rows = min(piece, first + count - first_row, counted - first_row)
-                yield Chunk(shard.path, first_row - shard.first_row, first_row, num_rows)
+                yield Chunk(folder.samples / shard.path.name, first_row - shard.first_row, first_row, num_rows)
 
 
 def score_rows(task: Task, filtered: FilteredCrystals, first_row: int) -> pa.Table:

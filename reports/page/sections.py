@@ -191,10 +191,13 @@ def _hull(results: Sequence[ModelResult], name: str) -> Section:
 def _distributions(results: Sequence[ModelResult], name: str) -> list[Section]:
     anchor, title = f"{name}-spread", "Distributions beside the test split"
     others = f"{name}-elements", "Elements beside the test split"
-    if name not in DATASETS:
-        missing = f"{name} is none of the package's data sets, so nothing is known of its test split."
+    try:
+        split = split_counts(name)
+    except ValueError:
+        if name in DATASETS:
+            raise
+        missing = f"Nothing is known of the test split of {name}; `bench data {name} --reference FOLDER` counts it."
         return [Section(anchor, title, missing=missing), Section(*others, missing=missing)]
-    split = split_counts(name)
     counts = {result.method: model_counts(result) for result in results}
     present = {method: found for method, found in counts.items() if found.crystals}
     absent = [method for method in counts if method not in present]

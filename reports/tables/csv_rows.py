@@ -30,7 +30,7 @@ def _measured(result: ModelResult) -> dict[str, object]:
         "dataset": result.run.dataset,
         "model": result.label,
         "source": "measured",
-        "run": result.run.root.resolve().name,
+        "run": result.run.name,
         "protocol": result.run.manifest["protocol_hash"],
         "requested": result.requested,
     }

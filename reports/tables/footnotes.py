@@ -114,7 +114,7 @@ def _devices(results: Sequence[ModelResult]) -> str:
         manifest = result.run.manifest
         threads = f", {manifest['threads']} thread{'s' * (manifest['threads'] > 1)}"
         device = manifest["device"]["name"] + (threads if manifest["device"]["kind"] == "cpu" else "")
-        runs.setdefault(device, {})[result.run.root.resolve().name] = None
+        runs.setdefault(device, {})[result.run.name] = None
     if len(runs) == 1:
         return next(iter(runs))
     return "; ".join(f"{', '.join(names)}: {device}" for device, names in runs.items())
@@ -152,7 +152,7 @@ def _run_remark(results: Sequence[ModelResult]) -> str:
     budget = _budget(results)
     repeats = f" and {run.manifest['repeats']} repeats" if run.manifest["repeats"] > 1 else ""
     skipped = [f"{model} skipped: {reason}" for model, reason in run.summary().get("skipped", {}).items()]
-    name = f"{results[0].dataset}, run {run.root.resolve().name}"
+    name = f"{results[0].dataset}, run {run.name}"
     lost = [_loss(result) for result in results if result.lost]
     asked += f"{budget}, seed {run.manifest['seed']}{repeats}"
     return "; ".join([f"{name}: {asked}", *_paper_cost(results), *lost, *skipped]) + "."

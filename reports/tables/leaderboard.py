@@ -84,7 +84,7 @@ def rank_models(models: Sequence[ModelResult], column: Column) -> list[tuple[int
 
 def _row(rank: str, result: ModelResult, columns: Sequence[Column]) -> list[Cell]:
     name = result.method.removesuffix(result.label[len(result.model) :])  # the run has a column of its own
-    cells = [Cell(""), Cell(rank), Cell(name), Cell(result.run.root.resolve().name), Cell(count(result.requested, 0))]
+    cells = [Cell(""), Cell(rank), Cell(name), Cell(result.run.name), Cell(count(result.requested, 0))]
     for column in columns:
         metric = result.known(column.metric)
         cells.append(Cell(DASH) if metric is None else column.cell(metric))

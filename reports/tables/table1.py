@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+from bench.store import report_folder
 from reports.run_results import ModelResult, one_device, read_results
 from reports.tables.columns import COLUMNS, Column, count
 from reports.tables.csv_rows import to_csv
@@ -38,11 +39,10 @@ def render(run_dirs: Sequence[Path], format: Format = "text", paper: bool = Fals
 
 
 def write_reports(run_dirs: Sequence[Path], paper: bool = False) -> str:
-    """Writes each run's own DIR/report/table1.txt, .md, .csv and .tex; gives the text table over all of them."""
+    """Writes each run's own report/table1.txt, .md, .csv and .tex; gives the text table over all of them."""
     text = render(run_dirs, "text", paper)
     for folder in run_dirs:
-        report = Path(folder) / "report"
-        report.mkdir(exist_ok=True)
+        report = report_folder(Path(folder))
         for format, suffix in SUFFIXES.items():
             content = render([folder], format, paper)
             (report / f"table1.{suffix}").write_text(content, encoding="utf-8", newline="\n")
