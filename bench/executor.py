@@ -59,7 +59,7 @@ class LocalExecutor:
 
     def open(self, recipe: Recipe, generator: Generator, loaded: Callable[[Generator], None]) -> Source:
         """Sampled here."""
-        return recipe.source(generator, self.clock or device_clock(recipe.device), loaded)
+        return recipe.source(generator, self.clock or device_clock(recipe.device), loaded, metered=self.clock is None)
 
     def scoring(self, tasks: Sequence[Task], dataset: str) -> AbstractContextManager[ScoringPool]:
         """A pool of processes."""

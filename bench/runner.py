@@ -20,7 +20,7 @@ from bench.device import default_threads
 from bench.errors import one_line
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task, task_kind
-from bench.progress import say
+from bench.progress import SaidOnce, say
 from bench.registry import ModelSpec
 from bench.run_folder import manifest as manifests
 from bench.run_folder.summary import summarise
@@ -249,10 +249,11 @@ def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Exec
         record(run, executor)
         pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
+        busy = SaidOnce("the machine is busy: times will not count")
         while models:
             model = models.pop(0)  # so that its weights leave the device before the next one's come
             entry = manifest["models"][model.name]
-            how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"])
+            how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"], busy)
             entry.pop("skipped", None)
             try:
                 sample(how, run.folders(model.name), functools.partial(model.open_source, run, executor))

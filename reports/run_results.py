@@ -14,6 +14,7 @@ from bench.datasets import dataset_spec
 from bench.run_folder.manifest import differences
 from bench.statistics import Metric
 from bench.store import Run
+from bench.usage import ENOUGH_UNDISTURBED
 
 OF_A_DATA_SET = ("novelty.training_formulas",)  # settings of tasks that differ as the data set does
 METHODS = {"crysldm": "CrysLDM", "diffcsp": "DiffCSP", "cdvae": "CDVAE"}
@@ -44,6 +45,17 @@ class ModelResult:
         """Whether it was counted to spend no network evaluation: no model generated anything."""
         evaluations = self.known("network_evaluations")
         return evaluations is not None and evaluations.value == 0
+
+    @property
+    def undisturbed_share(self) -> float | None:
+        """Share of its seconds in which the machine was free, None where that is not known."""
+        found = self.known("undisturbed_share")
+        return None if found is None else found.value
+
+    @property
+    def was_disturbed(self) -> bool:
+        """Whether its times do not count, as the machine was busy."""
+        return self.undisturbed_share is not None and self.undisturbed_share < ENOUGH_UNDISTURBED
 
     @property
     def method(self) -> str:

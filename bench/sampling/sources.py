@@ -21,6 +21,7 @@ from bench.interfaces import Generator, SampleBatch
 from bench.registry import ModelSpec
 from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
+from bench.usage import Meter, Usage
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
 FILE_BATCH_SIZE = 500
@@ -35,7 +36,7 @@ class SourceBatch:
     """One batch from a source.
 
     handed_over: crystals or reasons that the source gave. network_evaluations: of all crystals together.
-    seconds: of the device clock around it, or what a file says; None where nobody knows.
+    seconds: of the device clock around it, or what a file says; None where nobody knows. usage: of the machine.
     """
 
     filtered: FilteredCrystals
@@ -43,6 +44,7 @@ class SourceBatch:
     steps: int | None
     network_evaluations: float | None
     seconds: float | None = None
+    usage: Usage | None = None
 
 
 class Request(NamedTuple):
@@ -56,14 +58,19 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class PreparationCost:
-    """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps."""
+    """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps.
+
+    energy: which counter tells the joules of batches, or why none does; empty where that was not looked for.
+    """
 
     load_seconds: float = 0.0
     warmup: tuple[tuple[int, float], ...] = ()
+    energy: str = ""
 
-    def seconds(self) -> dict[str, float]:
-        """load_seconds and warmup_seconds, for the state of a folder."""
-        return {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+    def state(self) -> dict[str, Any]:
+        """load_seconds, warmup_seconds and energy, for the state of a folder."""
+        seconds = {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+        return {**seconds, "energy": self.energy} if self.energy else seconds
 
 
 class Source(Protocol):
@@ -100,9 +107,12 @@ def declared_batch_size(generator: Generator, device: str) -> int:
     return size
 
 
-@dataclass(frozen=True)
+@dataclass
 class GeneratorSource:
-    """Samples with a generator. loaded: called once the weights are there, before anything is sampled."""
+    """Samples with a generator. loaded: called once the weights are there, before anything is sampled.
+
+    metered: whether batches say what was used of this machine, which a clock that is not the machine's makes senseless.
+    """
 
     name: str
     generator: Generator
@@ -112,11 +122,14 @@ class GeneratorSource:
     warmup_sizes: tuple[int, ...]
     clock: DeviceClock
     loaded: Callable[[Generator], None] = lambda generator: None
+    metered: bool = False
+    meter: Meter | None = None
     timed = True
     holds = None
 
     def prepare(self) -> PreparationCost:
         """Loads the weights and samples batches that nobody keeps."""
+        self.meter = Meter.of(self.device, self.threads) if self.metered else None
         started = time.perf_counter()
         self.load()
         load_seconds = time.perf_counter() - started
@@ -128,7 +141,7 @@ class GeneratorSource:
             self.clock.start()
             self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))
             warmup.append((size, self.clock.stop()))
-        return PreparationCost(load_seconds, tuple(warmup))
+        return PreparationCost(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
 
     def load(self) -> None:
         """Loads the weights and sets the threads."""
@@ -139,9 +152,12 @@ class GeneratorSource:
     def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """One after the other, each under the device clock."""
         for request in requests:
+            if self.meter is not None:
+                self.meter.start()
             self.clock.start()
             drawn = self.draw(*request)
-            yield replace(drawn, seconds=self.clock.stop())
+            seconds = self.clock.stop()
+            yield replace(drawn, seconds=seconds, usage=self.meter.stop() if self.meter is not None else None)
 
     def draw(self, repeat: int, number: int, first_row: int, size: int) -> SourceBatch:
         """A batch sampled with its own seed. Crystals that the generator owes have a reason."""
@@ -179,10 +195,12 @@ class Recipe:
         """The generator, not yet loaded."""
         return registry.build_generator(self.spec, self.dataset, self.preset)
 
-    def source(self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None]) -> GeneratorSource:
-        """Its batches, sampled in this process."""
+    def source(
+        self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None], metered: bool = True
+    ) -> GeneratorSource:
+        """Its batches, sampled in this process. metered: with what they used of the machine."""
         return GeneratorSource(
-            self.name, generator, self.device, self.threads, self.seed, self.warmup_sizes, clock, loaded
+            self.name, generator, self.device, self.threads, self.seed, self.warmup_sizes, clock, loaded, metered
         )
 
 

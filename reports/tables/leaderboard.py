@@ -69,7 +69,10 @@ def rank_models(models: Sequence[ModelResult], column: Column) -> list[tuple[int
             f"--by {column.metric}: the runs were sampled on different devices or threads, whose seconds do not "
             "compare; rank by evaluations_per_stable, or leave --by out"
         )
-    figures = {place: column.comparable(model.known(column.metric)) for place, model in enumerate(models)}
+    figures = {
+        place: None if column.is_time and model.was_disturbed else column.comparable(model.known(column.metric))
+        for place, model in enumerate(models)
+    }
     known = {place: m for place, m in figures.items() if m is not None and m.has_interval}
     sign = 1 if column.better == "high" else -1
     goodness = {place: sign * (metric.value or 0.0) for place, metric in known.items()}

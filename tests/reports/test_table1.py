@@ -109,6 +109,24 @@ def test_seconds_of_different_devices_are_not_ranked(make_run: MakeRun) -> None:
     assert "a: a CPU, 1 thread; b: a CPU, 8 threads" in render(runs)
 
 
+def test_a_time_from_a_busy_machine_is_marked_and_not_ranked(make_run: MakeRun) -> None:
+    free = {name: {**how, "undisturbed": 0.95} for name, how in METHODS.items()}
+    assert "**0.0400**" in render([make_run(free, "free")], "markdown")
+    busy = make_run({**free, "crysldm": {**METHODS["crysldm"], "undisturbed": 0.62}}, "busy")
+    assert "**0.0400**" not in render([busy], "markdown")
+    note = "measured while the machine was busy (62 % of the seconds undisturbed): does not count, not ranked"
+    text = render([busy])
+    assert text.count(note) == 1
+    [number] = [line[0] for line in text.splitlines() if note in line]
+    assert f"0.0400{number}" in text
+
+
+def test_times_from_few_batches_are_named(make_run: MakeRun) -> None:
+    assert "fewer than ten batches" not in render([make_run(METHODS, "many")])
+    few = make_run({**METHODS, "diffcsp": {**METHODS["diffcsp"], "batches": 5}}, "few")
+    assert "Times from fewer than ten batches, with wide intervals: DiffCSP (5)." in render([few])
+
+
 def test_controls_are_not_ranked(make_run: MakeRun) -> None:
     models = {
         **METHODS,
