@@ -34,6 +34,7 @@ from bench.commands.options import (
     Where,
     Workers,
 )
+from bench.errors import one_line
 from bench.progress import say, show_warning
 
 app = typer.Typer(
@@ -394,11 +395,15 @@ def data(
     reference: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="write its reference card there, for a data set of your own")
     ] = None,
+    scored: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="of its test split (`bench score TEST.csv`): its figures go beside the card"),
+    ] = None,
 ) -> None:
     """Find or download a data set, verify its hashes and parse it into the cache."""
     from bench.commands.listing import prepare_dataset
 
-    _show(prepare_dataset(name, workers, reference))
+    _show(prepare_dataset(name, workers, reference, scored))
 
 
 hull_app = typer.Typer(help="Reference energies that stability is measured against.", no_args_is_help=True)
@@ -462,12 +467,12 @@ def _explain(error: Exception) -> int:
     usage = getattr(error, "format_message", None)  # of the parser: unknown option, missing argument
     if usage is not None:
         text = f"{usage()} (--help shows the options)"
-    elif isinstance(error, OSError | ValueError) or code == 130:
-        from bench.errors import failure
-
-        text = failure(error)
+    elif code == 130:
+        text = str(error)
+    elif isinstance(error, OSError | ValueError):
+        text = one_line(error, limit=None)
     else:
-        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        text = f"unexpected {one_line(error, limit=None)} (--debug shows where)"
     sys.stderr.write(f"{'' if code == 130 else 'error: '}{' '.join(text.split())}\n")
     return code
 

@@ -17,9 +17,9 @@ from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceC
 from bench.commands.report import write_reports
 from bench.datasets import DataUnavailable, canonical_name, reference_card
 from bench.device import default_threads
-from bench.errors import failure
+from bench.errors import one_line
 from bench.executor import Executor, LocalExecutor
-from bench.interfaces import Task
+from bench.interfaces import Task, task_kind
 from bench.progress import SaidOnce, say
 from bench.registry import ModelSpec
 from bench.run_folder import manifest as manifests
@@ -164,7 +164,7 @@ def resume(
             "leave it out, or start a new run",
         )
         executor = executor or LocalExecutor(workers, clock)
-        executor.accept(Budget(**manifest["budget"]))
+        executor.accept(stored.budget)
         tasks = registry.build_tasks(
             manifest["tasks"],
             manifest["potentials"],
@@ -211,7 +211,7 @@ def rescore(
         own_hull = before.get("hull") if hull is None else str(hull.resolve())
         run_types = list(before.get("hull_run_types", ()) if hull_run_types is None else hull_run_types)
         tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types)
-        anew = {task.name for task in tasks if task.name.partition("-")[0] in registry.task_names(chosen)}
+        anew = {task.name for task in tasks if task_kind(task) in registry.task_names(chosen)}
         anew -= {*before["tasks"]} - {*chosen}  # what one of these only needs
         protocol = manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks)
         for name, old in before["protocol"]["tasks"].items():
@@ -255,7 +255,7 @@ def rescore(
 def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
     """Samples every model, one after the other, then scores and reports. The lock must be held."""
     manifest = run.manifest
-    budget = Budget(**manifest["budget"])
+    budget = run.budget
     with suggest_resume(run), ExitStack() as stack:
         record(run, executor)
         pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
@@ -303,7 +303,7 @@ def suggest_resume(run: Run) -> Iterator[Run]:
         raise Interrupted(f"interrupted; {remedy}") from None
     except (ValueError, OSError) as error:
         if has_crystals(run) and not str(error).endswith(manifests.START_ANEW):
-            raise ValueError(f"{failure(error)}; what is complete is kept: {remedy}") from error
+            raise ValueError(f"{one_line(error, limit=None)}; what is complete is kept: {remedy}") from error
         raise
 
 

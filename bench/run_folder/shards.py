@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from bench.atomic import append_line, mend_lines, read_lines, remove_left_over, write_bytes
 from bench.crystal_io.table import parquet_bytes, table_to_filtered
 from bench.crystals import FilteredCrystals
+from bench.errors import one_line
 from bench.parquet import open_table, read_table, write_table
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def read_shard(path: Traversable) -> FilteredCrystals:
     try:
         return table_to_filtered(read_table(path))
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]}); `bench run --resume` repairs it") from error
+        raise ValueError(f"{path}: damaged ({one_line(error)}); `bench run --resume` repairs it") from error
 
 
 class SampleFolder:

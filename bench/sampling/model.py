@@ -16,13 +16,13 @@ from bench.executor import Executor
 from bench.interfaces import Generator
 from bench.registry import ModelSpec
 from bench.run_folder import manifest as manifests
-from bench.sampling.recipe import Recipe
 from bench.sampling.sources import (
     CALIBRATION_SIZE,
     CPU_WARMUP_SIZE,
     DEFAULT_BATCH_SIZE,
     FILE_BATCH_SIZE,
     FileSource,
+    Recipe,
     Source,
     declared_batch_size,
 )

@@ -12,11 +12,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from bench import registry
 from bench.budget import DeviceClock
 from bench.crystal_io import read_crystals
 from bench.crystals import FilteredCrystals
 from bench.device import set_threads
+from bench.errors import one_line
 from bench.interfaces import Generator, SampleBatch
+from bench.registry import ModelSpec
 from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
 from bench.usage import Meter, Usage
@@ -143,7 +146,7 @@ class GeneratorSource:
 
     def load(self) -> None:
         """Loads the weights and sets the threads."""
-        with _one_line(f"{self.name}: loading failed"):
+        with _as_value_error(f"{self.name}: loading failed"):
             self.generator.load(self.device)
         set_threads(self.threads)
 
@@ -167,7 +170,7 @@ class GeneratorSource:
         return SourceBatch(filtered, given, batch.steps, float(np.sum(batch.network_evaluations)))
 
     def _sample(self, size: int, seed: int) -> SampleBatch:
-        with _one_line(f"{self.name}: sampling failed"):
+        with _as_value_error(f"{self.name}: sampling failed"):
             batch = self.generator.sample(num_crystals=size, seed=seed)
         if not isinstance(batch, SampleBatch):
             raise ValueError(f"{self.name}: sample gave {type(batch).__name__}, not a SampleBatch")
@@ -176,15 +179,41 @@ class GeneratorSource:
         return batch
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A model by name, and how its batches are sampled. It pickles, whatever its generator does."""
+
+    name: str
+    spec: ModelSpec
+    dataset: str
+    preset: str
+    device: str
+    threads: int
+    seed: int
+    warmup_sizes: tuple[int, ...]
+
+    def build(self) -> Generator:
+        """The generator, not yet loaded."""
+        return registry.build_generator(self.spec, self.dataset, self.preset)
+
+    def source(
+        self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None], metered: bool = True
+    ) -> GeneratorSource:
+        """Its batches, sampled in this process. metered: with what they used of the machine."""
+        return GeneratorSource(
+            self.name, generator, self.device, self.threads, self.seed, self.warmup_sizes, clock, loaded, metered
+        )
+
+
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def _as_value_error(what: str) -> Iterator[None]:
     """Makes a ValueError of whatever goes wrong in a generator's own code; its ValueErrors speak for themselves."""
     try:
         yield
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what}: {one_line(error, limit=None)}") from error
 
 
 @dataclass(frozen=True)
