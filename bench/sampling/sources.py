@@ -22,7 +22,7 @@ from bench.interfaces import Generator, SampleBatch
 from bench.registry import ModelSpec
 from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
-from bench.usage import Meter, Usage
+from bench.sampling.usage import Meter, Usage
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
 FILE_BATCH_SIZE = 500
