@@ -14,8 +14,7 @@ from typing import Any
 from bench.budget import device_clock
 from bench.interfaces import Generator
 from bench.run_folder import manifest as manifests
-from bench.sampling.recipe import Recipe
-from bench.sampling.sources import PreparationCost, Request, SourceBatch
+from bench.sampling.sources import PreparationCost, Recipe, Request, SourceBatch
 from bench.scoring.pool import end_with
 
 CLOSE_AFTER_S = 5.0

@@ -21,7 +21,7 @@ from bench.device import describe_device, named_threads, set_threads
 from bench.interfaces import Generator
 from bench.progress import say
 from bench.registry import ModelSpec
-from bench.usage import Meter, available_cores
+from bench.sampling.usage import Meter, available_cores
 
 FEW_STEPS = 4  # of a sampler: enough calls of its network
 WORTH_IT = 0.1  # more threads must be faster by this share: they take cores from whoever else needs them

@@ -18,7 +18,7 @@ from bench.device import let_threads_sleep
 from bench.registry import parse_models
 from bench.sampling import thread_choice
 from bench.sampling.thread_choice import Measured, best_threads, choose_threads, measure, thread_counts
-from bench.usage import Meter, Usage
+from bench.sampling.usage import Meter, Usage
 
 ROOT = Path(__file__).parents[2]
 
