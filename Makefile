@@ -48,7 +48,7 @@ runs:  ## the run behind README's table and figures, sampled anew and stored: an
 	PYTHONPATH=. $(PYTHON) docs/make_figures.py store runs/readme
 
 reproduction:  ## docs/reproduction.md and the training curves from the stored runs
-	$(PYTHON) -m reports.reproduction examples/reproduction/runs/* --timing examples/reproduction/timing/* --docs docs/reproduction.md
+	$(PYTHON) -m reports.reproduction examples/reproduction/runs/*.zip --timing examples/reproduction/timing/*.zip --docs docs/reproduction.md
 	PYTHONPATH=. $(PYTHON) docs/training_curves.py
 
 figures:  ## README's table and figures from the stored run

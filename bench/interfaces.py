@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.crystals import Crystals, IntArray, Sifted
+from bench.arrays import IntArray
+from bench.crystals import Crystals, FilteredCrystals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,10 +54,10 @@ class SampleBatch:
         """Crystals asked for in this call."""
         return len(self.crystals) + len(self.reasons)
 
-    def sifted(self) -> Sifted:
+    def filtered(self) -> FilteredCrystals:
         """The crystals with their places among those asked for."""
         places = np.array([p for p in range(self.requested) if p not in self.reasons], dtype=np.int64)
-        return Sifted(self.crystals, places, dict(self.reasons))
+        return FilteredCrystals(self.crystals, places, dict(self.reasons))
 
 
 @runtime_checkable
@@ -86,7 +87,7 @@ class Task(Protocol):
     `chunk_crystals`, how many crystals `score` gets at a time where the usual 500 would be minutes of work.
     """
 
-    name: str
+    name: str  # of its table. A class of which a run has several has the word for all of them as its `kind`
 
     @property
     def schema(self) -> pa.Schema:
@@ -147,6 +148,16 @@ class TrainingPlan:
     epochs: int | None = None
     init: Path | None = None
     compile_network: bool | None = None
+
+
+def task_kind(task: Task) -> str:
+    """What the task is asked for by; its name where its class has no `kind`."""
+    return str(getattr(task, "kind", task.name))
+
+
+def task_name(kind: str, potential: str) -> str:
+    """Name of the task, and of its table, for a second potential: "stability-m3gnet"."""
+    return f"{kind}-{potential}"
 
 
 def task_schema(columns: Mapping[str, pa.DataType]) -> pa.Schema:

@@ -1,8 +1,7 @@
 """README's table and pictures from the run that is stored beside the examples.
 
 `python docs/make_figures.py` makes them anew (`make figures`); `python docs/make_figures.py store RUN` puts another run
-in its place first (`make runs` samples it). `store RUN FOLDER` only stores one for other documents. What is stored is
-the run folder without its reports and without the machine's name.
+in its place first (`make runs` samples it). `bench archive RUN --out FILE` only stores one, for other documents.
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ import tempfile
 from pathlib import Path
 
 from bench import registry
+from bench.commands.archive import pack
 from bench.commands.report import write_reports
-from bench.store import MANIFEST, Run, read_state
+from bench.store import Run, read_state, report_folder
 
 ROOT = Path(__file__).parents[1]
-STORED = ROOT / "examples" / "runs" / "perov5"
+STORED = ROOT / "examples" / "runs" / "perov5.zip"
 FIGURES = ROOT / "docs" / "figures"
 PICTURES = ("yield_curve.png", "figure2.png")
 MADE_FROM = FIGURES / "made_from.json"
@@ -27,26 +27,15 @@ README = ROOT / "README.md"
 MARKERS = ("<!-- --8<-- [start:table1] -->", "<!-- --8<-- [end:table1] -->")  # `docs/index.md` takes what is between
 
 
-def store(run: Path, stored: Path = STORED) -> None:
-    """Puts a finished run in place of the stored one. ValueError where it is not finished."""
-    Run.open(run).summary()
-    if stored.exists():
-        shutil.rmtree(stored)
-    shutil.copytree(run, stored, ignore=shutil.ignore_patterns("report", ".*", "*.tmp", "parts"))
-    manifest = json.loads((stored / MANIFEST).read_text(encoding="utf-8"))
-    manifest["sessions"] = [{**session, "host": "", "pid": 0} for session in manifest["sessions"]]
-    (stored / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-
-
 def make_figures(stored: Path = STORED, figures: Path = FIGURES) -> str:
     """Writes the pictures and says from which run; gives README's section between the markers."""
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / stored.name  # reports are written into the run's folder
-        shutil.copytree(stored, copy)
+        copy = Path(scratch) / stored.name  # reports are written beside it
+        shutil.copyfile(stored, copy)
         write_reports([copy])
         figures.mkdir(exist_ok=True)
         for picture in PICTURES:
-            shutil.copyfile(copy / "report" / picture, figures / picture)
+            shutil.copyfile(report_folder(copy) / picture, figures / picture)
     (figures / MADE_FROM.name).write_text(json.dumps({"run": run_hash(stored)}) + "\n", encoding="utf-8")
     return section(stored)
 
@@ -67,12 +56,8 @@ def command(run: Run) -> str:
 
 
 def run_hash(stored: Path) -> str:
-    """SHA-256 of what the pictures are drawn from: the names and contents of the stored files."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in stored.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(stored).as_posix()}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    """SHA-256 of what the pictures are drawn from."""
+    return hashlib.sha256(stored.read_bytes()).hexdigest()
 
 
 def with_section(readme: str, text: str) -> str:
@@ -85,7 +70,7 @@ def with_section(readme: str, text: str) -> str:
 
 
 def _cost(run: Run) -> str:
-    by_task = [read_state(folder.path)["scoring_seconds"] for model in run.models for folder in run.folders(model)]
+    by_task = [read_state(folder.files)["scoring_seconds"] for model in run.models for folder in run.folders(model)]
     metrics = [entry["metrics"] for entry in run.summary()["models"].values()]
     sampling = sum(m["sampling_seconds"]["value"] for m in metrics)
     scoring = sum(seconds for tasks in by_task for seconds in tasks.values())
@@ -106,11 +91,8 @@ def _minutes(seconds: float) -> str:
 def main() -> None:
     """Stores the run named behind `store`, if one is, and writes pictures and README's section."""
     match sys.argv[1:]:
-        case ["store", run, stored]:
-            store(Path(run), Path(stored))
-            return
         case ["store", run]:
-            store(Path(run))
+            pack(Path(run), STORED, replace=True)
     text = make_figures()
     README.write_text(with_section(README.read_text(encoding="utf-8"), text), encoding="utf-8")
 

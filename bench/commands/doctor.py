@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from bench.errors import one_line
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
@@ -114,14 +116,11 @@ def _guarded(part: str, what: str, required: bool, check: Callable[[], Iterable[
     try:
         yield from check()
     except ModuleNotFoundError as error:
-        yield Finding(part, what, "broken", _line(error), f"pip install {error.name}", required)
+        yield Finding(part, what, "broken", one_line(error, limit=None), f"pip install {error.name}", required)
     except Exception as error:
-        yield Finding(part, what, "broken", _line(error), "repair what it names, or install anew", required)
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+        yield Finding(
+            part, what, "broken", one_line(error, limit=None), "repair what it names, or install anew", required
+        )
 
 
 def _software() -> Iterator[Finding]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import registry
-from bench.budget import BatchPlanner, Budget, device_clock
+from bench.budget import BatchPlanner, Budget, device_clock, timed_batch_size
 from bench.crystal_io import write_crystals
 from bench.crystal_io.writing import WRITERS
-from bench.crystals import Sifted
+from bench.crystals import FilteredCrystals
 from bench.datasets import canonical_name
 from bench.device import default_threads, resolve_device
 from bench.progress import progress
@@ -34,22 +34,22 @@ def sample_file(
     budget = Budget(num_samples=num_samples)
     device = resolve_device(device)
     generator = registry.build_generator(specs[0], canonical_name(dataset), preset)
-    planner = BatchPlanner(budget, declared_batch_size(generator, device))
+    planner = BatchPlanner(budget, timed_batch_size(declared_batch_size(generator, device), budget))
     source = GeneratorSource(
         generator.name, generator, device, threads or default_threads(), seed, (), device_clock(device)
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     source.load()
-    parts: list[Sifted] = []
+    parts: list[FilteredCrystals] = []
     done = 0
     with progress(f"{model}: sampling", num_samples, "crystals") as advance:
         while size := planner.next_size(done, 0.0):
-            parts.append(source.draw(0, len(parts), done, size).sifted)
+            parts.append(source.draw(0, len(parts), done, size).filtered)
             done += size
             advance(size, size)
-    sifted = Sifted.concatenate(parts)
-    write_crystals(sifted.crystals, out)
-    lost = {kind_of(reason) for reason in sifted.reasons.values()}
-    return f"{out}: {len(sifted.crystals)} crystals" + (
-        f"; {len(sifted.reasons)} of {num_samples} could not be made ({'; '.join(sorted(lost)[:3])})" if lost else ""
+    filtered = FilteredCrystals.concatenate(parts)
+    write_crystals(filtered.crystals, out)
+    lost = {kind_of(reason) for reason in filtered.reasons.values()}
+    return f"{out}: {len(filtered.crystals)} crystals" + (
+        f"; {len(filtered.reasons)} of {num_samples} could not be made ({'; '.join(sorted(lost)[:3])})" if lost else ""
     )

@@ -15,9 +15,8 @@ from bench.atomic import write_json
 from bench.budget import DeviceClock, device_clock
 from bench.commands.timed_process import Timing, run_command
 from bench.crystal_io import read_crystals
-from bench.device import describe_device
+from bench.device import THREAD_VARIABLES, describe_device
 from bench.progress import format_seconds
-from bench.scoring.pool import THREAD_VARIABLES
 
 PLACEHOLDERS = ("num_samples", "seed", "out")
 
@@ -114,7 +113,7 @@ def sample_external(asked: External, clock: DeviceClock | None = None) -> str:
                 f"{asked.out}: written, but --start-up took {min(starts):.3g} s and all of --command {timing.wall:.3g} "
                 "s: ask for more crystals, or tell start-up apart with --ready"
             )
-    found = read_crystals(asked.out).sifted
+    found = read_crystals(asked.out).filtered
     given, number = found.requested, max(found.requested, asked.num_samples)
     costs = {
         "sampling_seconds": sampling,

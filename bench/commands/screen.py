@@ -14,8 +14,8 @@ def writable(text: str, encoding: str | None) -> str:
         text.encode(encoding or "ascii")
         return text
     except (UnicodeEncodeError, LookupError):
-        plain = re.sub(f"([{SUPERSCRIPTS}]+)( *)", _bracketed, text.replace("cm³", "cm3"))
-        return plain.translate(ASCII_SIGNS).encode("ascii", "replace").decode()
+        replaced = re.sub(f"([{SUPERSCRIPTS}]+)( *)", _bracketed, text.replace("cm³", "cm3"))
+        return replaced.translate(ASCII_SIGNS).encode("ascii", "replace").decode()
 
 
 def _bracketed(found: re.Match[str]) -> str:

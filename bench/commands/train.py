@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from bench import registry
-from bench.crystals import Crystals, Sifted
+from bench.crystals import Crystals, FilteredCrystals
 from bench.datasets import canonical_name, reference_card
 from bench.interfaces import TrainingPlan
 from bench.progress import progress
@@ -25,7 +25,7 @@ def train(plan: TrainingPlan) -> Path:
         """Metrics of some crystals, those that are defined."""
         if len(crystals) == 0:
             return {}
-        tables = score_in_memory(tasks, Sifted.complete(crystals))
+        tables = score_in_memory(tasks, FilteredCrystals.complete(crystals))
         found = {name: m.value for task in tasks for name, m in task.summary(tables, reference, plan.seed).items()}
         return {name: value for name in LOGGED if (value := found.get(name)) is not None}
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bench.arrays import FloatArray
 from bench.crystal_io.streams import MAX_JSON_CHARACTERS, MAX_PLACES, MAX_TEXT_BYTES, CifText, Missing, Place
-from bench.crystal_io.table import COLUMNS, table_to_sifted
+from bench.crystal_io.table import COLUMNS, table_to_filtered
 from bench.crystal_io.texts import pymatgen_dict, structure_column, structure_text
-from bench.crystals import Crystals, Sifted, sift
+from bench.crystals import Crystals, FilteredCrystals, filter_crystals
 from bench.errors import one_line
 from bench.parquet import open_table
 
@@ -28,7 +29,7 @@ MAX_VALUES = 2**26  # of a column in one group of rows: a million crystals of 20
 MAX_TENSOR_VALUES = 2**26
 
 
-def read_parquet(path: Path) -> Iterator[Sifted | Place]:
+def read_parquet(path: Path) -> Iterator[FilteredCrystals | Place]:
     """Crystals of our own tables, or the `cif` or `structure` column of others, a batch of rows at a time."""
     import pyarrow as pa
 
@@ -44,7 +45,7 @@ def read_parquet(path: Path) -> Iterator[Sifted | Place]:
         with open_table(path, dictionaries=texts) as file:
             if ours:
                 for batch in _batches(file, columns):
-                    yield table_to_sifted(pa.Table.from_batches([batch]))
+                    yield table_to_filtered(pa.Table.from_batches([batch]))
             else:
                 yield from _structures(batch.column(0) for batch in _batches(file, columns))
     except pa.ArrowException as error:
@@ -98,7 +99,7 @@ def _structures(columns: Iterator[pa.Array]) -> Iterator[Place]:
             row += 1
 
 
-def read_eval_gen(path: Path) -> tuple[Sifted, float | None]:
+def read_eval_gen(path: Path) -> tuple[FilteredCrystals, float | None]:
     """Crystals of an `eval_gen.pt` as CDVAE, DiffCSP and their descendants write it; the first evaluation of each.
 
     frac_coords (sum N, 3), num_atoms (B,), atom_types (sum N,) or (sum N, types) scores, lengths and angles (B, 3) in A
@@ -121,7 +122,7 @@ def read_eval_gen(path: Path) -> tuple[Sifted, float | None]:
     seconds = content.get("time")
     known = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < float("inf")
     return (
-        sift(counts, types, coords, lattices_from_parameters(lengths, angles)),
+        filter_crystals(counts, types, coords, lattices_from_parameters(lengths, angles)),
         float(seconds) / evaluations if known else None,
     )
 
@@ -155,7 +156,7 @@ def _tensors(path: Path) -> Any:
         raise ValueError(f"not a file of tensors ({one_line(error)})") from error
 
 
-def _array(key: str, content: Any) -> NDArray[np.float64]:
+def _array(key: str, content: Any) -> FloatArray:
     """A tensor's values. ValueError where they are too many: strides of 0 repeat what is stored once."""
     import torch
 
@@ -165,7 +166,7 @@ def _array(key: str, content: Any) -> NDArray[np.float64]:
     return np.asarray(tensor.double().numpy(force=True))
 
 
-def lattices_from_parameters(lengths: ArrayLike, angles: ArrayLike) -> NDArray[np.float64]:
+def lattices_from_parameters(lengths: ArrayLike, angles: ArrayLike) -> FloatArray:
     """(B, 3, 3) lattices in A as pymatgen orients them: c along z, a in the xz plane.
 
     lengths: (B, 3) A. angles: (B, 3) degrees. NaN where a length is not positive.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.crystal_io.streams import MAX_ATOMS
-from bench.crystals import Crystals, Sifted
+from bench.crystals import Crystals, FilteredCrystals
 from bench.errors import one_line
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _atom_sites(parser: CifParser) -> Iterator[int]:
 
 def parse_cifs(
     cifs: Sequence[str], read: Callable[[str], Crystals], workers: int = 2, on_progress: Progress | None = None
-) -> Sifted:
+) -> FilteredCrystals:
     """Each CIF text through `published_crystal` or `plain_crystal`; one that cannot be read is a reason.
 
     workers: processes, of one thread each. on_progress is called with (done, total) texts.
@@ -84,7 +84,7 @@ def parse_cifs(
             if on_progress is not None:
                 on_progress(done, len(cifs))
     places = [place for place in range(len(cifs)) if place not in reasons]
-    return Sifted(Crystals.concatenate(parts), np.array(places, dtype=np.int64), reasons)
+    return FilteredCrystals(Crystals.concatenate(parts), np.array(places, dtype=np.int64), reasons)
 
 
 def _parse_chunk(cifs: Sequence[str], read: Callable[[str], Crystals]) -> tuple[Crystals, dict[int, str]]:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.arrays import IntArray
 from bench.crystal_io.arrays import read_eval_gen, read_parquet
 from bench.crystal_io.cif import parse_cifs, plain_crystal
 from bench.crystal_io.folders import read_folder, read_zip
 from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text, printable
 from bench.crystal_io.texts import read_cif, read_csv, read_extxyz, read_json
-from bench.crystals import Crystals, IntArray, Sifted
+from bench.crystals import Crystals, FilteredCrystals
+from bench.errors import reason_of
 
 TEXT_READERS = {".cif": read_cif, ".extxyz": read_extxyz, ".xyz": read_extxyz, ".json": read_json, ".csv": read_csv}
 PARSED_CHARACTERS = 2**25  # of CIFs that are in memory at a time
@@ -30,17 +32,17 @@ class ReadResult:
     sampling_seconds: what making all of them took, where the file says it.
     """
 
-    sifted: Sifted
+    filtered: FilteredCrystals
     names: tuple[str, ...]
     sampling_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        if len(self.names) != self.sifted.requested:
-            raise ValueError(f"{len(self.names)} names for {self.sifted.requested} places")
+        if len(self.names) != self.filtered.requested:
+            raise ValueError(f"{len(self.names)} names for {self.filtered.requested} places")
 
     def reasons(self) -> dict[str, str]:
         """Name -> why there is no crystal."""
-        return {self.names[place]: reason for place, reason in self.sifted.reasons.items()}
+        return {self.names[place]: reason for place, reason in self.filtered.reasons.items()}
 
 
 def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
@@ -60,9 +62,8 @@ def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
             warnings.simplefilter("ignore")  # parsers warn of rounded coordinates and unknown keys
             result = _read(path, workers)
     except (ValueError, OSError) as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        raise ValueError(f"{path}: {printable(text, MAX_REASON)}") from error
-    if len(result.sifted.crystals) == 0:
+        raise ValueError(f"{path}: {printable(reason_of(error), MAX_REASON)}") from error
+    if len(result.filtered.crystals) == 0:
         first = next(iter(result.reasons().items()), None)
         why = f": none of its {len(result.names)} could be read; {first[0]}: {first[1]}" if first else ""
         raise ValueError(f"{path}: holds no crystal{why}")
@@ -73,12 +74,12 @@ def _read(path: Path, workers: int) -> ReadResult:
     if not path.is_file() and not path.is_dir():
         raise ValueError("neither a file nor a folder")
     if path.suffix.lower() in (".pt", ".pth"):
-        sifted, seconds = read_eval_gen(path)
-        return _collected([sifted], "crystal", workers, seconds)
+        filtered, seconds = read_eval_gen(path)
+        return _collected([filtered], "crystal", workers, seconds)
     return _collected(_places(path), "row", workers)
 
 
-def _places(path: Path) -> Iterator[Place | Sifted]:
+def _places(path: Path) -> Iterator[Place | FilteredCrystals]:
     name = path.name.lower()
     suffix = Path(name.removesuffix(".gz")).suffix
     if path.is_dir():
@@ -96,18 +97,18 @@ def _places(path: Path) -> Iterator[Place | Sifted]:
 
 
 def _collected(
-    places: Iterable[Place | Sifted], word: str, workers: int, sampling_seconds: float | None = None
+    places: Iterable[Place | FilteredCrystals], word: str, workers: int, sampling_seconds: float | None = None
 ) -> ReadResult:
     """All places together. word: what a place is called that comes without a name."""
     found = _Collection(workers)
     for entry in places:
-        if isinstance(entry, Sifted):
+        if isinstance(entry, FilteredCrystals):
             found.add_many(entry, word)
         else:
             found.add(*entry)
         if len(found.names) > MAX_PLACES:
             raise ValueError(f"holds more than {MAX_PLACES} crystals; split it")
-    return ReadResult(found.sifted(), tuple(found.names), sampling_seconds)
+    return ReadResult(found.filtered(), tuple(found.names), sampling_seconds)
 
 
 @dataclass
@@ -136,18 +137,18 @@ class _Collection:
         if len(self._waiting) >= PARSED_TEXTS or self._characters >= PARSED_CHARACTERS:
             self._parse()
 
-    def add_many(self, sifted: Sifted, word: str) -> None:
+    def add_many(self, filtered: FilteredCrystals, word: str) -> None:
         """Places that are arrays already."""
         self._parse()
         start = len(self.names)
-        self.names.extend(f"{word} {start + place}" for place in range(sifted.requested))
-        self._append(sifted, np.arange(start, start + sifted.requested))
+        self.names.extend(f"{word} {start + place}" for place in range(filtered.requested))
+        self._append(filtered, np.arange(start, start + filtered.requested))
 
-    def sifted(self) -> Sifted:
+    def filtered(self) -> FilteredCrystals:
         """What became of all."""
         self._parse()
         indices = np.concatenate(self._indices) if self._indices else np.zeros(0, dtype=np.int64)
-        return Sifted(Crystals.concatenate(self._crystals), indices, dict(sorted(self._reasons.items())))
+        return FilteredCrystals(Crystals.concatenate(self._crystals), indices, dict(sorted(self._reasons.items())))
 
     def _lost(self, place: int, reason: str) -> None:
         self._reasons[place] = printable(reason, MAX_REASON)
@@ -163,12 +164,12 @@ class _Collection:
             self._lost(int(places[row]), reason)
         there = np.array(sorted(crystals), dtype=np.int64)
         whole = Crystals.concatenate([crystals[int(place)] for place in there])
-        self._append(Sifted.complete(whole), there)
+        self._append(FilteredCrystals.complete(whole), there)
 
-    def _append(self, sifted: Sifted, places: IntArray) -> None:
+    def _append(self, filtered: FilteredCrystals, places: IntArray) -> None:
         """Crystals and reasons, at these places of the whole; those with too many atoms become reasons."""
-        crystals, indices = sifted.crystals, places[sifted.indices]
-        for row, reason in sifted.reasons.items():
+        crystals, indices = filtered.crystals, places[filtered.indices]
+        for row, reason in filtered.reasons.items():
             self._lost(int(places[row]), reason)
         large = crystals.num_atoms > MAX_ATOMS
         for place, count in zip(indices[large], crystals.num_atoms[large], strict=True):

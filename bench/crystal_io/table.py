@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.crystals import Crystals, Sifted, sift
+from bench.crystals import Crystals, FilteredCrystals, filter_crystals
 from bench.parquet import table_bytes
 
 if TYPE_CHECKING:
@@ -36,18 +36,18 @@ def crystal_schema() -> pa.Schema:
     )
 
 
-def crystals_to_table(crystals: Crystals | Sifted, offset: int = 0) -> pa.Table:
+def crystals_to_table(crystals: Crystals | FilteredCrystals, offset: int = 0) -> pa.Table:
     """Rows of `crystal_schema`, one per crystal asked for; `index` counts from offset. Same crystals, same bytes."""
     import pyarrow as pa
 
-    sifted = crystals if isinstance(crystals, Sifted) else Sifted.complete(crystals)
-    batch, requested = sifted.crystals, sifted.requested
+    filtered = crystals if isinstance(crystals, FilteredCrystals) else FilteredCrystals.complete(crystals)
+    batch, requested = filtered.crystals, filtered.requested
     num_atoms = np.zeros(requested, dtype=np.int64)
-    num_atoms[sifted.indices] = batch.num_atoms
+    num_atoms[filtered.indices] = batch.num_atoms
     lattices = np.zeros((requested, 9))
-    lattices[sifted.indices] = batch.lattices.reshape(-1, 9)
+    lattices[filtered.indices] = batch.lattices.reshape(-1, 9)
     missing = np.ones(requested, dtype=bool)
-    missing[sifted.indices] = False
+    missing[filtered.indices] = False
     bounds = np.concatenate([[0], np.cumsum(num_atoms)]).astype(np.int32)
     return pa.Table.from_arrays(
         [
@@ -56,18 +56,18 @@ def crystals_to_table(crystals: Crystals | Sifted, offset: int = 0) -> pa.Table:
             pa.ListArray.from_arrays(bounds, pa.array(batch.atomic_numbers, pa.int16())),
             pa.ListArray.from_arrays(3 * bounds, pa.array(batch.frac_coords.ravel())),
             pa.FixedSizeListArray.from_arrays(pa.array(lattices.ravel()), 9, mask=pa.array(missing)),
-            pa.array([sifted.reasons.get(place) for place in range(requested)], pa.string()),
+            pa.array([filtered.reasons.get(place) for place in range(requested)], pa.string()),
         ],
         schema=crystal_schema(),
     )
 
 
-def parquet_bytes(crystals: Crystals | Sifted, offset: int = 0) -> bytes:
+def parquet_bytes(crystals: Crystals | FilteredCrystals, offset: int = 0) -> bytes:
     """A Parquet file of `crystals_to_table`, with checksums. Same crystals, same bytes."""
     return table_bytes(crystals_to_table(crystals, offset))
 
 
-def table_to_sifted(table: pa.Table) -> Sifted:
+def table_to_filtered(table: pa.Table) -> FilteredCrystals:
     """The crystals of a table of `crystal_schema` and the reasons of its other rows, by row whatever `index` says.
 
     Rows whose lists do not fit together, or that hold an impossible crystal, are set aside with a reason too.
@@ -93,14 +93,14 @@ def table_to_sifted(table: pa.Table) -> Sifted:
     exists[list(reasons)] = False
     places = np.flatnonzero(exists)
     table = table.filter(exists)
-    found = sift(
+    found = filter_crystals(
         table["num_atoms"].to_numpy(),
         _flat(table["atomic_numbers"]),
         _flat(table["frac_coords"]).reshape(-1, 3),
         _flat(table["lattice"]).reshape(-1, 3, 3),
     )
     reasons.update({int(places[row]): text for row, text in found.reasons.items()})
-    return Sifted(found.crystals, places[found.indices], dict(sorted(reasons.items())))
+    return FilteredCrystals(found.crystals, places[found.indices], dict(sorted(reasons.items())))
 
 
 def _misfits(table: pa.Table) -> dict[int, str]:

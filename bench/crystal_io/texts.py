@@ -22,7 +22,7 @@ from bench.crystal_io.streams import (
     bounded_lines,
     cif_text,
 )
-from bench.crystals import Crystals, Sifted, sift
+from bench.crystals import Crystals, FilteredCrystals, filter_crystals
 from bench.errors import one_line
 
 MAX_XYZ_LINE = 2**16  # characters; the line above the atoms may carry a few hundred numbers
@@ -175,7 +175,7 @@ def _ase_frame(lines: list[str]) -> Crystals | Missing:
         if atoms.cell.rank < 3:
             return Missing("has no Lattice of three independent vectors")
         coords = np.linalg.solve(atoms.cell.array.T, atoms.positions.T).T
-        return only(sift([len(atoms)], atoms.numbers, coords, atoms.cell.array))
+        return only(filter_crystals([len(atoms)], atoms.numbers, coords, atoms.cell.array))
     except Exception as error:  # a parser fed foreign text raises anything; it becomes the reason
         return Missing(one_line(error))
 
@@ -274,7 +274,7 @@ def pymatgen_dict(content: Any) -> Crystals | Missing:
                 return Missing(f"site {number} has partial occupancies; order it first")
             numbers.append(Element(species[0]["element"]).Z)
             coords.append(site["abc"] if site.get("abc") is not None else np.linalg.solve(matrix.T, site["xyz"]))
-        return only(sift([len(numbers)], numbers, np.array(coords, dtype=np.float64), matrix))
+        return only(filter_crystals([len(numbers)], numbers, np.array(coords, dtype=np.float64), matrix))
     except ValueError as error:  # also numpy's LinAlgError
         return Missing(one_line(error))
     except Exception as error:  # a dictionary of anything
@@ -354,6 +354,6 @@ class _RowLines:
         return line
 
 
-def only(sifted: Sifted) -> Crystals | Missing:
+def only(filtered: FilteredCrystals) -> Crystals | Missing:
     """The one crystal asked for, or why it is not there."""
-    return Missing(sifted.reasons[0]) if sifted.reasons else sifted.crystals
+    return Missing(filtered.reasons[0]) if filtered.reasons else filtered.crystals

@@ -114,13 +114,13 @@ def canonical_name(name: str) -> str:
 
 def dataset_spec(name: str) -> DatasetSpec:
     """The data set of that name, by any of its spellings. ValueError lists the known ones."""
-    plain = name.lower().replace("_", "").replace("-", "")
-    if plain in DATASETS:  # which needs no look at other packages
-        return DATASETS[plain]
+    key = name.lower().replace("_", "").replace("-", "")
+    if key in DATASETS:  # which needs no look at other packages
+        return DATASETS[key]
     known = known_datasets()
-    if plain not in known:
+    if key not in known:
         raise ValueError(f"unknown data set {name!r}; known are {', '.join(known)}")
-    return known[plain]
+    return known[key]
 
 
 def git_blob_sha1(content: bytes) -> str:
@@ -173,7 +173,7 @@ def require_file(spec: DatasetSpec, split: Split) -> SplitFile:
         try:
             return _download(spec, split, url)
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
-            failures.append(f"{url} ({_plain(error)})")
+            failures.append(f"{url} ({_reason(error)})")
     named = os.environ.get("BENCH_DATA_DIR")
     looked = f"{Path(named) / spec.folder}" if named else "BENCH_DATA_DIR (unset)"
     raise DataUnavailable(
@@ -182,7 +182,7 @@ def require_file(spec: DatasetSpec, split: Split) -> SplitFile:
     )
 
 
-def _plain(error: OSError | ValueError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     from requests import ConnectionError, Timeout
 
     if isinstance(error, Timeout):

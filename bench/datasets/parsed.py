@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bench.atomic import write_bytes
 from bench.crystal_io.cif import Progress, parse_cifs
-from bench.crystal_io.table import parquet_bytes, table_to_sifted
-from bench.crystals import Crystals, Sifted
+from bench.crystal_io.table import parquet_bytes, table_to_filtered
+from bench.crystals import Crystals, FilteredCrystals
 from bench.parquet import read_table
 
 PARSER_VERSION = 1  # raise it whenever the parsed crystals of the same text change
@@ -41,24 +41,24 @@ def published_crystal(cif: str) -> Crystals:
     return Crystals.from_structures([Structure(lattice, reduced.species, reduced.frac_coords)])
 
 
-def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> Sifted:
+def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> FilteredCrystals:
     """Each CIF text as `published_crystal`, from the cache where the same parser and pymatgen parsed them before."""
     import pyarrow as pa
 
     path = cache_dir() / "parsed" / f"{_content_key(cifs)}.parquet"
     try:
-        return table_to_sifted(read_table(path))
+        return table_to_filtered(read_table(path))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (pa.ArrowException, ValueError, OSError) as error:
         warnings.warn(f"{path}: damaged cache file, parsed afresh ({error})", stacklevel=2)
-    sifted = parse_cifs(cifs, published_crystal, workers, on_progress)
+    filtered = parse_cifs(cifs, published_crystal, workers, on_progress)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, parquet_bytes(sifted))
+        write_bytes(path, parquet_bytes(filtered))
     except OSError as error:
         warnings.warn(f"{path.parent}: the parsed crystals cannot be kept ({error}); set BENCH_CACHE_DIR", stacklevel=2)
-    return sifted
+    return filtered
 
 
 def _content_key(cifs: Sequence[str]) -> str:

@@ -84,16 +84,16 @@ def count_reasons(columns: Iterable[pa.Array]) -> Counter[str]:
             counts[kind] += entry["counts"]
             if place := PLACE.search(entry["values"]):
                 places.setdefault(kind, place[1])
-    return Counter({_with_place(kind, places.get(kind), count): count for kind, count in counts.items()})
+    return Counter({_with_places(kind, places.get(kind), count): count for kind, count in counts.items()})
 
 
-def _with_place(kind: str, place: str | None, count: int) -> str:
+def _with_places(kind: str, place: str | None, count: int) -> str:
     if place is None:
         return kind
-    return in_place(kind, place if count == 1 else f"{place} and {count - 1} more")
+    return reason_with_place(kind, place if count == 1 else f"{place} and {count - 1} more")
 
 
-def in_place(reason: str, place: str) -> str:
+def reason_with_place(reason: str, place: str) -> str:
     """A reason with the name of the place in a file where there is no crystal."""
     return f"{reason} [in {place}]"
 

@@ -26,7 +26,7 @@ def protocol(dataset: str, reference_sha256: str, tasks: Sequence[Task]) -> dict
     return {
         "dataset": dataset,
         "reference": reference_sha256,
-        "tasks": {task.name: plain(task.protocol()) for task in tasks},
+        "tasks": {task.name: as_json(task.protocol()) for task in tasks},
     }
 
 
@@ -35,7 +35,7 @@ def protocol_hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def plain(content: Any) -> Any:
+def as_json(content: Any) -> Any:
     """The content as JSON gives it back (tuples as lists, keys as strings). ValueError where it is not JSON."""
     try:
         return json.loads(json.dumps(content, allow_nan=False))

@@ -16,18 +16,23 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.atomic import append_line, mend_lines, read_lines, remove_left_over, write_bytes
-from bench.crystal_io.table import parquet_bytes, table_to_sifted
-from bench.crystals import Sifted
-from bench.parquet import read_table, write_table
+from bench.crystal_io.table import parquet_bytes, table_to_filtered
+from bench.crystals import FilteredCrystals
+from bench.errors import one_line
+from bench.parquet import open_table, read_table, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 JOURNAL = "batches.jsonl"
+JOURNAL_TABLE = "batches.parquet"
+USED = ("cpu_s", "waited_share", "others_share", "steal_share", "load_average", "gpu_others_share", "energy_j")
+PEAKS = ("peak_memory_bytes", "peak_device_memory_bytes")
 SHARD_CRYSTALS = 2000  # a million crystals are 500 files, and merging a shard holds a few MB
 
 
@@ -40,6 +45,7 @@ class Batch:
     network_evaluations: of all crystals together, None where unknown. counted: ended within the budget.
     wall_s: wall-clock seconds with recording, since the batch before. sha256: of the batch's own shard.
     scoring_s: wall-clock seconds of scoring it, where the budget covers that; None until then.
+    The others, what was used of the machine meanwhile: see `bench.usage.Usage`; None where that is not known.
     """
 
     batch: int
@@ -53,38 +59,52 @@ class Batch:
     wall_s: float
     sha256: str
     scoring_s: float | None = None
+    cpu_s: float | None = None
+    waited_share: float | None = None
+    others_share: float | None = None
+    steal_share: float | None = None
+    load_average: float | None = None
+    gpu_others_share: float | None = None
+    peak_memory_bytes: int | None = None
+    peak_device_memory_bytes: int | None = None
+    energy_j: float | None = None
+    disturbed: bool | None = None
 
 
 @dataclass(frozen=True)
 class Shard:
     """One file of crystals. first_row: place of its first crystal among all; num_rows: crystals asked for in it."""
 
-    path: Path
+    path: Traversable
     first_batch: int
     num_batches: int
     first_row: int
     num_rows: int
 
-    def read(self) -> Sifted:
+    def read(self) -> FilteredCrystals:
         """Its crystals. ValueError names the file where it is damaged."""
         return read_shard(self.path)
 
 
-def read_shard(path: Path) -> Sifted:
+def read_shard(path: Traversable) -> FilteredCrystals:
     """The crystals of a shard file. ValueError names the file where it is damaged."""
     import pyarrow as pa
 
     try:
-        return table_to_sifted(read_table(path))
+        return table_to_filtered(read_table(path))
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]}); `bench run --resume` repairs it") from error
+        raise ValueError(f"{path}: damaged ({one_line(error)}); `bench run --resume` repairs it") from error
 
 
 class SampleFolder:
-    """Writes and reads the crystals of one model. Only the holder of the run's lock may write."""
+    """Writes and reads the crystals of one model. Only the holder of the run's lock may write.
 
-    def __init__(self, path: Path, batch_size: int) -> None:
+    files: where it is read from, if that is not the folder `path` but a place in an archive.
+    """
+
+    def __init__(self, path: Path, batch_size: int, files: Traversable | None = None) -> None:
         self.path = path
+        self.files = files or path
         self.samples = path / "samples"
         self.batches_per_shard = max(1, SHARD_CRYSTALS // batch_size)
         self.was_cut = False  # whether `recover` found that the journal had lost its last line
@@ -94,7 +114,7 @@ class SampleFolder:
         """The batches, and SHA-256 of merged shards by their first batch; the last line about a thing holds."""
         batches: dict[int, Batch] = {}
         merged: dict[int, str] = {}
-        for line in read_lines(self.path / JOURNAL):
+        for line in read_lines(self.files / JOURNAL):
             if "merged" in line:
                 merged[line["merged"]] = line["sha256"]
             else:
@@ -163,11 +183,11 @@ class SampleFolder:
                 self._merge(group)
         return missing
 
-    def append(self, sifted: Sifted, **cost: Any) -> Batch:
+    def append(self, filtered: FilteredCrystals, **cost: Any) -> Batch:
         """Records the next batch: its line first, then its crystals. cost: the other fields of `Batch`."""
         number = len(self.batches)
-        content = parquet_bytes(sifted, self.first_rows[number])
-        batch = Batch(batch=number, num_crystals=sifted.requested, sha256=hashlib.sha256(content).hexdigest(), **cost)
+        content = parquet_bytes(filtered, self.first_rows[number])
+        batch = Batch(batch=number, num_crystals=filtered.requested, sha256=hashlib.sha256(content).hexdigest(), **cost)
         append_line(self.path / JOURNAL, asdict(batch))
         self.batches.append(batch)
         self.first_rows.append(self.first_rows[number] + batch.num_crystals)
@@ -180,12 +200,12 @@ class SampleFolder:
         self.batches[number] = replace(self.batches[number], scoring_s=scoring_s, counted=counted)
         append_line(self.path / JOURNAL, asdict(self.batches[number]))
 
-    def restore(self, number: int, sifted: Sifted) -> bool:
+    def restore(self, number: int, filtered: FilteredCrystals) -> bool:
         """Writes the crystals of a batch that `recover` found missing. False where they are not the ones it had."""
         old = self.batches[number]
-        if sifted.requested != old.num_crystals:
-            raise ValueError(f"batch {number} had {old.num_crystals} crystals, not {sifted.requested}")
-        content = parquet_bytes(sifted, self.first_rows[number])
+        if filtered.requested != old.num_crystals:
+            raise ValueError(f"batch {number} had {old.num_crystals} crystals, not {filtered.requested}")
+        content = parquet_bytes(filtered, self.first_rows[number])
         digest = hashlib.sha256(content).hexdigest()
         if digest != old.sha256:
             self.batches[number] = replace(old, sha256=digest)
@@ -200,15 +220,16 @@ class SampleFolder:
         ValueError names the first file that is missing or damaged.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         batches, number, row = self.batches, 0, 0
         while number < len(batches):
-            path = self._file(number)
+            path = self.files / "samples" / _file_name(number)
             try:
-                rows = pq.read_metadata(path).num_rows
+                with open_table(path) as file:
+                    rows = file.metadata.num_rows
             except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{path}: missing or damaged; `bench run --resume` repairs it") from error
+                remedy = "`bench run --resume` repairs it" if self.files == self.path else "pack the run anew"
+                raise ValueError(f"{path}: missing or damaged; {remedy}") from error
             first, held = number, 0
             while number < len(batches) and held < rows:
                 held += batches[number].num_crystals
@@ -233,16 +254,19 @@ class SampleFolder:
             "handed_over": pa.int64(),
             "wall_s": pa.float64(),
             "scoring_s": pa.float64(),
+            **dict.fromkeys(USED, pa.float64()),
+            **dict.fromkeys(PEAKS, pa.int64()),
+            "disturbed": pa.bool_(),
         }
         rows = [asdict(batch) for batch in self.batches]
         return pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})
 
     def write_batch_table(self) -> None:
         """Writes batches.parquet."""
-        write_table(self.path / "batches.parquet", self.batch_table())
+        write_table(self.path / JOURNAL_TABLE, self.batch_table())
 
     def _file(self, number: int) -> Path:
-        return self.samples / f"{number:06d}.parquet"
+        return self.samples / _file_name(number)
 
     def _digest(self, number: int) -> str | None:
         try:
@@ -270,9 +294,13 @@ class SampleFolder:
         if len(group) < self.batches_per_shard or len(group) == 1:
             return
         parts = [read_shard(self._file(number)) for number in group]
-        content = parquet_bytes(Sifted.concatenate(parts), self.first_rows[group[0]])
+        content = parquet_bytes(FilteredCrystals.concatenate(parts), self.first_rows[group[0]])
         digest = hashlib.sha256(content).hexdigest()
         append_line(self.path / JOURNAL, {"merged": group[0], "sha256": digest})
         self._journal[1][group[0]] = digest
         write_bytes(self._file(group[0]), content)
         self._delete(group[1:])
+
+
+def _file_name(number: int) -> str:
+    return f"{number:06d}.parquet"

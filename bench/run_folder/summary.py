@@ -84,7 +84,7 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
 def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
     """What the crystals cost, all repeats together."""
     folders = run.folders(model)
-    states = [read_state(folder.path) for folder in folders]
+    states = [read_state(folder.files) for folder in folders]
     stable = None
     if "stability" in run.tasks and requested:
         columns = [batch.column(0) for batch in run.scan(model, "stability", ["stable"])]
@@ -116,5 +116,5 @@ def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
 
 def is_rate(name: str) -> bool:
     """Whether a metric is a fraction of the crystals."""
-    plain = name.partition("[")[0]
-    return plain.endswith("_rate") or plain.startswith("valid")
+    base = name.partition("[")[0]
+    return base.endswith("_rate") or base.startswith("valid")

@@ -44,7 +44,7 @@ class FileCosts:
         content |= {key: int(content[key]) for key in ("steps", "num_samples") if key in content}
         return cls(**content)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """What is said, as JSON."""
         said = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in said.items() if value is not None}

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from bench.budget import PAPER_NUM_SAMPLES, BatchPlanner, Budget
 from bench.progress import format_seconds, progress, say
 from bench.run_folder.shards import SampleFolder
-from bench.sampling.sources import Prepared, Request, Source
+from bench.sampling.sources import PreparationCost, Request, Source
 from bench.store import read_state, write_state
+from bench.usage import figures
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Sampling:
     """How one model is sampled. batch_size: the largest; a budget of seconds may choose a smaller one.
 
     score: scores a batch of a folder, by its number, and gives the seconds; None unless the budget covers it.
-    announce_cost: say after the first batch what this and the paper's number will take.
+    announce_cost: say after the first batch what this and the paper's number will take. disturbed: told of batches
+    that were not alone on the machine.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Sampling:
     batch_size: int
     score: Callable[[SampleFolder, int], float] | None = None
     announce_cost: bool = False
+    disturbed: Callable[[str], None] = lambda what: None
 
 
 def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[], Source]) -> None:
@@ -34,7 +37,7 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
     open_source is called where something is missing.
     """
     source: Source | None = None
-    prepared = Prepared()
+    prepared = PreparationCost()
     for repeat, folder in enumerate(folders):
         missing, state = folder.recover(), read_state(folder.path)
         sampled = state["sampled"] and not folder.was_cut
@@ -43,7 +46,7 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
         if source is None:
             source = open_source()
             prepared = source.prepare()
-        state |= prepared.seconds()
+        state |= prepared.state()
         write_state(folder.path, state)
         _repair(how.name, folder, source, repeat, missing)
         if not sampled:
@@ -57,14 +60,14 @@ def _repair(name: str, folder: SampleFolder, source: Source, repeat: int, missin
     """Samples batches again whose crystals a kill or a damaged file took. Their cost was recorded; it stays."""
     requests = [Request(repeat, n, folder.first_rows[n], folder.batches[n].num_crystals) for n in missing]
     for number, drawn in zip(missing, source.draws(requests, ahead=True), strict=True):
-        if not folder.restore(number, drawn.sifted):
+        if not folder.restore(number, drawn.filtered):
             say(f"{name}: batch {number} sampled again gave other crystals; the model or device is not deterministic")
     if missing:
         say(f"{name}: sampled {len(missing)} of {len(folder.batches)} batches again, their crystals were missing")
 
 
 def _sample_rest(
-    how: Sampling, folder: SampleFolder, source: Source, repeat: int, prepared: Prepared, chosen: int | None
+    how: Sampling, folder: SampleFolder, source: Source, repeat: int, prepared: PreparationCost, chosen: int | None
 ) -> None:
     """Samples until the budget is spent. chosen: size of the batches so far, None where nothing was sampled yet."""
     budget = how.budget if source.holds is None else Budget(num_samples=source.holds)
@@ -94,12 +97,12 @@ def _sample_rest(
     recorded = time.perf_counter()
     with progress(label, total or 0, unit, done if by_number else spent_s()) as advance:
         for drawn in source.draws(_requests(planner, folder, repeat, spent_s), ahead=by_number):
-            spent, size = drawn.seconds, drawn.sifted.requested
+            spent, size = drawn.seconds, drawn.filtered.requested
             start_s = (folder.batches[-1].end_s or 0.0) if folder.batches else 0.0  # still between batches
             end_s = None if spent is None else start_s + spent
             wall_s, recorded = time.perf_counter() - recorded, time.perf_counter()
             folder.append(
-                drawn.sifted,
+                drawn.filtered,
                 start_s=None if spent is None else start_s,
                 end_s=end_s,
                 handed_over=drawn.handed_over,
@@ -107,7 +110,10 @@ def _sample_rest(
                 steps=drawn.steps,
                 counted=planner.counts(spent_s() + (spent or 0.0)),
                 wall_s=wall_s,
+                **figures(drawn.usage),
             )
+            if drawn.usage is not None and drawn.usage.disturbed:
+                how.disturbed(f"{how.name}, batch {len(folder.batches) - 1}: {drawn.usage}")
             if score is not None:
                 _settle(folder, planner, score)
             batch = folder.batches[-1]

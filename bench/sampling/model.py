@@ -10,18 +10,19 @@ from typing import Any
 
 from bench import registry
 from bench.atomic import write_json
+from bench.budget import Budget, timed_batch_size
 from bench.datasets.files import DataUnavailable
 from bench.executor import Executor
 from bench.interfaces import Generator
 from bench.registry import ModelSpec
 from bench.run_folder import manifest as manifests
-from bench.sampling.recipe import Recipe
 from bench.sampling.sources import (
     CALIBRATION_SIZE,
     CPU_WARMUP_SIZE,
     DEFAULT_BATCH_SIZE,
     FILE_BATCH_SIZE,
     FileSource,
+    Recipe,
     Source,
     declared_batch_size,
 )
@@ -55,7 +56,7 @@ class Model:
         if self.spec.is_file:
             digest = {"sha256": manifests.file_sha256(Path(self.spec.target))}
             manifests.require_same({"sha256": entry["sha256"]}, digest, self.spec.target, manifests.START_ANEW)
-            costs = manifests.plain(self.file.costs.plain())
+            costs = manifests.as_json(self.file.costs.to_json())
             manifests.require_same(entry.get("costs", costs), costs, f"{self.spec.meta}", manifests.START_ANEW)
             return self.file
         device, size = manifest["device"]["kind"], entry["batch_size"]
@@ -68,7 +69,7 @@ class Model:
             warmup_sizes = (awake, *sorted({awake, max(1, most // 8), *calibration}))
 
         def loaded(generator: Generator) -> None:
-            card = manifests.plain(getattr(generator, "card", None))
+            card = manifests.as_json(getattr(generator, "card", None))
             if "card" in entry:
                 what = f"{run.root}: the weights or settings of {self.name}"
                 manifests.require_same(entry["card"], card, what, manifests.START_ANEW)
@@ -102,7 +103,7 @@ def stored_model(name: str, run: Run, workers: int = 1) -> Model:
     return Model(spec, name, run.dataset, run.manifest["preset"], workers)
 
 
-def describe_model(model: Model, device: str, repeats: int) -> dict[str, Any]:
+def describe_model(model: Model, device: str, repeats: int, budget: Budget) -> dict[str, Any]:
     """What the manifest holds of a model before it is loaded; its card comes then."""
     spec = asdict(model.spec)
     if model.spec.is_file:
@@ -110,9 +111,9 @@ def describe_model(model: Model, device: str, repeats: int) -> dict[str, Any]:
         spec |= {"target": str(path), "meta": model.spec.meta and str(Path(model.spec.meta).resolve())}
         digest = manifests.file_sha256(path)
         entry = {"kind": "file", "spec": spec, "batch_size": FILE_BATCH_SIZE, "repeats": 1, "sha256": digest}
-        return {**entry, "costs": model.file.costs.plain()}
+        return {**entry, "costs": model.file.costs.to_json()}
     try:
         size = declared_batch_size(model.generator, device)
     except DataUnavailable:
         size = DEFAULT_BATCH_SIZE[device]
-    return {"kind": "generator", "spec": spec, "batch_size": size, "repeats": repeats}
+    return {"kind": "generator", "spec": spec, "batch_size": timed_batch_size(size, budget), "repeats": repeats}

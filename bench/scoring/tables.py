@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from bench.arrays import IntArray
 from bench.atomic import replacement
-from bench.crystals import Crystals, IntArray, Sifted
+from bench.crystals import Crystals, FilteredCrystals
 from bench.interfaces import Task
 from bench.parquet import open_table, read_table, table_writer, write_table
 from bench.progress import progress, say
@@ -64,10 +65,10 @@ def chunks(folder: SampleFolder, size: int, only: int | None = None) -> Iterator
         for first, count, piece in spans:
             for first_row in range(first, min(first + count, counted), piece):
                 num_rows = min(piece, first + count - first_row, counted - first_row)
-                yield Chunk(shard.path, first_row - shard.first_row, first_row, num_rows)
+                yield Chunk(folder.samples / shard.path.name, first_row - shard.first_row, first_row, num_rows)
 
 
-def score_rows(task: Task, sifted: Sifted, first_row: int) -> pa.Table:
+def score_rows(task: Task, filtered: FilteredCrystals, first_row: int) -> pa.Table:
     """One row per crystal asked for, in the task's schema. Where there is no crystal: booleans false, numbers null.
 
     ValueError where the task gives other rows or columns than it should.
@@ -77,25 +78,27 @@ def score_rows(task: Task, sifted: Sifted, first_row: int) -> pa.Table:
 
     schema = task.schema
     columns = [name for name in schema.names if name != "index"]
-    scored = task.score(sifted.crystals) if len(sifted.crystals) else schema.empty_table()
-    if scored.num_rows != len(sifted.crystals) or set(scored.column_names) - {"index"} != set(columns):
+    scored = task.score(filtered.crystals) if len(filtered.crystals) else schema.empty_table()
+    if scored.num_rows != len(filtered.crystals) or set(scored.column_names) - {"index"} != set(columns):
         raise ValueError(
             f"task {task.name}: gave {scored.num_rows} rows of {', '.join(scored.column_names)} for "
-            f"{len(sifted.crystals)} crystals and the columns {', '.join(columns)}"
+            f"{len(filtered.crystals)} crystals and the columns {', '.join(columns)}"
         )
-    source = np.full(sifted.requested, -1)
-    source[sifted.indices] = np.arange(len(sifted.crystals))
+    source = np.full(filtered.requested, -1)
+    source[filtered.indices] = np.arange(len(filtered.crystals))
     missing = source < 0
     take = pa.array(source, mask=missing)
     arrays = []
     for field in schema:
         if field.name == "index":
-            arrays.append(pa.array(np.arange(first_row, first_row + sifted.requested)))
+            arrays.append(pa.array(np.arange(first_row, first_row + filtered.requested)))
             continue
         column = scored[field.name].combine_chunks().take(take)
-        if field.name == "reason" and sifted.reasons:
+        if field.name == "reason" and filtered.reasons:
             own = column.to_pylist()
-            column = pa.array([sifted.reasons.get(place, own[place]) for place in range(sifted.requested)], pa.string())
+            column = pa.array(
+                [filtered.reasons.get(place, own[place]) for place in range(filtered.requested)], pa.string()
+            )
         elif pa.types.is_boolean(field.type) and missing.any():
             column = pc.if_else(pa.array(missing), pa.scalar(False), column)
         arrays.append(column.cast(field.type))
@@ -109,10 +112,10 @@ def score_chunk(task: Task, chunk: Chunk, part: Path) -> int:
     return chunk.num_rows
 
 
-def score_in_memory(tasks: Sequence[Task], sifted: Sifted) -> dict[str, pa.Table]:
+def score_in_memory(tasks: Sequence[Task], filtered: FilteredCrystals) -> dict[str, pa.Table]:
     """The finished table of each task, for crystals that are not in a run."""
-    whole = functools.partial(crystals_of, sifted)
-    return {task.name: finished(task, score_rows(task, sifted, 0), whole) for task in tasks}
+    whole = functools.partial(crystals_of, filtered)
+    return {task.name: finished(task, score_rows(task, filtered, 0), whole) for task in tasks}
 
 
 def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: Scorer) -> None:
@@ -177,9 +180,9 @@ class Stopwatch:
             self._since += seconds
 
 
-def crystals_of(sifted: Sifted, rows: IntArray) -> Crystals:
+def crystals_of(filtered: FilteredCrystals, rows: IntArray) -> Crystals:
     """The crystals at these places, which must have one."""
-    return sifted.crystals[np.searchsorted(sifted.indices, rows)]
+    return filtered.crystals[np.searchsorted(filtered.indices, rows)]
 
 
 def stored_crystals(folder: SampleFolder, rows: IntArray) -> Crystals:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports.figures.hull_histogram import STABLE_BELOW, HullHistogram, histograms_csv, hull_histograms
+from bench.store import report_folder
+from reports.figures.hull_histogram import HullHistogram, histograms_csv, hull_histograms
 from reports.run_results import read_results
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ STYLE = {"font.size": 8.0, "font.family": "DejaVu Sans", "hatch.linewidth": 0.5,
 
 
 def write_reports(run_dirs: Sequence[Path]) -> str:
-    """Writes each run's own DIR/report/figure2.png, .pdf and .csv; gives a line for each that names the files.
+    """Writes each run's own report/figure2.png, .pdf and .csv; gives a line for each that names the files.
 
     A run whose crystals were not relaxed, so that there is nothing to show, is passed over. ValueError where a folder
     holds no finished run.
@@ -34,8 +35,7 @@ def _write_report(folder: Path) -> str:
     if not results:
         return ""
     histograms = hull_histograms(results)
-    report = folder / "report"
-    report.mkdir(exist_ok=True)
+    report = report_folder(folder)
     csv = histograms_csv(results[0].run.dataset, histograms)
     (report / f"{STEM}.csv").write_text(csv, encoding="utf-8", newline="\n")
     save(
@@ -99,7 +99,8 @@ def draw_panel(panel: Axes, histogram: HullHistogram) -> None:
             left, not_done, widths, done, align="edge", color="white", edgecolor="black", linewidth=0.6, hatch="/////",
             label="not converged",
         )  # fmt: skip
-    panel.axvline(STABLE_BELOW, color="black", linestyle="--", linewidth=0.9, label=f"{STABLE_BELOW:g} eV/atom")
+    line = histogram.stable_below
+    panel.axvline(line, color="black", linestyle="--", linewidth=0.9, label=f"{line:g} eV/atom")
     middle = histogram.median.value
     if middle is not None and histogram.edges[0] <= middle <= histogram.edges[-1]:
         panel.plot(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.statistics import Metric
+from bench.store import report_folder
 from reports.figures.cost_quality import COSTS, Point, family, front, models, pairs_table, points, points_csv, qualities
 from reports.figures.files import FONT_SIZE, SUFFIXES, line_of, plain_numbers, save_figure
 from reports.run_results import ModelResult, read_results
@@ -21,7 +22,7 @@ PANEL_INCHES = (3.4, 1.7)
 
 
 def write_reports(run_dirs: Sequence[Path]) -> str:
-    """Writes each run's own DIR/report/pareto.png, .pdf, .svg, .csv and, with models at equal evaluations, .txt.
+    """Writes each run's own report/pareto.png, .pdf, .svg, .csv and, with models at equal evaluations, .txt.
 
     Gives those pairs and where the rest is; empty for a run with fewer than two models whose evaluations are known.
     ValueError where a folder holds no finished run.
@@ -54,8 +55,7 @@ def _write_report(folder: Path) -> str:
     results = models(read_results([folder]))
     if len(results) < 2 or not qualities(results):
         return ""
-    report = folder / "report"
-    report.mkdir(exist_ok=True)
+    report = report_folder(folder)
     title = results[0].dataset
     save_figure(
         lambda: draw(results, f"{title}: quality against cost; filled: nothing is cheaper and better"), report / STEM

@@ -63,7 +63,7 @@ def render(run_dirs: Sequence[Path], paper: bool = False, leaderboard: bool = Fa
     datasets = {result.run.dataset for result in results}
     printed = [row for row in PRINTED_ROWS if row.dataset in datasets] if paper else []
     parts = [dataset_part(list(members)) for _, members in groupby(results, key=lambda result: result.run.dataset)]
-    runs = list(dict.fromkeys(result.run.root.resolve().name for result in results))
+    runs = list(dict.fromkeys(result.run.name for result in results))
     script = _text("page.js")
     return (
         _environment()

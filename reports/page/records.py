@@ -20,10 +20,10 @@ def record_tables(results: Sequence[ModelResult]) -> list[HtmlTable]:
     rows = list(_rows(task_protocols(results)))
     tables = [_table("protocol-table", "Protocol", rows)]
     runs = {result.run.root.resolve(): result.run for result in results}
-    for place, (root, run) in enumerate(runs.items()):
+    for place, run in enumerate(runs.values()):
         shared = {"reference": run.manifest["protocol"].get("reference")}
         content = {key: value for key, value in run.manifest.items() if key not in APART}
-        tables.append(_table(f"manifest{place}", f"Manifest of {root.name}", [*_rows(content), *_rows(shared)]))
+        tables.append(_table(f"manifest{place}", f"Manifest of {run.name}", [*_rows(content), *_rows(shared)]))
     return tables
 
 

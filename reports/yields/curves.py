@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.statistics import (
     CHUNK_CELLS,
     HIGH_QUANTILE,
@@ -26,9 +26,6 @@ from bench.statistics import (
     differ,
     wilson_bounds,
 )
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 Axis = Literal["seconds", "end_to_end", "evaluations"]
 Kind = Literal["valid", "stable", "sun", "vun"]
@@ -122,7 +119,8 @@ def _block_ends(batches: int) -> IntArray:
 class YieldCurve:
     """One model's crystals of one kind against one cost: means over its repeats.
 
-    unknown: crystals that are not counted, as it is not known whether they are novel.
+    unknown: crystals that are not counted, as it is not known whether they are novel. budgeted: the run had seconds
+    to spend, so that where no batch ended there is nothing, and not just nothing yet.
     """
 
     method: str
@@ -131,6 +129,13 @@ class YieldCurve:
     repeats: tuple[Repeat, ...]
     seed: int
     unknown: int = 0
+    budgeted: bool = False
+
+    @property
+    def first_end(self) -> float | None:
+        """Cost by which every repeat has ended a batch, None where one never does."""
+        ends = [repeat.ends[0] for repeat in self.repeats if len(repeat.ends)]
+        return float(max(ends)) if len(ends) == len(self.repeats) else None
 
     @property
     def until(self) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.store import report_folder
 from reports.figures.files import FONT_SIZE, SUFFIXES, line_of, plain_numbers, save_figure
 from reports.run_results import ModelResult, read_results
 from reports.yields.curves import AXES, YieldCurve
@@ -39,7 +40,7 @@ PANEL_INCHES = (3.4, 2.1)
 
 
 def write_reports(run_dirs: Sequence[Path]) -> str:
-    """Writes each run's own DIR/report/yield_curve.png, .pdf, .svg, .csv and .txt, yield_costs.csv and _leads.csv.
+    """Writes each run's own report/yield_curve.png, .pdf, .svg, .csv and .txt, yield_costs.csv and _leads.csv.
 
     Gives what every model had by the device seconds that all of them spent, and where the rest is. Empty for runs whose
     crystals cost nothing that is known, or are not scored. ValueError where a folder holds no finished run.
@@ -127,8 +128,7 @@ def _write_report(folder: Path) -> str:
     if not curves:
         return ""
     dataset, title = results[0].run.dataset, results[0].dataset
-    report = folder / "report"
-    report.mkdir(exist_ok=True)
+    report = report_folder(folder)
     save_figure(lambda: draw(curves, f"{title}: good crystals for what they cost"), report / STEM)
     contents = {
         f"{STEM}.csv": curves_csv(dataset, curves),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import combinations, groupby
 from typing import Literal
 
 from bench.statistics import Metric
+from reports.csv_text import csv_text
 from reports.tables.columns import three_digits
 from reports.tables.formats import DASH, TEXT_WIDTH
 from reports.yields.curves import AXES, Axis, Kind, Lead, YieldCurve, lead
@@ -47,7 +46,8 @@ PAIRS_SHOWN = 6  # those of four models
 def reading_table(curves: Sequence[YieldCurve], cost: float, format: Format = "text") -> str:
     """What each model had given by a cost: crystals asked for and those that count, with intervals.
 
-    curves: of one data set and one axis. A model whose curve ends before has a dash and says where it ended.
+    curves: of one data set and one axis. A model whose curve ends before has a dash and says where it ended,
+    and so has one of a fixed number of crystals whose first batch ends later.
     """
     from tabulate import tabulate
 
@@ -64,6 +64,10 @@ def reading_rows(curves: Sequence[YieldCurve], cost: float) -> tuple[list[str], 
         first = next(iter(own.values()))
         if not known_at(first, cost):
             rows.append([method, f"ended at {three_digits(first.until, 0)}", *[DASH] * len(kinds)])
+            continue
+        if nothing_yet(first, cost):
+            none = f"no batch had ended; the first ends at {three_digits(first.first_end or 0.0, 0)}"
+            rows.append([method, none, *[DASH] * len(kinds)])
             continue
         readings = {kind: curve.readings([cost])[0] for kind, curve in own.items()}
         asked = next(iter(readings.values())).n / len(first.repeats)
@@ -172,22 +176,22 @@ def curves_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
         for cost, reading in zip(curve.grid, curve.readings(curve.grid), strict=True):
             place = [dataset, curve.method, curve.kind, AXES[curve.axis], repr(float(cost))]
             rows.append([*place, reading.n, reading.value, reading.low, reading.high, len(curve.repeats)])
-    return _csv(CURVE_COLUMNS, rows)
+    return csv_text(CURVE_COLUMNS, rows)
 
 
 def readings_csv(dataset: str, curves: Sequence[YieldCurve], costs: Sequence[float]) -> str:
-    """The same at costs of the reader's choice; empty where a curve ended before."""
+    """The same at costs of the reader's choice; empty where a curve ended before or has not begun."""
     rows: list[list[object]] = []
     for curve in curves:
         for cost in costs:
             place = [dataset, curve.method, curve.kind, AXES[curve.axis], repr(float(cost))]
-            if known_at(curve, cost):
+            if known_at(curve, cost) and not nothing_yet(curve, cost):
                 reading = curve.readings([cost])[0]
                 figures: list[object] = [reading.n, reading.value, reading.low, reading.high]
             else:
                 figures = [None] * 4
             rows.append([*place, *figures, len(curve.repeats)])
-    return _csv(CURVE_COLUMNS, rows)
+    return csv_text(CURVE_COLUMNS, rows)
 
 
 def costs_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
@@ -198,7 +202,7 @@ def costs_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
             expected, (seen, reached) = curve.expected_cost(n), curve.observed_cost(n)
             figures = [expected.value, expected.low, expected.high, seen, reached, len(curve.repeats)]
             rows.append([dataset, curve.method, curve.kind, AXES[curve.axis], n, *figures])
-    return _csv(COST_COLUMNS, rows)
+    return csv_text(COST_COLUMNS, rows)
 
 
 def by_time(curves: Sequence[YieldCurve]) -> list[YieldCurve]:
@@ -216,7 +220,7 @@ def leads_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
         crossed = " ".join(repr(cost) for cost in crossings)
         ends = [pair.leader, first, crossed, pair.sure_from, pair.empty]
         rows.append([dataset, curve.kind, AXES[curve.axis], pair.one, pair.other, *ends])
-    return _csv(LEAD_COLUMNS, rows)
+    return csv_text(LEAD_COLUMNS, rows)
 
 
 def common_cost(curves: Sequence[YieldCurve]) -> float:
@@ -227,6 +231,11 @@ def common_cost(curves: Sequence[YieldCurve]) -> float:
 def known_at(curve: YieldCurve, cost: float) -> bool:
     """Whether all repeats are known up to that cost."""
     return cost <= curve.until * (1 + 1e-12)
+
+
+def nothing_yet(curve: YieldCurve, cost: float) -> bool:
+    """Whether a model had ended no batch by then, of a fixed number of crystals: it has none to be counted, not 0."""
+    return not curve.budgeted and curve.first_end is not None and curve.first_end > cost * (1 + 1e-12)
 
 
 def show_count(metric: Metric) -> str:
@@ -248,11 +257,3 @@ def show_cost(metric: Metric) -> str:
 def number(value: float) -> str:
     """A mean number of crystals: whole where it is, else to a tenth while that is worth showing."""
     return f"{value:.0f}" if value >= 100 or value == round(value) else f"{value:.1f}"
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()

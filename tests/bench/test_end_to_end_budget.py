@@ -192,5 +192,5 @@ def test_the_yield_curve_of_such_a_run_is_by_both_together(tmp_path: Path) -> No
 def test_the_manifest_says_what_the_budget_covers_and_resuming_holds_to_it(tmp_path: Path) -> None:
     run(plan(), tmp_path / "r", clock())
     with pytest.raises(ValueError, match=r'budget.covers: "end-to-end" -> null'):
-        resume(tmp_path / "r", given={"budget": Budget(seconds=60.0).plain()})
+        resume(tmp_path / "r", given={"budget": Budget(seconds=60.0).to_json()})
     assert json.loads((tmp_path / "r" / "manifest.json").read_text())["budget"]["covers"] == "end-to-end"

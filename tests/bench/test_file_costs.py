@@ -144,4 +144,4 @@ def test_the_seconds_that_an_eval_gen_file_notes_are_taken_unless_meta_says_othe
 
 def test_a_file_model_without_meta_says_nothing_of_its_cost(mine: Path) -> None:
     assert file_model(mine / "mine.zip").meta is None
-    assert FileSource.read(mine / "mine.zip").costs.plain() == {}
+    assert FileSource.read(mine / "mine.zip").costs.to_json() == {}

@@ -59,4 +59,4 @@ def test_crystals_are_sampled_into_a_file(tmp_path):
 
     path = tmp_path / "crystals.extxyz"
     assert bench("sample", "--model", "cdvae@3", "--dataset", "perov5", "--num-samples", 3, "--out", path) == 0
-    assert len(read_crystals(path).sifted.crystals) == 3
+    assert len(read_crystals(path).filtered.crystals) == 3

@@ -35,11 +35,25 @@ def test_costs_per_crystal_are_those_of_counted_batches():
     assert metrics["sampling_seconds"].value == 6.5
 
 
-def test_the_interval_of_seconds_per_crystal_is_over_batches():
-    metric = cost_metrics(batches(), 40)["seconds_per_crystal"]
+def test_the_interval_of_seconds_per_crystal_is_students_over_the_logarithms_of_batches():
+    rows = [(0.0, 2.0, 20, 4000.0, 100, True), (2.0, 6.5, 30, 6000.0, 100, True)]
+    metric = cost_metrics(batches(rows), 50)["seconds_per_crystal"]
+    reach = 12.7062 * (np.log(0.15) - np.log(0.1)) / 2  # two values: their distance is sqrt(2) standard deviations
     assert metric.n == 2
-    assert metric.low == pytest.approx(0.1)  # the second batch twice
-    assert metric.high == pytest.approx(0.2)  # the first
+    assert metric.value == pytest.approx(0.13)
+    assert metric.low == pytest.approx(0.13 * np.exp(-reach), rel=1e-4)
+    assert metric.high == pytest.approx(0.13 * np.exp(reach), rel=1e-4)
+
+
+def test_repeats_that_differ_widen_the_interval_of_seconds_per_crystal():
+    rows = [(i * 2.0, i * 2.0 + 2.0, 20, 4000.0, 100, True) for i in range(3)]
+    rows += [(i * 3.0, i * 3.0 + 3.0, 20, 4000.0, 100, True) for i in range(3)]
+    table = batches(rows)
+    pooled = cost_metrics(table, 120)["seconds_per_crystal"]
+    repeats = pa.array([0, 0, 0, 1, 1, 1], pa.int64())
+    apart = cost_metrics(table.append_column("repeat", repeats), 120)["seconds_per_crystal"]
+    assert apart.value == pooled.value
+    assert apart.high > pooled.high
 
 
 def test_a_stable_crystal_costs_everything_spent_and_the_papers_steps():

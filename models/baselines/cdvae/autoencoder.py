@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bench.crystals import sift
+from bench.crystals import filter_crystals
 from bench.interfaces import SampleBatch
 from models.baselines.cdvae.cells import (
     lattices_from_parameters,
@@ -263,9 +263,9 @@ class CDVAE(nn.Module):
         with EvaluationCounter(self.decoder) as counter:
             batch = self.sample(num_crystals, SeededNoise.from_seed(noise_seed, self.sigmas.device), steps, callback)
         num_atoms, atomic_numbers, frac_coords, lattices = (part.cpu().numpy() for part in batch)
-        sifted = sift(num_atoms, atomic_numbers, frac_coords, lattices)
+        filtered = filter_crystals(num_atoms, atomic_numbers, frac_coords, lattices)
         evaluations = np.where(num_atoms > 0, counter.per_crystal, 0)
-        return SampleBatch(sifted.crystals, steps, evaluations, dict(sifted.reasons))
+        return SampleBatch(filtered.crystals, steps, evaluations, dict(filtered.reasons))
 
     def trained_part(self, stage: str) -> nn.Module:
         """All of it, in its only stage."""

@@ -81,7 +81,7 @@ def read_phases(workers: int = 1) -> Phases:
 def _mpts52(path: Path, workers: int) -> tuple[Crystals, list[str]]:
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         names = [row["material_id"] for row in csv.DictReader(file)]
-    found = read_crystals(path, workers).sifted
+    found = read_crystals(path, workers).filtered
     for place, reason in found.reasons.items():
         raise ValueError(f"{path}: row {place} ({names[place]}) holds no crystal: {reason}")
     if len(names) != len(found.crystals):
