@@ -12,9 +12,9 @@ from typing import Any
 
 from bench.datasets import dataset_spec
 from bench.run_folder.manifest import differences
+from bench.sampling.usage import ENOUGH_UNDISTURBED
 from bench.statistics import Metric
 from bench.store import Run
-from bench.usage import ENOUGH_UNDISTURBED
 
 OF_A_DATA_SET = ("novelty.training_formulas",)  # settings of tasks that differ as the data set does
 METHODS = {"crysldm": "CrysLDM", "diffcsp": "DiffCSP", "cdvae": "CDVAE"}

@@ -45,7 +45,7 @@ class Batch:
     network_evaluations: of all crystals together, None where unknown. counted: ended within the budget.
     wall_s: wall-clock seconds with recording, since the batch before. sha256: of the batch's own shard.
     scoring_s: wall-clock seconds of scoring it, where the budget covers that; None until then.
-    The others, what was used of the machine meanwhile: see `bench.usage.Usage`; None where that is not known.
+    The others, what was used of the machine meanwhile: see `bench.sampling.usage.Usage`; None where that is not known.
     """
 
     batch: int

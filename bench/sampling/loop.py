@@ -10,8 +10,8 @@ from bench.budget import PAPER_NUM_SAMPLES, BatchPlanner, Budget
 from bench.progress import format_seconds, progress, say
 from bench.run_folder.shards import SampleFolder
 from bench.sampling.sources import PreparationCost, Request, Source
+from bench.sampling.usage import figures
 from bench.store import read_state, write_state
-from bench.usage import figures
 
 
 @dataclass(frozen=True)
