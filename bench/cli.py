@@ -312,10 +312,13 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a data set's training split."""
+    from bench.commands.train import parse_time
     from bench.commands.train import train as train_model
+    from bench.interfaces import TrainingPlan
 
-    written = train_model(model, dataset, preset, max_time, resume, seed, device.value, threads, out, epochs, init)
-    _show(f"weights: {written}")
+    limit = None if max_time is None else parse_time(max_time)
+    plan = TrainingPlan(model, dataset, preset, out, limit, resume, seed, device.value, threads, epochs, init)
+    _show(f"weights: {train_model(plan)}")
 
 
 @app.command()
