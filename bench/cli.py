@@ -22,6 +22,7 @@ from bench.commands.options import (
     ExecutorKind,
     Format,
     HullFile,
+    HullRunTypes,
     Meta,
     Potential,
     Preset,
@@ -33,6 +34,7 @@ from bench.commands.options import (
     Where,
     Workers,
 )
+from bench.errors import one_line
 from bench.progress import say, show_warning
 
 app = typer.Typer(
@@ -72,6 +74,7 @@ def run_command(
     device: Annotated[Device | None, typer.Option(help="where to sample; default auto")] = None,
     potential: Potential = None,
     hull: HullFile = None,
+    hull_run_types: HullRunTypes = None,
     seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
@@ -109,6 +112,7 @@ def run_command(
             "device": None if device in (None, Device.auto) else device,
             "potentials": _names(potential),
             "hull": None if hull is None else str(hull.resolve()),
+            "hull_run_types": _names(hull_run_types),
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
@@ -128,6 +132,7 @@ def run_command(
         device=device or "auto",
         potentials=_names(potential) or (),
         hull=hull,
+        hull_run_types=_names(hull_run_types) or (),
         seed=seed or 0,
         repeats=1 if repeats is None else repeats,
         workers=workers,
@@ -147,6 +152,7 @@ def score(
     tasks: Tasks = None,
     potential: Potential = None,
     hull: HullFile = None,
+    hull_run_types: HullRunTypes = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -166,6 +172,7 @@ def score(
         tasks=_names(tasks),
         potentials=_names(potential) or (),
         hull=hull,
+        hull_run_types=_names(hull_run_types) or (),
         device="cpu",
         seed=seed,
         workers=workers,
@@ -221,6 +228,7 @@ def rescore(
     tasks: Tasks = None,
     potential: Potential = None,
     hull: HullFile = None,
+    hull_run_types: HullRunTypes = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -239,7 +247,10 @@ def rescore(
         copy(run, out)
         run = out
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        _show(runner.rescore(run, _names(tasks), _names(potential), hull=hull, executor=chosen).text)
+        types = _names(hull_run_types)
+        _show(
+            runner.rescore(run, _names(tasks), _names(potential), hull=hull, executor=chosen, hull_run_types=types).text
+        )
 
 
 @app.command()
@@ -384,11 +395,15 @@ def data(
     reference: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="write its reference card there, for a data set of your own")
     ] = None,
+    scored: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="of its test split (`bench score TEST.csv`): its figures go beside the card"),
+    ] = None,
 ) -> None:
     """Find or download a data set, verify its hashes and parse it into the cache."""
     from bench.commands.listing import prepare_dataset
 
-    _show(prepare_dataset(name, workers, reference))
+    _show(prepare_dataset(name, workers, reference, scored))
 
 
 hull_app = typer.Typer(help="Reference energies that stability is measured against.", no_args_is_help=True)
@@ -452,12 +467,12 @@ def _explain(error: Exception) -> int:
     usage = getattr(error, "format_message", None)  # of the parser: unknown option, missing argument
     if usage is not None:
         text = f"{usage()} (--help shows the options)"
-    elif isinstance(error, OSError | ValueError) or code == 130:
-        from bench.errors import failure
-
-        text = failure(error)
+    elif code == 130:
+        text = str(error)
+    elif isinstance(error, OSError | ValueError):
+        text = one_line(error, limit=None)
     else:
-        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        text = f"unexpected {one_line(error, limit=None)} (--debug shows where)"
     sys.stderr.write(f"{'' if code == 130 else 'error: '}{' '.join(text.split())}\n")
     return code
 

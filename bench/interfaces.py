@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.crystals import Crystals, FilteredCrystals, IntArray
+from bench.arrays import IntArray
+from bench.crystals import Crystals, FilteredCrystals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,7 +85,7 @@ class Task(Protocol):
     `chunk_crystals`, how many crystals `score` gets at a time where the usual 500 would be minutes of work.
     """
 
-    name: str
+    name: str  # of its table. A class of which a run has several has the word for all of them as its `kind`
 
     @property
     def schema(self) -> pa.Schema:
@@ -120,6 +121,16 @@ class Task(Protocol):
 
         A task may do without this method. Goes into summary.json, and is no part of the protocol.
         """
+
+
+def task_kind(task: Task) -> str:
+    """What the task is asked for by; its name where its class has no `kind`."""
+    return str(getattr(task, "kind", task.name))
+
+
+def task_name(kind: str, potential: str) -> str:
+    """Name of the task, and of its table, for a second potential: "stability-m3gnet"."""
+    return f"{kind}-{potential}"
 
 
 def task_schema(columns: Mapping[str, pa.DataType]) -> pa.Schema:

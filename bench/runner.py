@@ -17,10 +17,10 @@ from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceC
 from bench.commands.report import write_reports
 from bench.datasets import DataUnavailable, canonical_name, reference_card
 from bench.device import default_threads
-from bench.errors import failure
+from bench.errors import one_line
 from bench.executor import Executor, LocalExecutor
-from bench.interfaces import Task
-from bench.progress import say
+from bench.interfaces import Task, task_kind
+from bench.progress import SaidOnce, say
 from bench.registry import ModelSpec
 from bench.run_folder import manifest as manifests
 from bench.run_folder.summary import summarise
@@ -43,6 +43,7 @@ class Plan:
     device: str = "auto"
     potentials: Sequence[str] = ()
     hull: Path | None = None
+    hull_run_types: Sequence[str] = ()
     seed: int = 0
     repeats: int = 1
     workers: int = 2
@@ -83,7 +84,7 @@ def run(
     dataset = canonical_name(plan.dataset)
     names = registry.task_names(plan.tasks)
     hull = None if plan.hull is None else str(plan.hull.resolve())
-    tasks = registry.build_tasks(names, plan.potentials, dataset, hull)
+    tasks = registry.build_tasks(names, plan.potentials, dataset, hull, plan.hull_run_types)
     executor = executor or LocalExecutor(plan.workers, clock)
     if plan.budget is not None:
         executor.accept(plan.budget)
@@ -104,6 +105,7 @@ def run(
         "known_tasks": list(registry.known("task")),
         "potentials": list(plan.potentials),
         "hull": hull,
+        "hull_run_types": list(plan.hull_run_types),
         "budget": budget.to_json(),
         "default_budget": plan.budget is None,
         "preset": plan.preset,
@@ -162,8 +164,14 @@ def resume(
             "leave it out, or start a new run",
         )
         executor = executor or LocalExecutor(workers, clock)
-        executor.accept(Budget(**manifest["budget"]))
-        tasks = registry.build_tasks(manifest["tasks"], manifest["potentials"], stored.dataset, manifest.get("hull"))
+        executor.accept(stored.budget)
+        tasks = registry.build_tasks(
+            manifest["tasks"],
+            manifest["potentials"],
+            stored.dataset,
+            manifest.get("hull"),
+            manifest.get("hull_run_types", ()),
+        )
         manifests.require_same(
             manifest["protocol"],
             manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks),
@@ -188,6 +196,7 @@ def rescore(
     workers: int = 2,
     hull: Path | None = None,
     executor: Executor | None = None,
+    hull_run_types: Sequence[str] | None = None,
 ) -> Outcome:
     """Computes tasks anew on the stored crystals, by today's protocol; all that the run has for None.
 
@@ -200,8 +209,9 @@ def rescore(
         all_names = registry.task_names([*before["tasks"], *chosen])
         kinds = before["potentials"] if potentials is None else list(potentials)
         own_hull = before.get("hull") if hull is None else str(hull.resolve())
-        tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull)
-        anew = {task.name for task in tasks if task.name.partition("-")[0] in registry.task_names(chosen)}
+        run_types = list(before.get("hull_run_types", ()) if hull_run_types is None else hull_run_types)
+        tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types)
+        anew = {task.name for task in tasks if task_kind(task) in registry.task_names(chosen)}
         anew -= {*before["tasks"]} - {*chosen}  # what one of these only needs
         protocol = manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks)
         for name, old in before["protocol"]["tasks"].items():
@@ -233,6 +243,7 @@ def rescore(
             "known_tasks": list(registry.known("task")),
             "potentials": kinds,
             "hull": own_hull,
+            "hull_run_types": run_types,
         }
         with suggest_resume(Run(root, manifest)) as changed:
             executor = executor or LocalExecutor(workers)
@@ -244,15 +255,16 @@ def rescore(
 def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
     """Samples every model, one after the other, then scores and reports. The lock must be held."""
     manifest = run.manifest
-    budget = Budget(**manifest["budget"])
+    budget = run.budget
     with suggest_resume(run), ExitStack() as stack:
         record(run, executor)
         pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
+        busy = SaidOnce("the machine is busy: times will not count")
         while models:
             model = models.pop(0)  # so that its weights leave the device before the next one's come
             entry = manifest["models"][model.name]
-            how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"])
+            how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"], busy)
             entry.pop("skipped", None)
             try:
                 sample(how, run.folders(model.name), functools.partial(model.open_source, run, executor))
@@ -291,7 +303,7 @@ def suggest_resume(run: Run) -> Iterator[Run]:
         raise Interrupted(f"interrupted; {remedy}") from None
     except (ValueError, OSError) as error:
         if has_crystals(run) and not str(error).endswith(manifests.START_ANEW):
-            raise ValueError(f"{failure(error)}; what is complete is kept: {remedy}") from error
+            raise ValueError(f"{one_line(error, limit=None)}; what is complete is kept: {remedy}") from error
         raise
 
 

@@ -6,15 +6,18 @@ All intervals are at 95 %. Randomness comes from a seed; nothing touches global 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import NormalDist
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from bench.arrays import FloatArray, IntArray
+
+Key = TypeVar("Key")
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 1 - CONFIDENCE
@@ -50,6 +53,11 @@ class Metric:
                 raise ValueError(f"{name} of a metric is {number}; what is undefined is None")
             object.__setattr__(self, name, float(number))
         object.__setattr__(self, "n", int(self.n))
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether value and both bounds are known."""
+        return None not in (self.value, self.low, self.high)
 
     def to_json(self) -> dict[str, float | int | None]:
         """Its four fields, ready for `json.dumps`."""
@@ -303,6 +311,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def pairwise_p_values(
+    figures: Mapping[Key, Metric], pairs: Iterable[tuple[Key, Key]] | None = None
+) -> dict[tuple[Key, Key], float]:
+    """Pair -> `difference_p_value` of its figures, Holm-corrected over all of these pairs.
+
+    pairs: by default each two of the figures, in their order. ValueError where a figure is undefined.
+    """
+    tested = list(combinations(figures, 2) if pairs is None else pairs)
+    return dict(zip(tested, holm([difference_p_value(figures[a], figures[b]) for a, b in tested]), strict=True))
+
+
 def _reach(value: float | None, bound: float | None) -> float:
     """Distance from a figure to its bound, 0 where it has none."""
     return 0.0 if value is None or bound is None else abs(bound - value)
@@ -348,7 +367,7 @@ def _emd_errors(
     return np.concatenate(above), np.concatenate(below)
 
 
-def _support(values: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
+def _support(values: FloatArray) -> tuple[FloatArray, IntArray]:
     """Different values in ascending order and how often each occurs; neighbours are merged above MAX_SUPPORT."""
     support, weights = np.unique(values, return_counts=True)
     if len(support) > MAX_SUPPORT:
@@ -359,7 +378,7 @@ def _support(values: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
 
 
 def _resampled_cdfs(
-    weights: NDArray[np.int64], n: int, rng: np.random.Generator, resamples: int, width: int
+    weights: IntArray, n: int, rng: np.random.Generator, resamples: int, width: int
 ) -> Iterator[FloatArray]:
     """(some, values) distribution functions of samples of n drawn in proportion to the weights, `resamples` in all.
 

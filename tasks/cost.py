@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bench.arrays import BoolArray, FloatArray, IntArray
 from bench.statistics import Metric, cost_per_hit, ratio_of_sums, seconds_per_crystal
 
-FloatArray = NDArray[np.float64]
-
+JOULES_PER_WH = 3600.0
 PAPER_SAMPLES = 1000  # the paper's steps / stable is the steps of one crystal over the stable ones among this many
 
 
@@ -27,8 +27,8 @@ class Spent:
     evaluations: FloatArray
     steps: FloatArray
     crystals: FloatArray
-    counted: NDArray[np.bool_]
-    repeats: NDArray[np.int64]
+    counted: BoolArray
+    repeats: IntArray
 
     @classmethod
     def of(cls, batches: pa.Table) -> Spent:
@@ -83,7 +83,41 @@ def cost_metrics(
         "sampling_seconds": Metric(_known(spent.seconds.sum()), n=len(spent.seconds)),
         "counted_seconds": Metric(_known(counted_seconds.sum()), n=len(counted_seconds)),
         **costs_per_stable(batches, stable, scoring_seconds),
+        **machine_costs(batches, stable),
     }
+
+
+def machine_costs(batches: pa.Table, stable: ArrayLike | None) -> dict[str, Metric]:
+    """What the crystals took of the machine besides time, and whether it was free.
+
+    undisturbed_share: of the seconds of counted batches of which it is known. peak_memory_bytes: the most that the
+    process held, peak_device_memory_bytes: the GPU. energy_wh: of all batches, by the device's counter. Memory and
+    energy also for each stable crystal. Undefined where no batch says it, or for energy not all of them.
+    """
+
+    def column(name: str) -> FloatArray:
+        if name not in batches.column_names:
+            return np.full(batches.num_rows, np.nan)
+        return np.array([np.nan if v is None else v for v in batches[name].to_pylist()], dtype=np.float64)
+
+    spent, disturbed = Spent.of(batches), column("disturbed")
+    told = spent.counted & np.isfinite(disturbed) & np.isfinite(spent.seconds)
+    seconds = spent.seconds[told]
+    undisturbed = float((seconds * (1 - disturbed[told])).sum() / seconds.sum()) if seconds.sum() else None
+    peaks = {name: column(name) for name in ("peak_memory_bytes", "peak_device_memory_bytes")}
+    most = {name: float(np.nanmax(peak)) if np.isfinite(peak).any() else None for name, peak in peaks.items()}
+    joules = column("energy_j")
+    energy = None if not len(joules) else _known(joules.sum() / JOULES_PER_WH)
+    n = len(joules)
+    metrics = {name: Metric(value, n=n) for name, value in {**most, "energy_wh": energy}.items()}
+    is_hit = None if stable is None else np.asarray(stable, dtype=bool)
+    for name in ("peak_memory_bytes", "energy_wh"):
+        value, asked = metrics[name].value, 0 if is_hit is None else len(is_hit)
+        per_stable = Metric(None, n=asked)
+        if is_hit is not None and value is not None:
+            per_stable = cost_per_hit(value, int(is_hit.sum()), asked)
+        metrics[f"{name}_per_stable"] = per_stable
+    return {"undisturbed_share": Metric(undisturbed, n=int(told.sum())), **metrics}
 
 
 def costs_per_stable(

@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.atomic import read_json, write_json
 from bench.run_folder import manifest as manifests
+from bench.sampling.usage import ENOUGH_UNDISTURBED
 from bench.statistics import Metric, differ
 from bench.store import Run
 
@@ -20,6 +21,7 @@ EXACT_RTOL = 1e-9  # other processors and libraries round differently
 
 HIGHER_IS_BETTER = ("valid", "stable_rate", "unique_rate", "novel_rate", "sun_rate")
 LOWER_IS_BETTER = ("emd_", "steps", "network_evaluations", "evaluations_per", "collapsed_rate")
+OF_THE_MACHINE = ("undisturbed_share", "peak_", "energy_")  # never gated: another machine has others
 FLOOR = "_floor"  # ends the name of what real crystals give: nobody's merit
 # Figures whose expectation depends on the number of crystals: compared at equal numbers only.
 DEPENDS_ON_N = ("emd_", "unique_rate", "novel_rate", "sun_rate")
@@ -128,6 +130,9 @@ def check(
         if name not in models:
             raise ValueError(f"{root}: has no model {name}, which {against} has; it has {', '.join(models) or 'none'}")
     tolerance = Tolerance(EXACT_RTOL if exact and rtol is None else rtol, exact)
+    if times:
+        _require_undisturbed(root, {name: models[name] for name in baseline["models"]})
+        _require_undisturbed(against, baseline["models"])
     found = [
         comparison
         for name, entry in baseline["models"].items()
@@ -136,6 +141,17 @@ def check(
     if not any(c.gated and c.verdict in COMPARED for c in found):
         raise ValueError(f"{root} and {against}: no metric could be compared")
     return found
+
+
+def _require_undisturbed(where: Path, models: Mapping[str, Any]) -> None:
+    """ValueError where times were measured on a busy machine. Where that is not known they are judged."""
+    for name, entry in models.items():
+        share = entry["metrics"].get("undisturbed_share", {}).get("value")
+        if share is not None and share < ENOUGH_UNDISTURBED:
+            raise ValueError(
+                f"{where}: the times of {name} cannot be judged, as only {100 * share:.0f} % of its seconds were "
+                f"undisturbed (--times needs {100 * ENOUGH_UNDISTURBED:.0f} %); run it again on a quiet machine"
+            )
 
 
 @dataclass(frozen=True)
@@ -155,7 +171,7 @@ def _compare_model(
         before = Metric.from_json(figures)
         after = Metric.from_json(new["metrics"].get(name, Metric(None).to_json()))
         # Times belong to the machine and its neighbours; speed has a gate of its own, as ratios within one run.
-        gated = times or not is_time(name)
+        gated = (times or not is_time(name)) and not name.startswith(OF_THE_MACHINE)
         verdict, note = compare(name, before, after, old["requested"] == new["requested"], tolerance)
         yield Comparison(model, name, before, after, verdict, gated, note)
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from bench.atomic import append_line, mend_lines, read_lines, remove_left_over, write_bytes
 from bench.crystal_io.table import parquet_bytes, table_to_filtered
 from bench.crystals import FilteredCrystals
+from bench.errors import one_line
 from bench.parquet import open_table, read_table, write_table
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 JOURNAL = "batches.jsonl"
 JOURNAL_TABLE = "batches.parquet"
+USED = ("cpu_s", "waited_share", "others_share", "steal_share", "load_average", "gpu_others_share", "energy_j")
+PEAKS = ("peak_memory_bytes", "peak_device_memory_bytes")
 SHARD_CRYSTALS = 2000  # a million crystals are 500 files, and merging a shard holds a few MB
 
 
@@ -42,6 +45,7 @@ class Batch:
     network_evaluations: of all crystals together, None where unknown. counted: ended within the budget.
     wall_s: wall-clock seconds with recording, since the batch before. sha256: of the batch's own shard.
     scoring_s: wall-clock seconds of scoring it, where the budget covers that; None until then.
+    The others, what was used of the machine meanwhile: see `bench.sampling.usage.Usage`; None where that is not known.
     """
 
     batch: int
@@ -55,6 +59,16 @@ class Batch:
     wall_s: float
     sha256: str
     scoring_s: float | None = None
+    cpu_s: float | None = None
+    waited_share: float | None = None
+    others_share: float | None = None
+    steal_share: float | None = None
+    load_average: float | None = None
+    gpu_others_share: float | None = None
+    peak_memory_bytes: int | None = None
+    peak_device_memory_bytes: int | None = None
+    energy_j: float | None = None
+    disturbed: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +93,7 @@ def read_shard(path: Traversable) -> FilteredCrystals:
     try:
         return table_to_filtered(read_table(path))
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]}); `bench run --resume` repairs it") from error
+        raise ValueError(f"{path}: damaged ({one_line(error)}); `bench run --resume` repairs it") from error
 
 
 class SampleFolder:
@@ -240,6 +254,9 @@ class SampleFolder:
             "handed_over": pa.int64(),
             "wall_s": pa.float64(),
             "scoring_s": pa.float64(),
+            **dict.fromkeys(USED, pa.float64()),
+            **dict.fromkeys(PEAKS, pa.int64()),
+            "disturbed": pa.bool_(),
         }
         rows = [asdict(batch) for batch in self.batches]
         return pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})

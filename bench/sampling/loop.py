@@ -10,6 +10,7 @@ from bench.budget import PAPER_NUM_SAMPLES, BatchPlanner, Budget
 from bench.progress import format_seconds, progress, say
 from bench.run_folder.shards import SampleFolder
 from bench.sampling.sources import PreparationCost, Request, Source
+from bench.sampling.usage import figures
 from bench.store import read_state, write_state
 
 
@@ -18,7 +19,8 @@ class Sampling:
     """How one model is sampled. batch_size: the largest; a budget of seconds may choose a smaller one.
 
     score: scores a batch of a folder, by its number, and gives the seconds; None unless the budget covers it.
-    announce_cost: say after the first batch what this and the paper's number will take.
+    announce_cost: say after the first batch what this and the paper's number will take. disturbed: told of batches
+    that were not alone on the machine.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Sampling:
     batch_size: int
     score: Callable[[SampleFolder, int], float] | None = None
     announce_cost: bool = False
+    disturbed: Callable[[str], None] = lambda what: None
 
 
 def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[], Source]) -> None:
@@ -43,7 +46,7 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
         if source is None:
             source = open_source()
             prepared = source.prepare()
-        state |= prepared.seconds()
+        state |= prepared.state()
         write_state(folder.path, state)
         _repair(how.name, folder, source, repeat, missing)
         if not sampled:
@@ -107,7 +110,10 @@ def _sample_rest(
                 steps=drawn.steps,
                 counted=planner.counts(spent_s() + (spent or 0.0)),
                 wall_s=wall_s,
+                **figures(drawn.usage),
             )
+            if drawn.usage is not None and drawn.usage.disturbed:
+                how.disturbed(f"{how.name}, batch {len(folder.batches) - 1}: {drawn.usage}")
             if score is not None:
                 _settle(folder, planner, score)
             batch = folder.batches[-1]

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from bench import registry
 from bench.budget import DeviceClock
 from bench.crystal_io import read_crystals
 from bench.crystals import FilteredCrystals
 from bench.device import set_threads
+from bench.errors import one_line
 from bench.interfaces import Generator, SampleBatch
+from bench.registry import ModelSpec
 from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
+from bench.sampling.usage import Meter, Usage
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
 FILE_BATCH_SIZE = 500
@@ -32,7 +37,7 @@ class SourceBatch:
     """One batch from a source.
 
     handed_over: crystals or reasons that the source gave. network_evaluations: of all crystals together.
-    seconds: of the device clock around it, or what a file says; None where nobody knows.
+    seconds: of the device clock around it, or what a file says; None where nobody knows. usage: of the machine.
     """
 
     filtered: FilteredCrystals
@@ -40,6 +45,7 @@ class SourceBatch:
     steps: int | None
     network_evaluations: float | None
     seconds: float | None = None
+    usage: Usage | None = None
 
 
 class Request(NamedTuple):
@@ -53,14 +59,19 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class PreparationCost:
-    """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps."""
+    """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps.
+
+    energy: which counter tells the joules of batches, or why none does; empty where that was not looked for.
+    """
 
     load_seconds: float = 0.0
     warmup: tuple[tuple[int, float], ...] = ()
+    energy: str = ""
 
-    def seconds(self) -> dict[str, float]:
-        """load_seconds and warmup_seconds, for the state of a folder."""
-        return {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+    def state(self) -> dict[str, Any]:
+        """load_seconds, warmup_seconds and energy, for the state of a folder."""
+        seconds = {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+        return {**seconds, "energy": self.energy} if self.energy else seconds
 
 
 class Source(Protocol):
@@ -97,9 +108,12 @@ def declared_batch_size(generator: Generator, device: str) -> int:
     return size
 
 
-@dataclass(frozen=True)
+@dataclass
 class GeneratorSource:
-    """Samples with a generator. loaded: called once the weights are there, before anything is sampled."""
+    """Samples with a generator. loaded: called once the weights are there, before anything is sampled.
+
+    metered: whether batches say what was used of this machine, which a clock that is not the machine's makes senseless.
+    """
 
     name: str
     generator: Generator
@@ -109,11 +123,14 @@ class GeneratorSource:
     warmup_sizes: tuple[int, ...]
     clock: DeviceClock
     loaded: Callable[[Generator], None] = lambda generator: None
+    metered: bool = False
+    meter: Meter | None = None
     timed = True
     holds = None
 
     def prepare(self) -> PreparationCost:
         """Loads the weights and samples batches that nobody keeps."""
+        self.meter = Meter.of(self.device, self.threads) if self.metered else None
         started = time.perf_counter()
         self.load()
         load_seconds = time.perf_counter() - started
@@ -125,20 +142,23 @@ class GeneratorSource:
             self.clock.start()
             self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))
             warmup.append((size, self.clock.stop()))
-        return PreparationCost(load_seconds, tuple(warmup))
+        return PreparationCost(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
 
     def load(self) -> None:
         """Loads the weights and sets the threads."""
-        with _one_line(f"{self.name}: loading failed"):
+        with _as_value_error(f"{self.name}: loading failed"):
             self.generator.load(self.device)
         set_threads(self.threads)
 
     def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """One after the other, each under the device clock."""
         for request in requests:
+            if self.meter is not None:
+                self.meter.start()
             self.clock.start()
             drawn = self.draw(*request)
-            yield replace(drawn, seconds=self.clock.stop())
+            seconds = self.clock.stop()
+            yield replace(drawn, seconds=seconds, usage=self.meter.stop() if self.meter is not None else None)
 
     def draw(self, repeat: int, number: int, first_row: int, size: int) -> SourceBatch:
         """A batch sampled with its own seed. Crystals that the generator owes have a reason."""
@@ -150,7 +170,7 @@ class GeneratorSource:
         return SourceBatch(filtered, given, batch.steps, float(np.sum(batch.network_evaluations)))
 
     def _sample(self, size: int, seed: int) -> SampleBatch:
-        with _one_line(f"{self.name}: sampling failed"):
+        with _as_value_error(f"{self.name}: sampling failed"):
             batch = self.generator.sample(num_crystals=size, seed=seed)
         if not isinstance(batch, SampleBatch):
             raise ValueError(f"{self.name}: sample gave {type(batch).__name__}, not a SampleBatch")
@@ -159,23 +179,53 @@ class GeneratorSource:
         return batch
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A model by name, and how its batches are sampled. It pickles, whatever its generator does."""
+
+    name: str
+    spec: ModelSpec
+    dataset: str
+    preset: str
+    device: str
+    threads: int
+    seed: int
+    warmup_sizes: tuple[int, ...]
+
+    def build(self) -> Generator:
+        """The generator, not yet loaded."""
+        return registry.build_generator(self.spec, self.dataset, self.preset)
+
+    def source(
+        self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None], metered: bool = True
+    ) -> GeneratorSource:
+        """Its batches, sampled in this process. metered: with what they used of the machine."""
+        return GeneratorSource(
+            self.name, generator, self.device, self.threads, self.seed, self.warmup_sizes, clock, loaded, metered
+        )
+
+
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def _as_value_error(what: str) -> Iterator[None]:
     """Makes a ValueError of whatever goes wrong in a generator's own code; its ValueErrors speak for themselves."""
     try:
         yield
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what}: {one_line(error, limit=None)}") from error
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """Hands out crystals that were read from a file. What each cost is None where nobody said it."""
+    """Hands out crystals that were read from a file. What each cost is None where nobody said it.
+
+    remarks: what was not read as it stands in the file -> of how many crystals.
+    """
 
     filtered: FilteredCrystals
     costs: FileCosts
+    remarks: Mapping[str, int] = field(default_factory=dict)
     timed = False
 
     @property
@@ -187,7 +237,8 @@ class FileSource:
     def read(cls, path: Path, meta: Path | None = None, workers: int = 1) -> FileSource:
         """The crystals of a file or folder, with what the file itself and a JSON file (`FileCosts`) say of their cost.
 
-        ValueError where the file holds no crystal, or more than were asked for, or the meta file something else.
+        Warns of what was not read as it stands there. ValueError where the file holds no crystal, or more than were
+        asked for, or the meta file something else.
         """
         costs = FileCosts() if meta is None else FileCosts.read(meta)
         result = read_crystals(path, workers=workers)
@@ -202,7 +253,10 @@ class FileSource:
         reasons |= dict.fromkeys(range(places, asked), owed)
         if costs.sampling_seconds is None:
             costs = replace(costs, sampling_seconds=result.sampling_seconds)
-        return cls(FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons), costs)
+        for remark, count in result.remarks.items():
+            warnings.warn(f"{path.name}, {count} of {places} crystals: {remark}", stacklevel=2)
+        filtered = FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons)
+        return cls(filtered, costs, result.remarks)
 
     def prepare(self) -> PreparationCost:
         """Nothing to do: the crystals are there."""

@@ -65,6 +65,11 @@ class Column:
         # Bounds that read like the value, of evaluations that are the same in every batch, would say nothing.
         return Cell(value, None if low == value == high else (low, high), mark)
 
+    @property
+    def is_time(self) -> bool:
+        """Whether it is measured by the clock, which other work on the machine disturbs."""
+        return "seconds" in self.metric
+
     def comparable(self, metric: Metric | None) -> Metric | None:
         """The metric on a scale on which it always has an interval; for cost / stable, stable / cost."""
         if metric is None or not self.metric.endswith("_per_stable"):

@@ -12,6 +12,8 @@ from reports.tables.paper_rows import STABILITY_SAMPLES as PAPER_SAMPLES
 from reports.tables.split_row import split_remark
 from reports.tables.stability_notes import second_potentials, stability_note
 
+FEW_BATCHES = 10  # with fewer the interval of a time is wide
+
 
 def column_note(metric: str, results: Sequence[ModelResult]) -> str:
     """How a column was measured; empty where its title says it or no model has it."""
@@ -51,6 +53,14 @@ def dash_note(metric: str, task: str | None, result: ModelResult) -> str:
     return "undefined: there is no crystal to compute it from"
 
 
+def disturbed_note(result: ModelResult) -> str:
+    """What is to be known of a time that was measured on a busy machine; empty for others."""
+    if not result.was_disturbed:
+        return ""
+    share = 100 * (result.undisturbed_share or 0.0)
+    return f"measured while the machine was busy ({share:.0f} % of the seconds undisturbed): does not count, not ranked"
+
+
 def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) -> list[str]:
     """What holds for the whole table: denominators, crystals and seeds, presets, controls, printed rows."""
     lines = ["Rates are over all crystals asked for: what is not there or cannot be scored counts against its model."]
@@ -61,6 +71,9 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
     own_weights = dict.fromkeys(result.method for result in results if _has_own_weights(result))
     if own_weights:
         lines.append(f"Weights that the user gave, not those of the package: {', '.join(own_weights)}.")
+    few = [f"{r.method} ({batches})" for r in results if 0 < (batches := _timed_batches(r)) < FEW_BATCHES]
+    if few:
+        lines.append(f"Times from fewer than ten batches, with wide intervals: {', '.join(few)}.")
     controls = dict.fromkeys(result.method for result in results if result.is_control)
     if controls:
         lines.append(f"Controls, which use no network and are not ranked: {', '.join(controls)}.")
@@ -73,6 +86,12 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
             "names for stability; it prints none, and no times. Not ranked."
         )
     return lines
+
+
+def _timed_batches(result: ModelResult) -> int:
+    """Batches that its time comes from, 0 where it has none or somebody else measured it."""
+    time = result.known("seconds_per_crystal")
+    return 0 if time is None or result.is_control or _is_file(result) else time.n
 
 
 def _composition_note(results: Sequence[ModelResult]) -> str:

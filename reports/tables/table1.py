@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 from bench.store import report_folder
-from reports.run_results import ModelResult, read_results
+from reports.run_results import ModelResult, one_device, read_results
 from reports.tables.columns import COLUMNS, Column, count
 from reports.tables.csv_rows import to_csv
-from reports.tables.footnotes import column_note, dash_note, remarks
+from reports.tables.footnotes import column_note, dash_note, disturbed_note, remarks
 from reports.tables.formats import DASH, Cell, Header, Table, to_latex, to_markdown, to_text
 from reports.tables.paper_rows import PRINTED_ROWS, PrintedRow
 from reports.tables.ranking import Mark, rank
@@ -87,10 +87,13 @@ class _Notes:
 
 def _marks(column: Column, models: Sequence[ModelResult]) -> list[Mark]:
     """Marks of one data set's models. Seconds are compared only where all were measured on the same device."""
-    devices = {str((model.run.manifest["device"], model.run.manifest["threads"])) for model in models}
-    if column.better is None or (column.metric == "seconds_per_crystal" and len(devices) > 1):
+    if column.better is None or (column.metric == "seconds_per_crystal" and not one_device(models)):
         return [""] * len(models)
-    return rank([column.comparable(model.known(column.metric)) for model in models], column.better)
+    figures = [
+        None if column.is_time and model.was_disturbed else column.comparable(model.known(column.metric))
+        for model in models
+    ]
+    return rank(figures, column.better)
 
 
 def _row(result: ModelResult, marks: Sequence[Mark], notes: _Notes) -> list[Cell]:
@@ -100,6 +103,8 @@ def _row(result: ModelResult, marks: Sequence[Mark], notes: _Notes) -> list[Cell
         metric = result.known(column.metric)
         if metric is None:
             cells.append(Cell(DASH, note=notes.number(dash_note(column.metric, column.task, result))))
+        elif column.is_time and (note := disturbed_note(result)):
+            cells.append(replace(column.cell(metric, mark), note=notes.number(note)))
         else:
             cells.append(column.cell(metric, mark))
     return cells

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.atomic import read_lines
 from bench.statistics import Metric, differ, seconds_per_crystal
+from bench.store import Run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRIALS = 600
@@ -26,12 +26,12 @@ def real_batches() -> tuple[FloatArray, FloatArray, FloatArray]:
     Residuals are in units of their run's spread, all runs together.
     """
     spreads, firsts, residuals = [], [], []
-    for journal in sorted(EXAMPLES.rglob("batches.jsonl")):
-        lines = [line for line in read_lines(journal) if "batch" in line]
-        whole = [line for line in lines if line["num_crystals"] == lines[0]["num_crystals"]]
-        if len(whole) < FEWEST or whole[0]["end_s"] is None or not whole[0]["network_evaluations"]:
+    runs = [Run.open(archive) for archive in sorted(EXAMPLES.rglob("*.zip"))]
+    for batches in [folder.batches for run in runs for model in run.models for folder in run.folders(model)]:
+        whole = [batch for batch in batches if batch.num_crystals == batches[0].num_crystals]
+        if len(whole) < FEWEST or not whole[0].network_evaluations:
             continue
-        logs = np.log([line["end_s"] - line["start_s"] for line in whole])
+        logs = np.log([(batch.end_s or 0.0) - (batch.start_s or 0.0) for batch in whole])
         rest = logs[1:] - logs[1:].mean()
         spreads.append(rest.std(ddof=1))
         firsts.append(logs[0] - logs[1:].mean())
