@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import numpy as np
 
 from bench.arrays import IntArray
 from bench.crystal_io.arrays import read_eval_gen, read_parquet
-from bench.crystal_io.cif import parse_cifs, plain_crystal
+from bench.crystal_io.cif import parse_cifs, plain_crystal, read_cif
 from bench.crystal_io.folders import read_folder, read_zip
 from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text, printable
-from bench.crystal_io.texts import read_cif, read_csv, read_extxyz, read_json
+from bench.crystal_io.texts import read_csv, read_extxyz, read_json
 from bench.crystals import Crystals, FilteredCrystals
 from bench.errors import reason_of
 
@@ -30,11 +31,13 @@ class ReadResult:
 
     names: (requested,) where each place lies in it ("a/0017.cif", "frame 3", "row 12"), all different.
     sampling_seconds: what making all of them took, where the file says it.
+    remarks: what was not read as it stands there -> how many crystals.
     """
 
     filtered: FilteredCrystals
     names: tuple[str, ...]
     sampling_seconds: float | None = None
+    remarks: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.names) != self.filtered.requested:
@@ -108,7 +111,7 @@ def _collected(
             found.add(*entry)
         if len(found.names) > MAX_PLACES:
             raise ValueError(f"holds more than {MAX_PLACES} crystals; split it")
-    return ReadResult(found.filtered(), tuple(found.names), sampling_seconds)
+    return ReadResult(found.filtered(), tuple(found.names), sampling_seconds, dict(found.remarks))
 
 
 @dataclass
@@ -123,6 +126,7 @@ class _Collection:
     _waiting: dict[int, Crystals | CifText] = field(default_factory=dict)
     _characters: int = 0
     _taken: dict[str, int] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, entry: Crystals | CifText | Missing) -> None:
         """One place; a name that is taken gets a number."""
@@ -156,7 +160,9 @@ class _Collection:
     def _parse(self) -> None:
         waiting, self._waiting, self._characters = self._waiting, {}, 0
         texts = {place: entry.text for place, entry in waiting.items() if isinstance(entry, CifText)}
-        parsed = parse_cifs(list(texts.values()), plain_crystal, self.workers)
+        done = parse_cifs(list(texts.values()), plain_crystal, self.workers)
+        self.remarks.update(done.remarks)
+        parsed = done.filtered
         places = np.array(list(texts), dtype=np.int64)
         crystals = {place: entry for place, entry in waiting.items() if isinstance(entry, Crystals)}
         crystals |= {int(places[row]): parsed.crystals[n] for n, row in enumerate(parsed.indices)}

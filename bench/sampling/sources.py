@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -84,11 +85,18 @@ class Source(Protocol):
     def holds(self) -> int | None:
         """Crystals that there are; None where there is no end."""
 
+    @property
+    def single_use(self) -> bool:
+        """Whether each repeat takes a source of its own."""
+
     def prepare(self) -> PreparationCost:
         """Makes ready."""
 
     def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """The batches asked for, in order. ahead: whether the next may be asked for before the last one was given."""
+
+    def close(self) -> None:
+        """Ends what it started; it gives no more."""
 
 
 def batch_seed(seed: int, repeat: int, number: int) -> int:
@@ -126,6 +134,7 @@ class GeneratorSource:
     meter: Meter | None = None
     timed = True
     holds = None
+    single_use = False
 
     def prepare(self) -> PreparationCost:
         """Loads the weights and samples batches that nobody keeps."""
@@ -142,6 +151,9 @@ class GeneratorSource:
             self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))
             warmup.append((size, self.clock.stop()))
         return PreparationCost(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
+
+    def close(self) -> None:
+        """Nothing was started."""
 
     def load(self) -> None:
         """Loads the weights and sets the threads."""
@@ -180,7 +192,10 @@ class GeneratorSource:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model by name, and how its batches are sampled. It pickles, whatever its generator does."""
+    """A model by name, and how its batches are sampled. It pickles, whatever its generator does.
+
+    fresh: each repeat in a process of its own, where the executor samples on this machine.
+    """
 
     name: str
     spec: ModelSpec
@@ -190,6 +205,7 @@ class Recipe:
     threads: int
     seed: int
     warmup_sizes: tuple[int, ...]
+    fresh: bool = False
 
     def build(self) -> Generator:
         """The generator, not yet loaded."""
@@ -217,11 +233,19 @@ def _as_value_error(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Hands out crystals that were read from a file. What each cost is None where nobody said it."""
+    """Hands out crystals that were read from a file. What each cost is None where nobody said it.
+
+    remarks: what was not read as it stands in the file -> of how many crystals.
+    """
 
     filtered: FilteredCrystals
     costs: FileCosts
+    remarks: Mapping[str, int] = field(default_factory=dict)
     timed = False
+    single_use = False
+
+    def close(self) -> None:
+        """Nothing was started."""
 
     @property
     def holds(self) -> int:
@@ -232,7 +256,8 @@ class FileSource:
     def read(cls, path: Path, meta: Path | None = None, workers: int = 1) -> FileSource:
         """The crystals of a file or folder, with what the file itself and a JSON file (`FileCosts`) say of their cost.
 
-        ValueError where the file holds no crystal, or more than were asked for, or the meta file something else.
+        Warns of what was not read as it stands there. ValueError where the file holds no crystal, or more than were
+        asked for, or the meta file something else.
         """
         costs = FileCosts() if meta is None else FileCosts.read(meta)
         result = read_crystals(path, workers=workers)
@@ -247,7 +272,10 @@ class FileSource:
         reasons |= dict.fromkeys(range(places, asked), owed)
         if costs.sampling_seconds is None:
             costs = replace(costs, sampling_seconds=result.sampling_seconds)
-        return cls(FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons), costs)
+        for remark, count in result.remarks.items():
+            warnings.warn(f"{path.name}, {count} of {places} crystals: {remark}", stacklevel=2)
+        filtered = FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons)
+        return cls(filtered, costs, result.remarks)
 
     def prepare(self) -> PreparationCost:
         """Nothing to do: the crystals are there."""
