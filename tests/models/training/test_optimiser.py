@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.cspnet import CSPNet, CSPNetConfig
-from models.optimiser import make_optimiser
+from models.training.optimiser import make_optimiser
 
 NET = CSPNetConfig(node_dim=3, hidden_dim=16, num_layers=2, num_frequencies=2, time_dim=4)
 needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
