@@ -8,8 +8,11 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
+
+from bench.errors import with_path
 
 LOCK_NAME = ".lock"
 
@@ -48,7 +51,7 @@ def replacement(path: Path) -> Iterator[Path]:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise named(error, path) from error
+        raise with_path(error, path) from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -56,7 +59,7 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Traversable) -> dict[str, Any]:
     """The object in a JSON file. ValueError where it is missing or not a JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -78,28 +81,15 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise named(error, path) from error
+        raise with_path(error, path) from error
 
 
-def failure(error: Exception) -> str:
-    """What an error says, of the operating system's the file and the reason."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
-
-
-def named(error: OSError, path: Path) -> OSError:
-    """The error with the file's name and the system's reason: that of a full disk comes without, or in other words."""
-    reason = os.strerror(error.errno) if error.errno else error.strerror or str(error)
-    return OSError(error.errno, reason, str(path))
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Traversable) -> list[dict[str, Any]]:
     """The whole lines of a file written by `append_line`, none where there is no file. A torn last line is left out.
 
     ValueError names a line before the last that is not JSON.
     """
-    if not path.exists():
+    if not path.is_file():
         return []
     *lines, torn = path.read_bytes().split(b"\n")
     del torn  # b"" behind the last newline, else the piece that a kill left

@@ -16,6 +16,8 @@ DEFAULT_NUM_SAMPLES = {"cpu": 250, "cuda": PAPER_NUM_SAMPLES}
 SAFETY = 0.02  # a batch is planned only where its predicted time and this share more are left
 BUDGET_BATCHES = 40  # a budget of seconds is cut into so many: the last one, taking twice as long, is 2.5 % late
 BATCH_LOSS = 0.1  # but for that a crystal may not cost more than this share above what it does in a large batch
+TIMED_BATCHES = 10  # so many a number of crystals is cut into, so that their spread tells how sure a time is
+SMALLEST_TIMED = 25  # crystals in a batch: not cut below that, as small batches cost more a crystal
 FIRST_SCORED = 4  # crystals in the first batch where scoring counts too: what that takes is not known before
 
 Covers = Literal["sampling", "end-to-end"]
@@ -104,8 +106,8 @@ class Budget:
         """Whether scoring is paid out of it."""
         return self.covers == "end-to-end"
 
-    def plain(self) -> dict[str, float | str]:
-        """What is set, by its name; `Budget(**plain)` is the same again."""
+    def to_json(self) -> dict[str, float | str]:
+        """What is set, by its name; `bench.store.Run.budget` makes one of it again."""
         if self.num_samples is not None:
             return {"num_samples": self.num_samples}
         covers: dict[str, float | str] = {"covers": self.covers} if self.covers_scoring else {}
@@ -115,6 +117,15 @@ class Budget:
         if self.seconds is None:
             return f"{self.num_samples} crystals"
         return f"{self.seconds:g} {'seconds of sampling and scoring' if self.covers_scoring else 'device seconds'}"
+
+
+def timed_batch_size(own: int, budget: Budget) -> int:
+    """The size of batches for a budget: the model's own, or less where a number of crystals is then ten batches.
+
+    A time from fewer batches has a wide interval. Below 250 crystals the model's own size stays.
+    """
+    share = 0 if budget.num_samples is None else budget.num_samples // TIMED_BATCHES
+    return min(own, share) if share >= SMALLEST_TIMED else own
 
 
 def parse_duration(text: str, option: str = "--budget") -> float:

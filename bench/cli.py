@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bench.options import (
+from bench.commands.options import (
     BudgetCovers,
     Cluster,
     Dataset,
@@ -22,6 +22,7 @@ from bench.options import (
     ExecutorKind,
     Format,
     HullFile,
+    HullRunTypes,
     Meta,
     Potential,
     Preset,
@@ -33,6 +34,8 @@ from bench.options import (
     Where,
     Workers,
 )
+from bench.device import let_threads_sleep
+from bench.errors import one_line
 from bench.progress import say, show_warning
 
 app = typer.Typer(
@@ -72,6 +75,7 @@ def run_command(
     device: Annotated[Device | None, typer.Option(help="where to sample; default auto")] = None,
     potential: Potential = None,
     hull: HullFile = None,
+    hull_run_types: HullRunTypes = None,
     seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
@@ -88,7 +92,7 @@ def run_command(
     """Sample models, score their crystals and write Table 1."""
     from bench import runner
     from bench.budget import Budget, parse_duration
-    from bench.dataset_files import canonical_name
+    from bench.datasets.files import canonical_name
     from bench.executor import open_executor
     from bench.registry import parse_models, with_meta
 
@@ -103,12 +107,13 @@ def run_command(
         given = {
             "models": models,
             "dataset": dataset and canonical_name(dataset),
-            "budget": limit and limit.plain(),
+            "budget": limit and limit.to_json(),
             "tasks": _names(tasks),
             "preset": preset,
             "device": None if device in (None, Device.auto) else device,
             "potentials": _names(potential),
             "hull": None if hull is None else str(hull.resolve()),
+            "hull_run_types": _names(hull_run_types),
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
@@ -128,6 +133,7 @@ def run_command(
         device=device or "auto",
         potentials=_names(potential) or (),
         hull=hull,
+        hull_run_types=_names(hull_run_types) or (),
         seed=seed or 0,
         repeats=1 if repeats is None else repeats,
         workers=workers,
@@ -147,6 +153,7 @@ def score(
     tasks: Tasks = None,
     potential: Potential = None,
     hull: HullFile = None,
+    hull_run_types: HullRunTypes = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -166,6 +173,7 @@ def score(
         tasks=_names(tasks),
         potentials=_names(potential) or (),
         hull=hull,
+        hull_run_types=_names(hull_run_types) or (),
         device="cpu",
         seed=seed,
         workers=workers,
@@ -185,18 +193,45 @@ def report(
         list[str] | None,
         typer.Option(metavar="TIME", help="instead: crystals by a smaller budget, such as 60s; may be repeated"),
     ] = None,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="instead: what crystals took, of time, evaluations, memory and energy")
+    ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
-    from bench import reporting
     from bench.budget import parse_duration
+    from bench.commands import report as reporting
     from bench.store import newest_run
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    _show(reporting.report(folders, format.value, paper, seconds))
+    if costs and seconds:
+        raise ValueError("--costs and --at show different tables; leave one of them out")
+    _show(reporting.costs(folders, format.value) if costs else reporting.report(folders, format.value, paper, seconds))
     if html is not None:
         say(reporting.write_page(folders, html, paper))
+
+
+@app.command()
+def plan(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="take the times of its models; default: measure --models")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="about the share of crystals that are stable, or valid")] = 0.3,
+    difference: Annotated[float | None, typer.Option(help="of two rates, to be shown: 0.05 for 30 and 35 %")] = None,
+    cost_ratio: Annotated[float | None, typer.Option(help="of two costs a hit: 1.25 for a quarter dearer")] = None,
+    power: Annotated[float, typer.Option(help="how often a difference that exists is to be found")] = 0.8,
+    models: Annotated[str, typer.Option(help="whose device time is wanted")] = "crysldm,diffcsp",
+    dataset: Annotated[str, typer.Option(help="perov5 or mp20")] = "perov5",
+    preset: Preset = "cpu",
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Say how many crystals and how much device time show a difference."""
+    from bench.commands.plan import Planned
+    from bench.commands.plan import plan as plan_sizes
+
+    asked = Planned(rate, difference, cost_ratio, power)
+    _show(plan_sizes(asked, run, models, dataset, preset, device.value))
 
 
 @app.command()
@@ -208,7 +243,7 @@ def leaderboard(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="as one page for a browser, too")] = None,
 ) -> None:
     """The models of several runs in order; those that noise cannot tell apart share a rank."""
-    from bench import reporting
+    from bench.commands import report as reporting
 
     _show(reporting.leaderboard(runs, by))
     if html is not None:
@@ -221,17 +256,37 @@ def rescore(
     tasks: Tasks = None,
     potential: Potential = None,
     hull: HullFile = None,
+    hull_run_types: HullRunTypes = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
     cluster: Cluster = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="score a copy of the run there; needed where RUN is an archive"),
+    ] = None,
 ) -> None:
     """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
     from bench import runner
+    from bench.commands.archive import copy
     from bench.executor import open_executor
 
+    if out is not None:
+        copy(run, out)
+        run = out
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        _show(runner.rescore(run, _names(tasks), _names(potential), hull=hull, executor=chosen).text)
+        types = _names(hull_run_types)
+        _show(
+            runner.rescore(run, _names(tasks), _names(potential), hull=hull, executor=chosen, hull_run_types=types).text
+        )
+
+
+@app.command()
+def archive(run: RunFolder, out: Annotated[Path, typer.Option("--out", "-o", help="NAME.zip")]) -> None:
+    """Pack a finished run into one file, which report, leaderboard, check and baseline read as it is."""
+    from bench.commands.archive import pack
+
+    _show(pack(run, out))
 
 
 @app.command()
@@ -239,7 +294,7 @@ def baseline(
     run: RunFolder, out: Annotated[Path, typer.Option(help="JSON file of metrics, intervals and protocol")]
 ) -> None:
     """Write the metrics of a run as a baseline for `bench check`."""
-    from bench.regression import write_baseline
+    from bench.commands.check import write_baseline
 
     write_baseline(run, out)
 
@@ -258,8 +313,8 @@ def check(
     verbose: Annotated[bool, typer.Option("--verbose", help="show what did not move as well")] = False,
 ) -> None:
     """Compare the metrics of a run with a baseline: exit 1 for a regression, 2 where they cannot be compared."""
-    from bench.regression import check as compare
-    from bench.regression import verdict_lines
+    from bench.commands.check import check as compare
+    from bench.commands.check import verdict_lines
 
     found = compare(run, against, rtol, exact, times)
     _show("\n".join(verdict_lines(found, verbose)))
@@ -284,10 +339,13 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a data set's training split."""
-    from bench.training import train as train_model
+    from bench.commands.train import parse_time
+    from bench.commands.train import train as train_model
+    from bench.interfaces import TrainingPlan
 
-    written = train_model(model, dataset, preset, max_time, resume, seed, device.value, threads, out, epochs, init)
-    _show(f"weights: {written}")
+    limit = None if max_time is None else parse_time(max_time)
+    plan = TrainingPlan(model, dataset, preset, out, limit, resume, seed, device.value, threads, epochs, init)
+    _show(f"weights: {train_model(plan)}")
 
 
 @app.command()
@@ -302,7 +360,7 @@ def sample(
     threads: Threads = None,
 ) -> None:
     """Write the crystals of a model to a file: those that `bench run` samples with the same seed."""
-    from bench.sample_file import sample_file
+    from bench.commands.sample import sample_file
 
     _show(sample_file(model, dataset, num_samples, out, preset, device.value, seed, threads))
 
@@ -331,8 +389,9 @@ def sample_external_command(
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="of one run of a command")] = None,
 ) -> None:
     """Run and time a model of another environment as it is: crystals and costs for `bench run --models NAME=FILE`."""
-    from bench.device import default_threads, resolve_device
-    from bench.external import External, sample_external
+    from bench.commands.sample_external import External, sample_external
+    from bench.device import named_threads, resolve_device
+    from bench.sampling.usage import available_cores
 
     asked = External(
         command,
@@ -340,7 +399,7 @@ def sample_external_command(
         out,
         meta or out.with_name(f"{out.name.split('.')[0]}.meta.json"),
         seed,
-        threads or default_threads(),
+        threads or named_threads() or available_cores(),
         resolve_device(device.value),
         ready=ready,
         done=done,
@@ -356,7 +415,7 @@ def sample_external_command(
 @app.command()
 def models() -> None:
     """List the models, what they are and which weights are in the package."""
-    from bench.listing import list_models
+    from bench.commands.listing import list_models
 
     _show(list_models())
 
@@ -368,11 +427,15 @@ def data(
     reference: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="write its reference card there, for a data set of your own")
     ] = None,
+    scored: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="of its test split (`bench score TEST.csv`): its figures go beside the card"),
+    ] = None,
 ) -> None:
     """Find or download a data set, verify its hashes and parse it into the cache."""
-    from bench.listing import prepare_dataset
+    from bench.commands.listing import prepare_dataset
 
-    _show(prepare_dataset(name, workers, reference))
+    _show(prepare_dataset(name, workers, reference, scored))
 
 
 hull_app = typer.Typer(help="Reference energies that stability is measured against.", no_args_is_help=True)
@@ -390,7 +453,7 @@ def hull_build(
     workers: Workers = 2,
 ) -> None:
     """Compute the energies of the reference phases with a potential: hours. A killed build goes on where it was."""
-    from bench.listing import build_hull
+    from bench.commands.listing import build_hull
 
     _show(build_hull(potential, out, relax_limit, extend, workers))
 
@@ -400,7 +463,7 @@ def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="load and test every potential as well: a minute")] = False,
 ) -> None:
     """What this machine can do, what is missing and how to get it: exit 1 where `bench run` cannot work."""
-    from bench.doctor import examine, is_fit, render
+    from bench.commands.doctor import examine, is_fit, render
 
     findings = examine(deep)
     _show(render(findings))
@@ -413,6 +476,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     warnings.showwarning = show_warning
+    let_threads_sleep()
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     try:
         code = app(arguments, prog_name="bench", standalone_mode=False) or 0
@@ -436,12 +500,12 @@ def _explain(error: Exception) -> int:
     usage = getattr(error, "format_message", None)  # of the parser: unknown option, missing argument
     if usage is not None:
         text = f"{usage()} (--help shows the options)"
-    elif isinstance(error, OSError | ValueError) or code == 130:
-        from bench.atomic import failure
-
-        text = failure(error)
+    elif code == 130:
+        text = str(error)
+    elif isinstance(error, OSError | ValueError):
+        text = one_line(error, limit=None)
     else:
-        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        text = f"unexpected {one_line(error, limit=None)} (--debug shows where)"
     sys.stderr.write(f"{'' if code == 130 else 'error: '}{' '.join(text.split())}\n")
     return code
 
@@ -457,6 +521,6 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 def _show(text: str) -> None:
-    from bench.screen import writable
+    from bench.commands.screen import writable
 
     sys.stdout.write(writable(text.rstrip("\n") + "\n", sys.stdout.encoding))

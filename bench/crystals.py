@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from bench.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
 MAX_ATOMIC_NUMBER = 118
 AMU_PER_A3_IN_G_PER_CM3 = 1.66053906892  # CODATA 2022, as pymatgen has it
 MIN_VOLUME_A3 = 1e-6  # below it a lattice cannot be inverted to working precision
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 
 def wrap_frac_coords(frac_coords: ArrayLike) -> FloatArray:
@@ -39,7 +38,7 @@ class Crystals:
     frac_coords: (sum N, 3) float64, fraction of the cell; wrapped into [0, 1) here.
     lattices: (B, 3, 3) float64, Angstrom, rows are the lattice vectors.
     The arrays are copied and read-only. Raises ValueError naming the first crystal that is wrong and
-    why; `sift` sets such crystals aside instead.
+    why; `filter_crystals` sets such crystals aside instead.
     """
 
     num_atoms: IntArray
@@ -176,7 +175,7 @@ class Crystals:
         """(B,) mass densities in g/cm^3, with pymatgen's atomic masses."""
         if len(self) == 0:
             return np.zeros(0)
-        masses = np.add.reduceat(_atomic_masses()[self.atomic_numbers], self.offsets[:-1])
+        masses = np.add.reduceat(atomic_masses()[self.atomic_numbers], self.offsets[:-1])
         return np.asarray(masses * AMU_PER_A3_IN_G_PER_CM3 / self.volumes, dtype=np.float64)
 
     @property
@@ -206,7 +205,7 @@ def _symbols() -> tuple[str, ...]:
 
 
 @functools.cache
-def _atomic_masses() -> FloatArray:
+def atomic_masses() -> FloatArray:
     """(119,) atomic masses in amu by atomic number; 0 for number 0."""
     from pymatgen.core import Element
 
@@ -214,7 +213,7 @@ def _atomic_masses() -> FloatArray:
 
 
 @dataclass(frozen=True, eq=False)
-class Sifted:
+class FilteredCrystals:
     """What became of some crystals that were asked for: those that exist, and a reason for each that does not.
 
     crystals: the B that exist. indices: (B,) their places among those asked for, ascending.
@@ -236,7 +235,7 @@ class Sifted:
             raise ValueError("indices and reasons together must be each of 0 .. requested - 1 once")
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sifted):
+        if not isinstance(other, FilteredCrystals):
             return NotImplemented
         same_places = np.array_equal(self.indices, other.indices) and dict(self.reasons) == dict(other.reasons)
         return same_places and self.crystals == other.crystals
@@ -254,7 +253,7 @@ class Sifted:
         return cls(crystals, np.arange(len(crystals)))
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Sifted]) -> Self:
+    def concatenate(cls, parts: Sequence[FilteredCrystals]) -> Self:
         """What became of everything asked for in the parts, in order."""
         starts = np.cumsum([0, *(part.requested for part in parts)]).tolist()
         return cls(
@@ -263,14 +262,16 @@ class Sifted:
             {p + start: text for part, start in zip(parts, starts, strict=False) for p, text in part.reasons.items()},
         )
 
-    def rows(self, start: int, stop: int) -> Sifted:
+    def rows(self, start: int, stop: int) -> FilteredCrystals:
         """What became of places start .. stop - 1, which are 0 .. stop - start - 1 there."""
         chosen = (self.indices >= start) & (self.indices < stop)
         reasons = {place - start: text for place, text in self.reasons.items() if start <= place < stop}
-        return Sifted(self.crystals[chosen], self.indices[chosen] - start, reasons)
+        return FilteredCrystals(self.crystals[chosen], self.indices[chosen] - start, reasons)
 
 
-def sift(num_atoms: ArrayLike, atomic_numbers: ArrayLike, frac_coords: ArrayLike, lattices: ArrayLike) -> Sifted:
+def filter_crystals(
+    num_atoms: ArrayLike, atomic_numbers: ArrayLike, frac_coords: ArrayLike, lattices: ArrayLike
+) -> FilteredCrystals:
     """Crystals from raw arrays, those that are wrong set aside with a reason (not finite, no volume, unknown element).
 
     Shapes as in `Crystals`. Raises ValueError only where the arrays do not belong together.
@@ -289,7 +290,7 @@ def sift(num_atoms: ArrayLike, atomic_numbers: ArrayLike, frac_coords: ArrayLike
     good[list(reasons)] = False
     atoms = np.repeat(good, counts)
     crystals = Crystals(counts[good], numbers[atoms], coords[atoms], cells[good])
-    return Sifted(crystals, np.flatnonzero(good), reasons)
+    return FilteredCrystals(crystals, np.flatnonzero(good), reasons)
 
 
 def _faults(counts: IntArray, numbers: IntArray, coords: FloatArray, cells: FloatArray) -> dict[int, str]:
@@ -325,3 +326,12 @@ def _as_integers(values: ArrayLike, name: str) -> IntArray:
             if not (np.isfinite(array).all() and (array == np.round(array)).all()):
                 raise ValueError(f"{name} must be whole numbers")
     return array.astype(np.int64).reshape(-1)
+
+
+def __getattr__(name: str) -> Any:
+    """The old names of two things, for generators of other packages."""
+    renamed = {"sift": "filter_crystals", "Sifted": "FilteredCrystals"}
+    if name not in renamed:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"bench.crystals.{name} is now called {renamed[name]}", DeprecationWarning, stacklevel=2)
+    return globals()[renamed[name]]

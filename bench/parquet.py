@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,18 +36,21 @@ def table_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(path: Traversable, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a file. ArrowException or OSError where it is damaged."""
     # Not pq.read_table, which goes through pyarrow.dataset: that costs small files twice as much.
     with open_table(path) as file:
         return file.read(columns=None if columns is None else list(columns))
 
 
-def open_table(path: Path, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+def open_table(path: Traversable, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
     """A file to be read piece by piece (`iter_batches`); a context manager.
 
     dictionaries: text columns of which a value that many rows have is in memory once.
+    A member of an archive is in memory as a whole.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, read_dictionary=list(dictionaries), page_checksum_verification=True)
+    source = path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())
+    return pq.ParquetFile(source, read_dictionary=list(dictionaries), page_checksum_verification=True)

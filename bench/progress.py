@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TextIO
 
 PLAIN_INTERVAL_S = 15.0  # between two lines of one stage where stderr is a file
@@ -17,6 +18,20 @@ def say(line: str) -> None:
     """One line on stderr."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+@dataclass
+class SaidOnce:
+    """Says the first line that it is given, with what comes before it, and no further one."""
+
+    before: str
+    said: bool = False
+
+    def __call__(self, what: str) -> None:
+        """One line, the first time."""
+        if not self.said:
+            self.said = True
+            say(f"{self.before} ({what})")
 
 
 def show_warning(message: Warning | str, *place: object, **more: object) -> None:

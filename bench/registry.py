@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import bench
-from bench.interfaces import Generator, Task
+from bench.interfaces import Generator, Task, task_kind, task_name
 
 Kind = Literal["generator", "task", "cost", "report", "table", "page", "trainer", "hull", "weights", "examination"]
 
@@ -51,23 +51,24 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         "cost": {"cost": "tasks.cost:cost_metrics"},
         # (run folders) -> text to show; writes into the report/ of each.
         "report": {
-            "table1": "reports.table1:write_reports",
-            "figure2": "reports.figure2:write_reports",
-            "yield_curve": "reports.yield_curve:write_reports",
-            "pareto": "reports.pareto:write_reports",
+            "table1": "reports.tables.table1:write_reports",
+            "figure2": "reports.figures.figure2:write_reports",
+            "yield_curve": "reports.yields.figure:write_reports",
+            "pareto": "reports.figures.pareto:write_reports",
         },
         # (run folders, format, paper) -> text; the yield's is (run folders, device seconds, format) -> text, the
         # leaderboard's (run folders, metric or None) -> text.
         "table": {
-            "table1": "reports.table1:render",
-            "yield": "reports.yield_curve:render_at",
-            "leaderboard": "reports.leaderboard:render",
+            "table1": "reports.tables.table1:render",
+            "yield": "reports.yields.figure:render_at",
+            "leaderboard": "reports.tables.leaderboard:render",
+            "costs": "reports.tables.costs:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
-        "page": {"html": "reports.page:write_page"},
-        "trainer": {"train": "models.training:train"},
+        "page": {"html": "reports.page.html_page:write_page"},
+        "trainer": {"train": "models.training.run:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
-        "hull": {"build": "tasks.stability.hull_build:build"},
+        "hull": {"build": "tasks.stability.hull.build:build"},
         # (folder of a published checkpoint, or weights that `bench train` wrote, ...) -> generator
         "weights": {
             "published": "models.baselines.cdvae.generator:published",
@@ -359,11 +360,13 @@ def build_tasks(
     potentials: Sequence[str] = (),
     dataset: str | None = None,
     hull: str | None = None,
+    hull_run_types: Sequence[str] = (),
 ) -> list[Task]:
     """The tasks of `task_names`.
 
     A task that takes `dataset` gets the name of the run's. One that takes `potential` is built once for each potential
-    asked for: the first has the plain name, the others "stability-<potential>". hull: for those that take one.
+    asked for: the first has the plain name, the others "stability-<potential>". hull, hull_run_types:
+    for those that take one.
     ValueError where one of another package has not the name of its entry point, which is that of its table.
     """
     tasks: list[Task] = []
@@ -372,22 +375,26 @@ def build_tasks(
     for name in task_names(names):
         factory = load(targets[name])
         accepted = inspect.signature(factory).parameters
-        options = {"dataset": dataset} if "dataset" in accepted else {}
+        options: dict[str, Any] = {"dataset": dataset} if "dataset" in accepted else {}
         if hull is not None and "hull" in accepted:
             takes_hull = True
             options["hull"] = hull
+        if hull_run_types and "hull_run_types" in accepted:
+            options["hull_run_types"] = tuple(hull_run_types)
         if potentials and "potential" in accepted:
             takes_potential = True
             tasks += [
-                factory(potential=potential, name=f"{name}-{Path(potential).name}" if number else name, **options)
+                factory(potential=potential, name=task_name(name, Path(potential).name) if number else name, **options)
                 for number, potential in enumerate(potentials)
             ]
         else:
             tasks.append(factory(**options))
-        if getattr(tasks[-1], "name", "").partition("-")[0] != name:
+        if not hasattr(tasks[-1], "name") or task_kind(tasks[-1]) != name:
             raise ValueError(f"the task {name} ({targets[name]}) must have that as its `name`")
     if potentials and not takes_potential:
         raise ValueError(f"--potential {','.join(potentials)}: none of the tasks asked for takes a potential")
+    if hull_run_types and hull is None:
+        raise ValueError(f"--hull-run-types {','.join(hull_run_types)}: needs --hull FILE with entries as JSON")
     if hull is not None and not takes_hull:
         raise ValueError(f"--hull {hull}: none of the tasks asked for takes a hull")
     return tasks

@@ -11,23 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import manifest as manifests
 from bench import registry
-from bench.atomic import failure, folder_lock, remove_left_over, write_json
-from bench.batch_scoring import scoring_between_batches
+from bench.atomic import folder_lock, remove_left_over, write_json
 from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock
+from bench.commands.report import write_reports
 from bench.datasets import DataUnavailable, canonical_name, reference_card
-from bench.device import default_threads
-from bench.entries import Model, build_model, describe_model, stored_model
+from bench.device import named_threads
+from bench.errors import one_line
 from bench.executor import Executor, LocalExecutor
-from bench.interfaces import Task
-from bench.progress import say
+from bench.interfaces import Task, task_kind
+from bench.progress import SaidOnce, say
 from bench.registry import ModelSpec
-from bench.reporting import write_reports
-from bench.sampling import Sampling, sample
-from bench.scoring import Scorer, score
+from bench.run_folder import manifest as manifests
+from bench.run_folder.summary import summarise
+from bench.sampling.loop import Sampling, sample
+from bench.sampling.model import Model, build_model, describe_model, stored_model
+from bench.sampling.thread_choice import Measured, choose_threads
+from bench.scoring.between_batches import scoring_between_batches
+from bench.scoring.tables import Scorer, score
 from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, default_folder, read_state, write_state
-from bench.summary import summarise
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Plan:
     device: str = "auto"
     potentials: Sequence[str] = ()
     hull: Path | None = None
+    hull_run_types: Sequence[str] = ()
     seed: int = 0
     repeats: int = 1
     workers: int = 2
@@ -82,7 +85,7 @@ def run(
     dataset = canonical_name(plan.dataset)
     names = registry.task_names(plan.tasks)
     hull = None if plan.hull is None else str(plan.hull.resolve())
-    tasks = registry.build_tasks(names, plan.potentials, dataset, hull)
+    tasks = registry.build_tasks(names, plan.potentials, dataset, hull, plan.hull_run_types)
     executor = executor or LocalExecutor(plan.workers, clock)
     if plan.budget is not None:
         executor.accept(plan.budget)
@@ -92,6 +95,7 @@ def run(
     registry.require_distinct([model.name for model in models])
     budget = plan.budget or Budget(num_samples=DEFAULT_NUM_SAMPLES[device])
     protocol = manifests.protocol(dataset, reference_card(dataset).sha256, tasks)
+    entries = {model.name: describe_model(model, device, plan.repeats, budget) for model in models}
     manifest = {
         "format": FORMAT,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -103,14 +107,15 @@ def run(
         "known_tasks": list(registry.known("task")),
         "potentials": list(plan.potentials),
         "hull": hull,
-        "budget": budget.plain(),
+        "hull_run_types": list(plan.hull_run_types),
+        "budget": budget.to_json(),
         "default_budget": plan.budget is None,
         "preset": plan.preset,
         "device": described,
-        "threads": plan.threads or default_threads(),
+        "threads": plan.threads or _threads(models, entries, device, budget, executor),
         "seed": plan.seed,
         "repeats": plan.repeats,
-        "models": {model.name: describe_model(model, device, plan.repeats) for model in models},
+        "models": entries,
         "software": manifests.software(),
         "sessions": [],
     }
@@ -124,11 +129,23 @@ def run(
             say(f"{budget} of each model, the default on {device}; the paper's is --num-samples {PAPER_NUM_SAMPLES}")
         new = Run(root, manifest)
         try:
-            return carry_out(new, models, tasks, executor)
+            return execute(new, models, tasks, executor)
         except (ValueError, OSError):
             if not has_crystals(new):
                 shutil.rmtree(root)  # nothing to go on from; the folder was empty or not there before
             raise
+
+
+def _threads(
+    models: Sequence[Model], entries: Mapping[str, Any], device: str, budget: Budget, executor: Executor
+) -> int:
+    """Threads of a run that names none; 1 where other machines sample, and none of them is asked."""
+    if executor.name != "local":
+        return named_threads() or 1
+    sizes = {
+        name: min(entry["batch_size"], budget.num_samples or entry["batch_size"]) for name, entry in entries.items()
+    }
+    return choose_threads([Measured(m.spec, m.dataset, m.preset, sizes[m.name]) for m in models], device)
 
 
 def resume(
@@ -144,7 +161,7 @@ def resume(
     ValueError shows the difference where they are not, and where the data set's card or training split, a task's
     protocol, a model's weights or its file are not those it began with.
     """
-    with folder_lock(Run.open(root).root):
+    with folder_lock(Run.open_to_write(root).root):
         remove_left_over(root)
         remove_left_over(root / "report")
         stored = Run.open(root)
@@ -156,13 +173,19 @@ def resume(
         own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
         manifests.require_same(
             {name: own[name] for name in asked},
-            manifests.plain(asked),
+            manifests.as_json(asked),
             f"{root}: what is asked for",
             "leave it out, or start a new run",
         )
         executor = executor or LocalExecutor(workers, clock)
-        executor.accept(Budget(**manifest["budget"]))
-        tasks = registry.build_tasks(manifest["tasks"], manifest["potentials"], stored.dataset, manifest.get("hull"))
+        executor.accept(stored.budget)
+        tasks = registry.build_tasks(
+            manifest["tasks"],
+            manifest["potentials"],
+            stored.dataset,
+            manifest.get("hull"),
+            manifest.get("hull_run_types", ()),
+        )
         manifests.require_same(
             manifest["protocol"],
             manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks),
@@ -177,7 +200,7 @@ def resume(
         for difference in manifests.differences(then, now):
             say(f"{root}: not as when the run began: {difference}")
         models = [stored_model(name, stored, executor.workers) for name in stored.models]
-        return carry_out(stored, models, tasks, executor)
+        return execute(stored, models, tasks, executor)
 
 
 def rescore(
@@ -187,20 +210,22 @@ def rescore(
     workers: int = 2,
     hull: Path | None = None,
     executor: Executor | None = None,
+    hull_run_types: Sequence[str] | None = None,
 ) -> Outcome:
     """Computes tasks anew on the stored crystals, by today's protocol; all that the run has for None.
 
     ValueError where the run is not sampled to its end, or where a task that was not named changed as well.
     """
-    with folder_lock(Run.open(root).root):
+    with folder_lock(Run.open_to_write(root).root):
         stored = Run.open(root)
         before = stored.manifest
         chosen = list(before["tasks"] if names is None else names)
         all_names = registry.task_names([*before["tasks"], *chosen])
         kinds = before["potentials"] if potentials is None else list(potentials)
         own_hull = before.get("hull") if hull is None else str(hull.resolve())
-        tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull)
-        anew = {task.name for task in tasks if task.name.partition("-")[0] in registry.task_names(chosen)}
+        run_types = list(before.get("hull_run_types", ()) if hull_run_types is None else hull_run_types)
+        tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types)
+        anew = {task.name for task in tasks if task_kind(task) in registry.task_names(chosen)}
         anew -= {*before["tasks"]} - {*chosen}  # what one of these only needs
         protocol = manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks)
         for name, old in before["protocol"]["tasks"].items():
@@ -232,26 +257,28 @@ def rescore(
             "known_tasks": list(registry.known("task")),
             "potentials": kinds,
             "hull": own_hull,
+            "hull_run_types": run_types,
         }
-        with going_on(Run(root, manifest)) as changed:
+        with suggest_resume(Run(root, manifest)) as changed:
             executor = executor or LocalExecutor(workers)
             record(changed, executor)
             with executor.scoring(tasks, stored.dataset) as pool:
                 return finish(changed, tasks, pool)
 
 
-def carry_out(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
+def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
     """Samples every model, one after the other, then scores and reports. The lock must be held."""
     manifest = run.manifest
-    budget = Budget(**manifest["budget"])
-    with going_on(run), ExitStack() as stack:
+    budget = run.budget
+    with suggest_resume(run), ExitStack() as stack:
         record(run, executor)
         pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
+        busy = SaidOnce("the machine is busy: times will not count")
         while models:
             model = models.pop(0)  # so that its weights leave the device before the next one's come
             entry = manifest["models"][model.name]
-            how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"])
+            how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"], busy)
             entry.pop("skipped", None)
             try:
                 sample(how, run.folders(model.name), functools.partial(model.open_source, run, executor))
@@ -281,7 +308,7 @@ def record(run: Run, executor: Executor) -> None:
 
 
 @contextmanager
-def going_on(run: Run) -> Iterator[Run]:
+def suggest_resume(run: Run) -> Iterator[Run]:
     """Adds to what stops a run how to go on with it."""
     remedy = f"go on with `python -m bench run --resume {run.root}`"
     try:
@@ -290,7 +317,7 @@ def going_on(run: Run) -> Iterator[Run]:
         raise Interrupted(f"interrupted; {remedy}") from None
     except (ValueError, OSError) as error:
         if has_crystals(run) and not str(error).endswith(manifests.START_ANEW):
-            raise ValueError(f"{failure(error)}; what is complete is kept: {remedy}") from error
+            raise ValueError(f"{one_line(error, limit=None)}; what is complete is kept: {remedy}") from error
         raise
 
 

@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from bench import manifest as manifests
 from bench import registry
+from bench.errors import one_line
 from bench.interfaces import SampleBatch
-from bench.parsing import one_line
-from bench.sources import declared_batch_size
+from bench.run_folder import manifest as manifests
+from bench.sampling.sources import declared_batch_size
 
 LARGEST_SEED = 2**32 - 1
 
@@ -99,7 +99,7 @@ def _built(build: Callable[[], Any]) -> Any:
     try:
         generator = build()
     except Exception as error:
-        raise Broken(f"it cannot be built: {_what(error)}") from error
+        raise Broken(f"it cannot be built: {one_line(error, kind=True)}") from error
     missing = [name for name in ("name", "load", "sample") if not hasattr(generator, name)]
     if missing:
         raise Broken(f"it has no {', '.join(missing)}")
@@ -131,9 +131,9 @@ def _loaded(generator: Any, device: str) -> None:
     try:
         generator.load(device)
     except Exception as error:
-        raise Broken(f"load({device!r}) raised {_what(error)}") from error
+        raise Broken(f"load({device!r}) raised {one_line(error, kind=True)}") from error
     try:
-        manifests.plain(getattr(generator, "card", None))
+        manifests.as_json(getattr(generator, "card", None))
     except ValueError as error:
         raise Broken(f"card, which goes into the manifest, is {one_line(error)}") from error
 
@@ -189,8 +189,11 @@ class _Probe:
         except Exception as error:
             remedy = ""
             if isinstance(error, ValueError) and "crystal" in str(error):
-                remedy = "; bench.crystals.sift sets impossible crystals aside, and SampleBatch takes their reasons"
-            raise Broken(f"{call} raised {_what(error)}{remedy}") from error
+                remedy = (
+                    "; bench.crystals.filter_crystals sets impossible crystals aside, "
+                    "and SampleBatch takes their reasons"
+                )
+            raise Broken(f"{call} raised {one_line(error, kind=True)}{remedy}") from error
         after = {**_random_states(), **_process_state()}
         for name in after:
             if name in before and before[name] != after[name]:
@@ -261,10 +264,6 @@ def _process_state() -> dict[str, Any]:
             "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         }
     return found
-
-
-def _what(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
 
 
 if __name__ == "__main__":

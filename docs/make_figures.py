@@ -1,8 +1,7 @@
 """README's table, the page docs/results.md and their pictures, from the run that is stored beside the examples.
 
 `python docs/make_figures.py` makes them anew (`make figures`); `python docs/make_figures.py store RUN` puts another run
-in its place first (`make runs` samples it). `store RUN FOLDER` only stores one for other documents. What is stored is
-the run folder without its reports and without the machine's name.
+in its place first (`make runs` samples it). `bench archive RUN --out FILE` only stores one, for other documents.
 """
 
 from __future__ import annotations
@@ -15,15 +14,16 @@ import tempfile
 from pathlib import Path
 
 from bench import registry
-from bench.reporting import write_reports
+from bench.commands.archive import pack
+from bench.commands.report import write_reports
 from bench.statistics import Metric
-from bench.store import MANIFEST, Run, read_state
-from reports.columns import COLUMNS, Column, three_digits
-from reports.ranking import rank
+from bench.store import Run, read_state, report_folder
 from reports.run_results import ModelResult, read_results
+from reports.tables.columns import COLUMNS, Column, three_digits
+from reports.tables.ranking import rank
 
 ROOT = Path(__file__).parents[1]
-STORED = ROOT / "examples" / "runs" / "perov5"
+STORED = ROOT / "examples" / "runs" / "perov5.zip"
 FIGURES = ROOT / "docs" / "figures"
 PICTURES = ("yield_curve.png", "figure2.png")
 MADE_FROM = FIGURES / "made_from.json"
@@ -42,26 +42,15 @@ SHOWN = {
 PER_STABLE = Column("seconds_per_stable", "Cost", "seconds / stable", "s/stable", three_digits, "low", "stability")
 
 
-def store(run: Path, stored: Path = STORED) -> None:
-    """Puts a finished run in place of the stored one. ValueError where it is not finished."""
-    Run.open(run).summary()
-    if stored.exists():
-        shutil.rmtree(stored)
-    shutil.copytree(run, stored, ignore=shutil.ignore_patterns("report", ".*", "*.tmp", "parts"))
-    manifest = json.loads((stored / MANIFEST).read_text(encoding="utf-8"))
-    manifest["sessions"] = [{**session, "host": "", "pid": 0} for session in manifest["sessions"]]
-    (stored / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-
-
 def make_figures(stored: Path = STORED, figures: Path = FIGURES) -> None:
     """Draws the pictures, and says from which run."""
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / stored.name  # reports are written into the run's folder
-        shutil.copytree(stored, copy)
+        copy = Path(scratch) / stored.name  # reports are written beside it
+        shutil.copyfile(stored, copy)
         write_reports([copy])
         figures.mkdir(exist_ok=True)
         for picture in PICTURES:
-            shutil.copyfile(copy / "report" / picture, figures / picture)
+            shutil.copyfile(report_folder(copy) / picture, figures / picture)
     (figures / MADE_FROM.name).write_text(json.dumps({"run": run_hash(stored)}) + "\n", encoding="utf-8")
 
 
@@ -119,12 +108,8 @@ def command(run: Run) -> str:
 
 
 def run_hash(stored: Path) -> str:
-    """SHA-256 of what the pictures are drawn from: the names and contents of the stored files."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in stored.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(stored).as_posix()}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    """SHA-256 of what the pictures are drawn from."""
+    return hashlib.sha256(stored.read_bytes()).hexdigest()
 
 
 def with_section(document: str, text: str) -> str:
@@ -137,7 +122,7 @@ def with_section(document: str, text: str) -> str:
 
 
 def _cost(run: Run) -> str:
-    by_task = [read_state(folder.path)["scoring_seconds"] for model in run.models for folder in run.folders(model)]
+    by_task = [read_state(folder.files)["scoring_seconds"] for model in run.models for folder in run.folders(model)]
     metrics = [entry["metrics"] for entry in run.summary()["models"].values()]
     sampling = sum(m["sampling_seconds"]["value"] for m in metrics)
     scoring = sum(seconds for tasks in by_task for seconds in tasks.values())
@@ -158,11 +143,8 @@ def _minutes(seconds: float) -> str:
 def main() -> None:
     """Stores the run named behind `store`, if one is, and writes the pictures and the documents' sections."""
     match sys.argv[1:]:
-        case ["store", run, stored]:
-            store(Path(run), Path(stored))
-            return
         case ["store", run]:
-            store(Path(run))
+            pack(Path(run), STORED, replace=True)
     make_figures()
     for document, text in sections().items():
         document.write_text(with_section(document.read_text(encoding="utf-8"), text), encoding="utf-8")

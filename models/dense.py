@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.crystals import Crystals, Sifted, sift
+from bench.crystals import Crystals, FilteredCrystals, filter_crystals
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def pack(crystals: Crystals, dtype: torch.dtype = torch.float32) -> list[DenseBa
     return batches
 
 
-def unpack(batches: Sequence[DenseBatch], places: Sequence[NDArray[np.int64]]) -> Sifted:
+def unpack(batches: Sequence[DenseBatch], places: Sequence[NDArray[np.int64]]) -> FilteredCrystals:
     """Crystals from dense batches; crystal b of batch k takes place `places[k][b]` among those asked for.
 
     The places are 0 .. B-1 in all. Crystals that are not finite or have no volume are set aside with a reason.
@@ -85,4 +85,4 @@ def unpack(batches: Sequence[DenseBatch], places: Sequence[NDArray[np.int64]]) -
         atomic_numbers[atoms] = batch.atomic_numbers.cpu().numpy().reshape(-1)
         frac_coords[atoms] = batch.frac_coords.double().cpu().numpy().reshape(-1, 3)
         lattices[where] = batch.lattices.double().cpu().numpy()
-    return sift(num_atoms, atomic_numbers, frac_coords, lattices)
+    return filter_crystals(num_atoms, atomic_numbers, frac_coords, lattices)

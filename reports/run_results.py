@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from bench.datasets import dataset_spec
+from bench.run_folder.manifest import differences
+from bench.sampling.usage import ENOUGH_UNDISTURBED
 from bench.statistics import Metric
 from bench.store import Run
 
@@ -34,10 +36,26 @@ class ModelResult:
     loss: str = ""
 
     @property
+    def key(self) -> tuple[Path, str]:
+        """Its run folder and its name there: no other result has both."""
+        return self.run.root, self.model
+
+    @property
     def is_control(self) -> bool:
         """Whether it was counted to spend no network evaluation: no model generated anything."""
         evaluations = self.known("network_evaluations")
         return evaluations is not None and evaluations.value == 0
+
+    @property
+    def undisturbed_share(self) -> float | None:
+        """Share of its seconds in which the machine was free, None where that is not known."""
+        found = self.known("undisturbed_share")
+        return None if found is None else found.value
+
+    @property
+    def was_disturbed(self) -> bool:
+        """Whether its times do not count, as the machine was busy."""
+        return self.undisturbed_share is not None and self.undisturbed_share < ENOUGH_UNDISTURBED
 
     @property
     def method(self) -> str:
@@ -71,12 +89,12 @@ def read_results(run_dirs: Sequence[Path]) -> list[ModelResult]:
         require_one_protocol(one, other)
     datasets = [run.dataset for run in runs]
     runs = sorted(runs, key=lambda run: datasets.index(run.dataset))
-    summaries = [run.summary()["models"] for run in runs]
+    summaries = [run.results() for run in runs]
     models = Counter((run.dataset, model) for run, entries in zip(runs, summaries, strict=True) for model in entries)
-    folders = Counter(run.root.resolve().name for run in runs)
+    folders = Counter(run.name for run in runs)
     results = []
     for run, entries in zip(runs, summaries, strict=True):
-        folder = run.root.resolve().name
+        folder = run.name
         where = folder if folders[folder] == 1 else str(run.root)
         for model, entry in entries.items():
             label = model if models[run.dataset, model] == 1 else f"{model} ({where})"
@@ -97,6 +115,11 @@ def task_protocols(results: Sequence[ModelResult]) -> Mapping[str, Any]:
     return {task: how for result in results for task, how in result.run.manifest["protocol"]["tasks"].items()}
 
 
+def one_device(results: Sequence[ModelResult]) -> bool:
+    """Whether the device seconds of these models compare: all were sampled on one kind of device and threads."""
+    return len({str((result.run.manifest["device"], result.run.manifest["threads"])) for result in results}) <= 1
+
+
 def require_one_protocol(one: Run, other: Run) -> None:
     """ValueError where the figures of two runs do not mean the same.
 
@@ -105,24 +128,16 @@ def require_one_protocol(one: Run, other: Run) -> None:
     """
     first, second = one.manifest["protocol"], other.manifest["protocol"]
     shared = first["tasks"].keys() & second["tasks"].keys()
-    found = [d for name in sorted(shared) for d in _differences(first["tasks"][name], second["tasks"][name], name)]
+    found = [d for name in sorted(shared) for d in differences(first["tasks"][name], second["tasks"][name], name)]
     if one.dataset != other.dataset:
         found = [line for line in found if line.partition(":")[0] not in OF_A_DATA_SET]
     else:
-        found += _differences(first["reference"], second["reference"], "reference")
+        found += differences(first["reference"], second["reference"], "reference")
         if not found and first["tasks"].keys() == second["tasks"].keys():
-            found += _differences(one.manifest["protocol_hash"], other.manifest["protocol_hash"], "protocol_hash")
+            found += differences(one.manifest["protocol_hash"], other.manifest["protocol_hash"], "protocol_hash")
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise ValueError(
             f"{one.root} and {other.root} have different protocols ({'; '.join(found[:3])}{more}), and one table shows "
             "one; report them apart, or score one anew with `python -m bench rescore`"
         )
-
-
-def _differences(one: Any, other: Any, place: str) -> Iterator[str]:
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in sorted({*one, *other}):
-            yield from _differences(one.get(key), other.get(key), f"{place}.{key}")
-    elif one != other:
-        yield f"{place}: {one!r}, {other!r}"

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from bench.statistics import Metric, cost_per_hit, ratio_of_sums
+from bench.arrays import BoolArray, FloatArray, IntArray
+from bench.statistics import Metric, cost_per_hit, ratio_of_sums, seconds_per_crystal
 
-FloatArray = NDArray[np.float64]
-
+JOULES_PER_WH = 3600.0
 PAPER_SAMPLES = 1000  # the paper's steps / stable is the steps of one crystal over the stable ones among this many
 
 
@@ -20,18 +20,19 @@ class Spent:
     """What K batches took. All (K,), NaN where unknown: crystals from a file have no seconds.
 
     seconds: on the device clock. evaluations: of the network, all crystals of a batch together. steps: of the
-    sampler. crystals: asked for. counted: ended within the budget.
+    sampler. crystals: asked for. counted: ended within the budget. repeats: start of the model, from 0.
     """
 
     seconds: FloatArray
     evaluations: FloatArray
     steps: FloatArray
     crystals: FloatArray
-    counted: NDArray[np.bool_]
+    counted: BoolArray
+    repeats: IntArray
 
     @classmethod
     def of(cls, batches: pa.Table) -> Spent:
-        """From the columns start_s, end_s, network_evaluations, steps, num_crystals, counted."""
+        """From the columns start_s, end_s, network_evaluations, steps, num_crystals, counted and, if there, repeat."""
 
         def numbers(name: str) -> FloatArray:
             return np.array([np.nan if v is None else v for v in batches[name].to_pylist()], dtype=np.float64)
@@ -43,6 +44,9 @@ class Spent:
             numbers("steps"),
             numbers("num_crystals"),
             counted,
+            numbers("repeat").astype(np.int64)
+            if "repeat" in batches.column_names
+            else np.zeros(len(counted), np.int64),
         )
 
     @property
@@ -72,15 +76,48 @@ def cost_metrics(
     if stable is not None and np.size(stable) != requested:
         raise ValueError(f"{requested} crystals requested, but stability is known of {np.size(stable)}")
     counted_seconds = spent.seconds[spent.counted]
-    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
     return {
         "steps": Metric(spent.mean_steps, n=requested),
-        "network_evaluations": _per_crystal(spent, spent.evaluations, seeds[0]),
-        "seconds_per_crystal": _per_crystal(spent, spent.seconds, seeds[1]),
+        "network_evaluations": _evaluations(spent, seed),
+        "seconds_per_crystal": time_per_crystal(spent, seed),
         "sampling_seconds": Metric(_known(spent.seconds.sum()), n=len(spent.seconds)),
         "counted_seconds": Metric(_known(counted_seconds.sum()), n=len(counted_seconds)),
         **costs_per_stable(batches, stable, scoring_seconds),
+        **machine_costs(batches, stable),
     }
+
+
+def machine_costs(batches: pa.Table, stable: ArrayLike | None) -> dict[str, Metric]:
+    """What the crystals took of the machine besides time, and whether it was free.
+
+    undisturbed_share: of the seconds of counted batches of which it is known. peak_memory_bytes: the most that the
+    process held, peak_device_memory_bytes: the GPU. energy_wh: of all batches, by the device's counter. Memory and
+    energy also for each stable crystal. Undefined where no batch says it, or for energy not all of them.
+    """
+
+    def column(name: str) -> FloatArray:
+        if name not in batches.column_names:
+            return np.full(batches.num_rows, np.nan)
+        return np.array([np.nan if v is None else v for v in batches[name].to_pylist()], dtype=np.float64)
+
+    spent, disturbed = Spent.of(batches), column("disturbed")
+    told = spent.counted & np.isfinite(disturbed) & np.isfinite(spent.seconds)
+    seconds = spent.seconds[told]
+    undisturbed = float((seconds * (1 - disturbed[told])).sum() / seconds.sum()) if seconds.sum() else None
+    peaks = {name: column(name) for name in ("peak_memory_bytes", "peak_device_memory_bytes")}
+    most = {name: float(np.nanmax(peak)) if np.isfinite(peak).any() else None for name, peak in peaks.items()}
+    joules = column("energy_j")
+    energy = None if not len(joules) else _known(joules.sum() / JOULES_PER_WH)
+    n = len(joules)
+    metrics = {name: Metric(value, n=n) for name, value in {**most, "energy_wh": energy}.items()}
+    is_hit = None if stable is None else np.asarray(stable, dtype=bool)
+    for name in ("peak_memory_bytes", "energy_wh"):
+        value, asked = metrics[name].value, 0 if is_hit is None else len(is_hit)
+        per_stable = Metric(None, n=asked)
+        if is_hit is not None and value is not None:
+            per_stable = cost_per_hit(value, int(is_hit.sum()), asked)
+        metrics[f"{name}_per_stable"] = per_stable
+    return {"undisturbed_share": Metric(undisturbed, n=int(told.sum())), **metrics}
 
 
 def costs_per_stable(
@@ -111,12 +148,20 @@ def costs_per_stable(
     }
 
 
-def _per_crystal(spent: Spent, amounts: FloatArray, seed: int) -> Metric:
-    """Over counted batches, with an interval by bootstrap over them; n: their number."""
-    amounts = amounts[spent.counted]
-    if not np.isfinite(amounts).all():
-        return Metric(None, n=len(amounts))
-    return ratio_of_sums(amounts, spent.crystals[spent.counted], seed)
+def time_per_crystal(spent: Spent, seed: int = 0) -> Metric:
+    """Seconds of a crystal over counted batches, with an interval over them and over repeats; n: their number."""
+    seconds = spent.seconds[spent.counted]
+    if not np.isfinite(seconds).all():
+        return Metric(None, n=len(seconds))
+    return seconds_per_crystal(seconds, spent.crystals[spent.counted], seed, spent.repeats[spent.counted])
+
+
+def _evaluations(spent: Spent, seed: int) -> Metric:
+    """Network evaluations of a crystal over counted batches."""
+    evaluations = spent.evaluations[spent.counted]
+    if not np.isfinite(evaluations).all():
+        return Metric(None, n=len(evaluations))
+    return ratio_of_sums(evaluations, spent.crystals[spent.counted], seed)
 
 
 def _known(number: float) -> float | None:

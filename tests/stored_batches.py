@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bench.atomic import append_line
 from bench.parquet import write_table
-from bench.shards import JOURNAL
+from bench.run_folder.shards import JOURNAL
 from bench.store import Run
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bench.crystals import Crystals, Sifted
+from bench.crystals import Crystals, FilteredCrystals
 from bench.parquet import write_table
 from bench.store import Run
 
@@ -48,7 +48,7 @@ def store(
     for start in range(0, len(crystals), batch):
         own = crystals[start : start + batch]
         samples.append(
-            Sifted.complete(own),
+            FilteredCrystals.complete(own),
             start_s=0.1 * start if costs else None,
             end_s=0.1 * (start + len(own)) if costs else None,
             handed_over=len(own),

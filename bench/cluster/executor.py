@@ -10,18 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import manifest as manifests
 from bench.atomic import write_bytes
 from bench.budget import Budget, MonotonicClock
 from bench.cluster import remote
 from bench.cluster.crew import Connection, Crew
 from bench.cluster.remote import Inspection, Rows, SamplingSetup, ScoringSetup, shared_facts
-from bench.crystals import Crystals, Sifted
+from bench.crystals import Crystals, FilteredCrystals
 from bench.interfaces import Generator, Task
-from bench.recipe import Recipe
-from bench.scoring import Chunk
-from bench.shards import read_shard
-from bench.sources import Drawn, Prepared, Request, Source
+from bench.run_folder import manifest as manifests
+from bench.run_folder.shards import read_shard
+from bench.sampling.sources import PreparationCost, Recipe, Request, Source, SourceBatch
+from bench.scoring.tables import Chunk
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,13 @@ class DaskExecutor:
         """Sampled by workers that have the same weights as this process, where they are loaded on the CPU once."""
         replace(recipe, device="cpu").source(generator, MonotonicClock(), loaded).load()
         loaded(generator)
-        card = manifests.plain(getattr(generator, "card", None))
+        card = manifests.as_json(getattr(generator, "card", None))
         return DaskSource(Crew(self.connection, SamplingSetup(uuid.uuid4().hex, shared_facts(), recipe, card)))
 
     @contextmanager
     def scoring(self, tasks: Sequence[Task], dataset: str) -> Iterator[DaskScorer]:
         """Workers whose tasks have the same protocol, and the same training crystals at hand, as those here."""
-        protocols = {task.name: manifests.plain(task.protocol()) for task in tasks}
+        protocols = {task.name: manifests.as_json(task.protocol()) for task in tasks}
         data, token = manifests.data_at_hand(dataset), uuid.uuid4().hex
         setup = ScoringSetup(token, shared_facts(), tasks, protocols, dataset, data)
         yield DaskScorer(Crew(self.connection, setup))
@@ -68,12 +67,16 @@ class DaskSource:
     crew: Crew
     timed = True
     holds = None
+    single_use = False
 
-    def prepare(self) -> Prepared:
+    def close(self) -> None:
+        """The workers stay for others."""
+
+    def prepare(self) -> PreparationCost:
         """What loading and warming up took the first worker. Each one does it once, before its first batch."""
         return self.crew.first().prepared
 
-    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[Drawn]:
+    def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """Device seconds are those of the worker. Not ahead: one batch at a time, on whichever worker is free."""
         at_most = None if ahead else 1
         return (drawn for _, drawn in self.crew.map(remote.draw, requests, at_most, ordered=True))
@@ -97,13 +100,13 @@ class DaskScorer:
         parts: dict[int, Path] = {}
         for sent, table in self.crew.map(remote.score, rows()):
             write_bytes(parts.pop(sent.first_row), table)
-            yield sent.sifted.requested
+            yield sent.filtered.requested
 
     def warm_up(self, crystals: Crystals) -> None:
         """Waits for the first worker; each loads the rest with its first chunk."""
         self.crew.first()
 
 
-def cut(sifted: Sifted, chunk: Chunk) -> Sifted:
+def cut(filtered: FilteredCrystals, chunk: Chunk) -> FilteredCrystals:
     """The crystals of a chunk among those of its shard."""
-    return sifted.rows(chunk.start, chunk.start + chunk.num_rows)
+    return filtered.rows(chunk.start, chunk.start + chunk.num_rows)

@@ -12,15 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bench import manifest as manifests
 from bench.budget import device_clock
-from bench.crystals import Sifted
+from bench.crystals import FilteredCrystals
 from bench.device import describe_device, resolve_device, set_threads
 from bench.interfaces import Generator, Task
 from bench.parquet import table_bytes
-from bench.recipe import Recipe
-from bench.scoring import score_rows
-from bench.sources import Drawn, GeneratorSource, Prepared, Request
+from bench.run_folder import manifest as manifests
+from bench.sampling.sources import GeneratorSource, PreparationCost, Recipe, Request, SourceBatch
+from bench.scoring.tables import score_rows
 
 # Libraries read these when Python starts; `dask worker` sets them where it has a nanny.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -35,7 +34,7 @@ class Report:
     """What a worker says once it is ready. prepared: what loading and warming up took."""
 
     device: dict[str, Any]
-    prepared: Prepared = field(default_factory=Prepared)
+    prepared: PreparationCost = field(default_factory=PreparationCost)
 
 
 class Setup(Protocol):
@@ -92,7 +91,7 @@ class SamplingSetup:
         return source, Report(device, source.prepare())
 
     def _require_card(self, generator: Generator) -> None:
-        card = manifests.plain(getattr(generator, "card", None))
+        card = manifests.as_json(getattr(generator, "card", None))
         what = f"the weights or settings of {self.recipe.name}, driver -> worker,"
         manifests.require_same({"card": self.card}, {"card": card}, what, "give both the same files")
 
@@ -111,7 +110,7 @@ class ScoringSetup:
     def make(self) -> tuple[dict[str, Task], Report]:
         """The tasks by name."""
         require_facts(self.facts)
-        own = {task.name: manifests.plain(task.protocol()) for task in self.tasks}
+        own = {task.name: manifests.as_json(task.protocol()) for task in self.tasks}
         manifests.require_same(self.protocols, own, "the protocol, driver -> worker,", "give both the same files")
         what = f"the data of {self.dataset} at hand, driver -> worker,"
         here = manifests.data_at_hand(self.dataset)
@@ -124,7 +123,7 @@ class Rows:
     """Crystals to be scored. first_row: place of the first one among all of the model's."""
 
     task: str
-    sifted: Sifted
+    filtered: FilteredCrystals
     first_row: int
 
 
@@ -151,7 +150,7 @@ def work(token: str, job: bytes) -> bytes:
     return pickle.dumps(function(_held[token], argument))
 
 
-def draw(source: GeneratorSource, request: Request) -> Drawn:
+def draw(source: GeneratorSource, request: Request) -> SourceBatch:
     """A batch, timed by this worker's device clock."""
     set_threads(source.threads)
     return next(source.draws([request], ahead=False))
@@ -160,4 +159,4 @@ def draw(source: GeneratorSource, request: Request) -> Drawn:
 def score(tasks: Mapping[str, Task], rows: Rows) -> bytes:
     """The Parquet file of a chunk's rows, with the one thread that a scoring process has."""
     set_threads(1)
-    return table_bytes(score_rows(tasks[rows.task], rows.sifted, rows.first_row))
+    return table_bytes(score_rows(tasks[rows.task], rows.filtered, rows.first_row))

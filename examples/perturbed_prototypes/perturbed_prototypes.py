@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.crystals import sift
+from bench.crystals import filter_crystals
 from bench.interfaces import SampleBatch
 
 # Fractional coordinates, and for each atom which of the drawn elements it is.
@@ -35,7 +35,7 @@ class PerturbedPrototypes:
         if max(kinds) == 1:
             elements = elements[:, [0, 2]]  # a cation and an anion
         strain = np.eye(3) + self.strain * rng.normal(size=(num_crystals, 3, 3))
-        found = sift(  # sets crystals aside that cannot be, with a reason
+        found = filter_crystals(  # sets crystals aside that cannot be, with a reason
             num_atoms=np.full(num_crystals, len(kinds)),
             atomic_numbers=elements[:, kinds].ravel(),
             frac_coords=np.array(coords) + self.shake * rng.normal(size=(num_crystals, len(kinds), 3)),

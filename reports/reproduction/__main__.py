@@ -3,7 +3,8 @@
     python -m reports.reproduction RUN... --timing RUN... --docs docs/reproduction.md
 
 The text of the document is written by hand; what stands between `<!-- NAME: from here -->` and `<!-- NAME: to here -->`
-is made anew. --timing: runs on a quiet machine, from which all device seconds are taken; their crystals do not matter.
+is made anew, with the runs in the order of their names. --timing: runs on a quiet machine, from which all device
+seconds are taken; their crystals do not matter.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from pathlib import Path
 from tabulate import tabulate
 
 from bench.statistics import Metric
-from reports import figure2
-from reports.cost_quality import pairs_table
-from reports.hull_histogram import hull_histograms
-from reports.paper_rows import PRINTED_ROWS
+from reports.figures import figure2
+from reports.figures.cost_quality import pairs_table
+from reports.figures.hull_histogram import hull_histograms
 from reports.reproduction import paper_noise, speedups
 from reports.run_results import ModelResult, read_results
-from reports.table1 import compose
-from reports.table_formats import to_markdown
+from reports.tables.formats import to_markdown
+from reports.tables.paper_rows import PRINTED_ROWS
+from reports.tables.table1 import compose
 
 SECONDS = "seconds_per_crystal"
 
@@ -37,13 +38,13 @@ def main() -> None:
     given = parser.parse_args()
     document = given.docs.read_text(encoding="utf-8")
     filled = fill(document, sections(given.runs, given.timing), given.docs)
-    draw_figures(read_results(given.runs), given.docs.parent / "figures")
+    draw_figures(read_results(by_name(given.runs)), given.docs.parent / "figures")
     given.docs.write_text(filled, encoding="utf-8")
 
 
 def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:
     """The tables in Markdown, by the names of their places; data sets in the paper's order."""
-    results = timed(read_results(runs), read_results(timing) if timing else [])
+    results = timed(read_results(by_name(runs)), read_results(by_name(timing)) if timing else [])
     printed = [row.dataset for row in PRINTED_ROWS]
     results.sort(key=lambda r: printed.index(r.run.dataset) if r.run.dataset in printed else len(printed))
     tables = {}
@@ -56,6 +57,11 @@ def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:
     tables["speed-ups"] = _markdown(speedups.speedup_rows(results), speedups.HEADERS)
     tables["noise"] = _markdown(paper_noise.noise_rows(results), paper_noise.HEADERS)
     return tables
+
+
+def by_name(runs: Sequence[Path]) -> list[Path]:
+    """The runs in the order of their names without the ending: a shell lists perov5-cdvae.zip before perov5.zip."""
+    return sorted(runs, key=lambda path: path.stem)
 
 
 def timed(results: Sequence[ModelResult], timings: Sequence[ModelResult]) -> list[ModelResult]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from bench.statistics import Metric, quotient
-from reports.columns import three_digits
-from reports.paper_rows import PRINTED_ROWS
 from reports.run_results import ModelResult
-from reports.table_formats import DASH
+from reports.tables.columns import three_digits
+from reports.tables.formats import DASH
+from reports.tables.paper_rows import PRINTED_ROWS
 
 CHEAP = "crysldm"
 HEADERS = (

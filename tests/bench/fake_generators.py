@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.crystals import Crystals, sift
+from bench.crystals import Crystals, filter_crystals
 from bench.datasets import DataUnavailable
 from bench.interfaces import SampleBatch
 
@@ -82,7 +82,7 @@ class NotFinite(Fake):
         good = random_crystals(num_crystals, seed)
         lattices = np.array(good.lattices)
         lattices[::3] = np.nan
-        found = sift(good.num_atoms, good.atomic_numbers, good.frac_coords, lattices)
+        found = filter_crystals(good.num_atoms, good.atomic_numbers, good.frac_coords, lattices)
         return SampleBatch(found.crystals, 10, np.full(num_crystals, 20), dict(found.reasons))
 
 

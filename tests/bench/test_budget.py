@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.budget import BatchPlanner, Budget, MonotonicClock, device_clock, parse_duration, predicted_seconds
+from bench.budget import (
+    BatchPlanner,
+    Budget,
+    MonotonicClock,
+    device_clock,
+    parse_duration,
+    predicted_seconds,
+    timed_batch_size,
+)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (" .5 m ", 30)])
@@ -26,7 +34,7 @@ def test_a_budget_is_one_of_two() -> None:
             Budget(*arguments)
     with pytest.raises(ValueError, match="at least 1"):
         Budget(num_samples=0)
-    assert Budget(**Budget(seconds=60.0).plain()) == Budget(seconds=60.0)
+    assert Budget(**Budget(seconds=60.0).to_json()) == Budget(seconds=60.0)
 
 
 def test_a_number_of_crystals_is_cut_into_full_batches_and_a_rest() -> None:
@@ -121,7 +129,7 @@ def test_one_size_alone_tells_nothing_about_smaller_batches() -> None:
     assert planner.next_size(0, 0.0) == 5
 
 
-def test_a_number_of_crystals_keeps_the_models_own_batch_size() -> None:
+def test_a_number_of_crystals_keeps_the_planners_batch_size() -> None:
     planner = BatchPlanner(Budget(num_samples=200), 50)
     planner.measured(1, 10.0)
     planner.calibrate()
@@ -165,8 +173,8 @@ def test_what_a_budget_covers_is_one_of_two_and_takes_seconds(arguments: dict[st
 
 def test_a_budget_end_to_end_is_the_same_again_from_the_manifest() -> None:
     budget = Budget(seconds=60.0, covers="end-to-end")
-    assert Budget(**budget.plain()) == budget
-    assert Budget(seconds=60.0).plain() == {"seconds": 60.0}
+    assert Budget(**budget.to_json()) == budget
+    assert Budget(seconds=60.0).to_json() == {"seconds": 60.0}
     assert str(budget) == "60 seconds of sampling and scoring"
 
 
@@ -221,3 +229,18 @@ def test_the_cost_of_many_crystals_is_told_from_batches_of_two_sizes() -> None:
         planner.measured(size, 2.0 + 0.1 * size)
     assert planner.predicted(1000) == pytest.approx(20 * (2.0 + 5.0))
     assert planner.predicted(120) == pytest.approx(2 * (2.0 + 5.0) + 2.0 + 2.0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "own", "size"),
+    [
+        (Budget(num_samples=1000), 50, 50),
+        (Budget(num_samples=250), 50, 25),
+        (Budget(num_samples=1000), 500, 100),
+        (Budget(num_samples=250), 16, 16),
+        (Budget(num_samples=64), 50, 50),
+        (Budget(seconds=60.0), 50, 50),
+    ],
+)
+def test_250_crystals_or_more_are_at_least_ten_batches(budget: Budget, own: int, size: int) -> None:
+    assert timed_batch_size(own, budget) == size

@@ -235,7 +235,7 @@ BROKEN = {
     CardOfWeights: "card, which goes into the manifest, is not plain JSON",
     NoWeights: "load('cpu') raised FileNotFoundError: weights.pt is missing",
     LoadedOnce: "sample(num_crystals=4, seed=0) raised AttributeError: ",
-    NotANumber: "lattice is not finite: [[nan, nan, nan], [nan, nan, nan], [nan, nan, nan]]; bench.crystals.sift sets",
+    NotANumber: "not finite: [[nan, nan, nan], [nan, nan, nan], [nan, nan, nan]]; bench.crystals.filter_crystals sets",
     JustCrystals: "sample(num_crystals=4, seed=0) gave Crystals, not a bench.interfaces.SampleBatch",
     WholeBatches: "sample(num_crystals=4, seed=0) gave 8 crystals and reasons, not 4",
     OneEvaluationCount: "network_evaluations has shape (), but 4 crystals were asked for",

@@ -175,8 +175,8 @@ def test_samples_in_a_file_are_those_of_a_run_with_the_same_seed(
     command = ["sample", "--model", "fake_generators:Fake", "--dataset", "perov5", "--num-samples", "12", "--out"]
     assert bench(*command, out) == 0
     stored = [shard.read().crystals for shard in Run.open(finished).folders("fake")[0].shards()]
-    assert read_crystals(out).sifted.crystals[:5] == stored[0]
-    assert len(read_crystals(out).sifted.crystals) == 12
+    assert read_crystals(out).filtered.crystals[:5] == stored[0]
+    assert len(read_crystals(out).filtered.crystals) == 12
     capsys.readouterr()
     assert bench(*command, out) == 2
     assert "exists" in error_line(capsys)

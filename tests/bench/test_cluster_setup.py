@@ -13,9 +13,9 @@ import pytest
 import yaml
 from fake_tasks import FakeValidity
 
-from bench import manifest as manifests
 from bench.executor import open_executor
 from bench.registry import parse_models
+from bench.run_folder import manifest as manifests
 from bench.runner import Plan, run
 
 ROOT = Path(__file__).parent.parent.parent
@@ -115,7 +115,7 @@ def set_up_here(monkeypatch: pytest.MonkeyPatch, **changed: Any) -> None:
 
     for name, value in remote.ONE_THREAD.items():
         monkeypatch.setenv(name, value)
-    protocols = {"validity": changed.pop("protocol", manifests.plain(FakeValidity().protocol()))}
+    protocols = {"validity": changed.pop("protocol", manifests.as_json(FakeValidity().protocol()))}
     data = changed.pop("data", manifests.data_at_hand("perov5"))
     facts = {**remote.shared_facts(), **changed}
     setup = remote.ScoringSetup("t", facts, [FakeValidity()], protocols, "perov5", data)

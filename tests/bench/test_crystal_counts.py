@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.crystal_counts import Binned, CrystalCounts
 from bench.crystals import Crystals
 from bench.datasets import DATASETS, reference_card, split_counts
+from bench.datasets.histograms import Binned, CrystalCounts
 from tests.stored_crystal_runs import perovskites
 
 
@@ -57,5 +57,5 @@ def test_counts_come_back_from_a_file_and_a_damaged_one_says_how_to_write_it(tmp
     assert again.binned["volume_per_atom"].counts.tolist() == counts.binned["volume_per_atom"].counts.tolist()
     file = tmp_path / "mine.test-counts.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "elements": {"200": 1}}))
-    with pytest.raises(ValueError, match=r"python -m bench\.crystal_counts mine"):
+    with pytest.raises(ValueError, match=r"python -m bench data mine --reference"):
         CrystalCounts.read(tmp_path, "mine")

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from bench.crystal_arrays import lattices_from_parameters
-from bench.crystal_io import crystals_to_table, read_crystals, table_to_sifted, write_crystals
-from bench.crystals import Crystals, Sifted
+from bench.crystal_io import crystals_to_table, read_crystals, table_to_filtered, write_crystals
+from bench.crystal_io.arrays import lattices_from_parameters
+from bench.crystals import Crystals, FilteredCrystals
 from tests.bench.crystal_examples import FORMATS, eval_gen, same_atoms, some_crystals
 
 PACKED = ["x.cif.gz", "x.extxyz.gz", "x.json.gz", "x.csv.gz"]
@@ -40,14 +40,14 @@ def crystal_batches(draw: st.DrawFn) -> Crystals:
 @given(crystals=crystal_batches(), ending=st.sampled_from(["parquet", "json", "json.gz"]))
 def test_parquet_and_json_hold_crystals_exactly(tmp_path: Path, crystals: Crystals, ending: str) -> None:
     write_crystals(crystals, tmp_path / f"x.{ending}")
-    assert read_crystals(tmp_path / f"x.{ending}").sifted == Sifted.complete(crystals)
+    assert read_crystals(tmp_path / f"x.{ending}").filtered == FilteredCrystals.complete(crystals)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(crystals=crystal_batches())
 def test_extended_xyz_holds_every_frame_to_its_decimals(tmp_path: Path, crystals: Crystals) -> None:
     write_crystals(crystals, tmp_path / "x.extxyz")
-    back = read_crystals(tmp_path / "x.extxyz").sifted.crystals
+    back = read_crystals(tmp_path / "x.extxyz").filtered.crystals
     np.testing.assert_array_equal(back.num_atoms, crystals.num_atoms)
     np.testing.assert_array_equal(back.atomic_numbers, crystals.atomic_numbers)
     np.testing.assert_allclose(back.lattices, crystals.lattices, rtol=1e-12, atol=1e-12)
@@ -62,9 +62,9 @@ def test_every_format_gives_the_same_crystals_back(name: str, tmp_path: Path) ->
     crystals = some_crystals([1, 5, 20, 300, 2])
     write_crystals(crystals, tmp_path / name)
     result = read_crystals(tmp_path / name)
-    assert result.sifted.requested == len(result.names) == 5
+    assert result.filtered.requested == len(result.names) == 5
     assert len(set(result.names)) == 5
-    assert same_atoms(result.sifted.crystals, crystals)
+    assert same_atoms(result.filtered.crystals, crystals)
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.csv.gz", "x.parquet", "x.extxyz", "x.json.gz"])
@@ -116,22 +116,25 @@ def test_no_crystals_and_a_full_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_table_keeps_reasons_and_counts_from_its_offset() -> None:
-    sifted = Sifted(some_crystals([2, 4]), np.array([1, 3]), {0: "NaN", 2: "no volume"})
-    table = crystals_to_table(sifted, offset=70)
+    filtered = FilteredCrystals(some_crystals([2, 4]), np.array([1, 3]), {0: "NaN", 2: "no volume"})
+    table = crystals_to_table(filtered, offset=70)
     assert table["index"].to_pylist() == [70, 71, 72, 73]
     assert table["num_atoms"].to_pylist() == [0, 2, 0, 4]
     assert table["reason"].to_pylist() == ["NaN", None, "no volume", None]
     assert table["frac_coords"][0].as_py() == []
     assert table["lattice"][0].as_py() is None
-    assert table_to_sifted(table) == sifted
-    assert table_to_sifted(table.slice(2, 2)) == Sifted(sifted.crystals[1:], np.array([1]), {0: "no volume"})
+    assert table_to_filtered(table) == filtered
+    assert table_to_filtered(table.slice(2, 2)) == FilteredCrystals(
+        filtered.crystals[1:], np.array([1]), {0: "no volume"}
+    )
 
 
 @pytest.mark.parametrize(
-    "sifted", [Sifted.complete(Crystals.empty()), Sifted(Crystals.empty(), np.array([]), {0: "x"})]
+    "filtered",
+    [FilteredCrystals.complete(Crystals.empty()), FilteredCrystals(Crystals.empty(), np.array([]), {0: "x"})],
 )
-def test_tables_without_any_crystal_go_round(sifted: Sifted) -> None:
-    assert table_to_sifted(crystals_to_table(sifted)) == sifted
+def test_tables_without_any_crystal_go_round(filtered: FilteredCrystals) -> None:
+    assert table_to_filtered(crystals_to_table(filtered)) == filtered
 
 
 def test_rows_of_a_table_that_do_not_fit_together_are_set_aside() -> None:
@@ -143,16 +146,16 @@ def test_rows_of_a_table_that_do_not_fit_together_are_set_aside() -> None:
     rows[3]["atomic_numbers"] = [1, 200]
     rows[4]["num_atoms"] = -1
     table = pa.table({name: [row[name] for row in rows] for name in rows[0]})
-    sifted = table_to_sifted(table.set_column(4, "lattice", table["lattice"].cast(pa.list_(pa.float64(), 9))))
-    assert sifted.indices.tolist() == [5]
-    assert sifted.crystals == crystals[5]
+    filtered = table_to_filtered(table.set_column(4, "lattice", table["lattice"].cast(pa.list_(pa.float64(), 9))))
+    assert filtered.indices.tolist() == [5]
+    assert filtered.crystals == crystals[5]
     for place, text in enumerate(["2 values of atomic_numbers", "no lattice", "not finite", "number 200", "negative"]):
-        assert text in sifted.reasons[place]
+        assert text in filtered.reasons[place]
 
 
 def test_a_table_of_something_else_is_refused_with_what_is_missing() -> None:
     with pytest.raises(ValueError, match="no column num_atoms"):
-        table_to_sifted(pa.table({"x": [1]}))
+        table_to_filtered(pa.table({"x": [1]}))
 
 
 # eval_gen.pt
@@ -177,7 +180,7 @@ def test_eval_gen_files_of_both_families_are_read(family: str, tmp_path: Path) -
     torch.save(content, tmp_path / "eval_gen_x.pt")
     result = read_crystals(tmp_path / "eval_gen_x.pt")
     assert result.names == ("crystal 0", "crystal 1", "crystal 2")
-    back = result.sifted.crystals
+    back = result.filtered.crystals
     np.testing.assert_array_equal(back.atomic_numbers, crystals.atomic_numbers)
     np.testing.assert_allclose(back.frac_coords, crystals.frac_coords, atol=1e-6)
     np.testing.assert_allclose(back.volumes, crystals.volumes, rtol=1e-5)
@@ -191,15 +194,16 @@ def test_impossible_crystals_of_an_eval_gen_file_are_reasons(tmp_path: Path) -> 
     content["atom_types"][3] = 0
     torch.save(content, tmp_path / "eval_gen.pt")
     result = read_crystals(tmp_path / "eval_gen.pt")
-    assert result.sifted.indices.tolist() == [4]
-    assert list(result.sifted.reasons) == [0, 1, 2, 3]
+    assert result.filtered.indices.tolist() == [4]
+    assert list(result.filtered.reasons) == [0, 1, 2, 3]
 
 
-def test_two_processes_read_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_read_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.crystal_io.cif.parsing.CHUNK", 128)
     crystals = some_crystals([1, 2] * 300)
     write_crystals(crystals, tmp_path / "x.zip")
     alone, both = read_crystals(tmp_path / "x.zip"), read_crystals(tmp_path / "x.zip", workers=2)
-    assert alone.sifted == both.sifted
+    assert alone.filtered == both.filtered
     assert alone.names == both.names
 
 
@@ -207,7 +211,7 @@ def test_two_processes_read_what_one_does(tmp_path: Path) -> None:
 def test_published_samples_of_other_models_are_read() -> None:
     folder = Path(os.environ["BENCH_DATA_DIR"]) / "samples"
     result = read_crystals(folder / "wyformer_mpts52_chgnet_995.csv.gz")
-    assert result.sifted.requested == len(result.sifted.crystals) == 995
+    assert result.filtered.requested == len(result.filtered.crystals) == 995
 
 
 @needs_data
@@ -215,10 +219,10 @@ def test_published_samples_of_other_models_are_read() -> None:
 def test_published_cifs_of_another_model_are_read_as_pymatgen_reads_them() -> None:
     path = Path(os.environ["BENCH_DATA_DIR"]) / "samples" / "mattergen_cifs.zip"
     result = read_crystals(path)
-    assert result.sifted.requested == 772
+    assert result.filtered.requested == 772
     assert all("partial occupancies" in reason for reason in result.reasons().values())
     with zipfile.ZipFile(path) as archive:
-        for place in range(0, len(result.sifted.crystals), 50):
-            text = archive.read(result.names[int(result.sifted.indices[place])]).decode()
+        for place in range(0, len(result.filtered.crystals), 50):
+            text = archive.read(result.names[int(result.filtered.indices[place])]).decode()
             expected = Crystals.from_structures([Structure.from_str(text, fmt="cif")])
-            assert result.sifted.crystals[place] == expected
+            assert result.filtered.crystals[place] == expected

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bench.crystal_io import ReadResult, read_crystals, write_crystals
-from bench.crystals import Crystals, Sifted
+from bench.crystals import Crystals, FilteredCrystals
 from tests.bench.crystal_examples import eval_gen, some_crystals
 
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -58,18 +58,18 @@ def same_sites(ours: Crystals, theirs: Crystals) -> bool:
 def test_every_format_of_cifs_gives_cells_and_sites_back(tmp_path: Path, crystals: Crystals, name: str) -> None:
     write_crystals(crystals, tmp_path / name)
     result = read_crystals(tmp_path / name)
-    assert result.sifted.requested == len(crystals)
+    assert result.filtered.requested == len(crystals)
     assert result.reasons() == {}
-    for back, crystal in zip(result.sifted.crystals, crystals, strict=True):
+    for back, crystal in zip(result.filtered.crystals, crystals, strict=True):
         np.testing.assert_allclose(back.lattice.parameters, crystal.lattice.parameters, rtol=1e-7, atol=2e-8)
-    assert all(same_sites(result.sifted.crystals[b], crystals[b]) for b in range(len(crystals)))
+    assert all(same_sites(result.filtered.crystals[b], crystals[b]) for b in range(len(crystals)))
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=QUIET)
 @given(crystals=apart(), name=st.sampled_from(EXACT_FORMATS))
 def test_what_holds_crystals_exactly_gives_them_back_exactly(tmp_path: Path, crystals: Crystals, name: str) -> None:
     write_crystals(crystals, tmp_path / name)
-    assert read_crystals(tmp_path / name).sifted == Sifted.complete(crystals)
+    assert read_crystals(tmp_path / name).filtered == FilteredCrystals.complete(crystals)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=QUIET)
@@ -81,7 +81,7 @@ def test_eval_gen_files_hold_cells_and_sites_to_single_precision(
     if evaluations:
         content = {key: torch.stack([value] * evaluations) for key, value in content.items()}
     torch.save(content, tmp_path / "eval_gen.pt")
-    back = read_crystals(tmp_path / "eval_gen.pt").sifted.crystals
+    back = read_crystals(tmp_path / "eval_gen.pt").filtered.crystals
     np.testing.assert_array_equal(back.atomic_numbers, crystals.atomic_numbers)
     shift = back.frac_coords - crystals.frac_coords
     assert np.abs(shift - np.round(shift)).max() < 1e-6
@@ -103,8 +103,8 @@ def test_crystals_keep_their_places_among_texts_that_are_none(tmp_path: Path, da
     (tmp_path / "x.csv").write_text(buffer.getvalue(), newline="", encoding="utf-8", errors="replace")
     result = read_crystals(tmp_path / "x.csv")
     assert result.names == tuple(f"row {n}" for n in range(len(good)))
-    assert result.sifted.indices.tolist() == [n for n, is_good in enumerate(good) if is_good]
-    assert result.sifted.crystals.num_atoms.tolist() == [n % 3 + 1 for n, is_good in enumerate(good) if is_good]
+    assert result.filtered.indices.tolist() == [n for n, is_good in enumerate(good) if is_good]
+    assert result.filtered.crystals.num_atoms.tolist() == [n % 3 + 1 for n, is_good in enumerate(good) if is_good]
 
 
 # Bytes that nobody meant
@@ -217,8 +217,8 @@ def check(path: Path) -> None:
         assert found.startswith(f"{path}: ")
         assert "\n" not in found
         return
-    assert len(found.names) == len(set(found.names)) == found.sifted.requested
-    assert len(found.sifted.crystals) > 0
+    assert len(found.names) == len(set(found.names)) == found.filtered.requested
+    assert len(found.filtered.crystals) > 0
     for text in [*found.names, *found.reasons().values()]:
         assert text.isprintable()
 
@@ -233,7 +233,7 @@ def test_a_damaged_file_gives_crystals_reasons_or_one_clear_line(name: str, tmp_
 
     (tmp_path / name).write_bytes(CONTENTS[name])
     assert isinstance(found := read_or_refused(tmp_path / name), ReadResult)
-    assert len(found.sifted.crystals) == 3
+    assert len(found.filtered.crystals) == 3
     damage()
 
 
@@ -277,7 +277,7 @@ def test_any_json_gives_crystals_reasons_or_one_clear_line(tmp_path: Path, conte
     if isinstance(found, str):  # Python refuses integers of more than 4300 digits, and reads no other rubbish
         assert "not JSON" in found
     else:
-        assert found.sifted.requested == 1 + len(content)
+        assert found.filtered.requested == 1 + len(content)
 
 
 def some_structure() -> dict:
@@ -332,4 +332,4 @@ def test_any_other_word_in_a_frame_costs_at_most_that_frame(tmp_path: Path) -> N
         (tmp_path / "x.extxyz").write_bytes(content)
         found = read_or_refused(tmp_path / "x.extxyz")
         assert isinstance(found, ReadResult)
-        assert len(found.sifted.crystals) >= 2
+        assert len(found.filtered.crystals) >= 2

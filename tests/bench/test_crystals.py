@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pymatgen.core import Composition, Lattice, Structure
 
-from bench.crystals import Crystals, Sifted, sift, wrap_frac_coords
+from bench import crystals as crystals_module
+from bench.crystals import Crystals, FilteredCrystals, filter_crystals, wrap_frac_coords
 
 
 def random_crystals(sizes: list[int], seed: int = 0) -> Crystals:
@@ -50,22 +51,22 @@ def test_a_wrong_crystal_is_refused_by_its_number(changes: dict, says: str) -> N
         Crystals(**{**right, **changes})
 
 
-def test_sift_keeps_the_good_crystals_and_says_what_is_wrong_with_the_others() -> None:
+def test_filter_crystals_keeps_the_good_crystals_and_says_what_is_wrong_with_the_others() -> None:
     good = random_crystals([3, 1, 300, 2])
     numbers, lattices = good.atomic_numbers.copy(), good.lattices.copy()
     numbers[0], lattices[2] = 0, np.nan
-    sifted = sift(good.num_atoms, numbers, good.frac_coords, lattices)
-    assert sifted.requested == 4
-    assert sifted.indices.tolist() == [1, 3]
-    assert sifted.crystals == good[[1, 3]]
-    assert list(sifted.reasons) == [0, 2]
-    assert "atomic number 0" in sifted.reasons[0]
-    assert "not finite" in sifted.reasons[2]
+    filtered = filter_crystals(good.num_atoms, numbers, good.frac_coords, lattices)
+    assert filtered.requested == 4
+    assert filtered.indices.tolist() == [1, 3]
+    assert filtered.crystals == good[[1, 3]]
+    assert list(filtered.reasons) == [0, 2]
+    assert "atomic number 0" in filtered.reasons[0]
+    assert "not finite" in filtered.reasons[2]
 
 
-def test_sift_refuses_arrays_that_do_not_belong_together() -> None:
+def test_filter_crystals_refuses_arrays_that_do_not_belong_together() -> None:
     with pytest.raises(ValueError, match="1 crystals of 2 atoms"):
-        sift([2], [1], np.zeros((1, 3)), np.eye(3))
+        filter_crystals([2], [1], np.zeros((1, 3)), np.eye(3))
 
 
 def test_coordinates_are_wrapped_below_one_even_from_just_below_zero() -> None:
@@ -150,18 +151,27 @@ def test_a_batch_survives_the_way_to_a_worker() -> None:
         ([1, 0], {}, "ascend"),
     ],
 )
-def test_sifted_places_must_be_each_place_once_in_order(indices: list, reasons: dict, says: str) -> None:
+def test_filtered_places_must_be_each_place_once_in_order(indices: list, reasons: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        Sifted(random_crystals([1, 2]), np.array(indices), reasons)
+        FilteredCrystals(random_crystals([1, 2]), np.array(indices), reasons)
 
 
-def test_sifted_parts_put_together_and_taken_apart_are_the_same() -> None:
+def test_filtered_parts_put_together_and_taken_apart_are_the_same() -> None:
     crystals = random_crystals([1, 2, 3])
-    first = Sifted(crystals[:2], np.array([0, 2]), {1: "a", 3: "b"})
-    second = Sifted(crystals[2:], np.array([1]), {0: "c"})
-    both = Sifted.concatenate([first, second])
+    first = FilteredCrystals(crystals[:2], np.array([0, 2]), {1: "a", 3: "b"})
+    second = FilteredCrystals(crystals[2:], np.array([1]), {0: "c"})
+    both = FilteredCrystals.concatenate([first, second])
     assert both.indices.tolist() == [0, 2, 5]
     assert dict(both.reasons) == {1: "a", 3: "b", 4: "c"}
     assert both.rows(0, 4) == first
     assert both.rows(4, 6) == second
-    assert first != Sifted(crystals[:2], np.array([0, 2]), {1: "a", 3: "other"})
+    assert first != FilteredCrystals(crystals[:2], np.array([0, 2]), {1: "a", 3: "other"})
+
+
+def test_the_old_names_still_work_and_say_the_new_ones() -> None:
+    with pytest.warns(DeprecationWarning, match="is now called filter_crystals"):
+        assert crystals_module.sift is filter_crystals
+    with pytest.warns(DeprecationWarning, match="is now called FilteredCrystals"):
+        assert crystals_module.Sifted is FilteredCrystals
+    with pytest.raises(AttributeError, match="has no attribute 'sieve'"):
+        _ = crystals_module.sieve

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from bench import cli, doctor
-from bench.doctor import Finding
+from bench import cli
+from bench.commands import doctor
+from bench.commands.doctor import Finding
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +53,8 @@ def test_a_sound_machine_is_told_part_by_part(capsys: pytest.CaptureFixture[str]
 
 def test_it_is_quick_and_imports_neither_torch_nor_a_potential() -> None:
     code = (
-        "import sys; from bench.doctor import examine; examine(); print(*{'torch', 'chgnet', 'matgl'} & {*sys.modules})"
+        "import sys; from bench.commands.doctor import examine; examine(); "
+        "print(*{'torch', 'chgnet', 'matgl'} & {*sys.modules})"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -63,7 +65,7 @@ def test_it_is_quick_and_imports_neither_torch_nor_a_potential() -> None:
 
 def test_python_without_any_package_is_a_table_of_what_to_install() -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from bench.doctor import *; "
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from bench.commands.doctor import *; "
         "found = examine(); print(render(found), is_fit(found))"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
@@ -151,7 +153,7 @@ def test_damaged_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     card, weights = tmp_path / "x-perov5-cpu.json", tmp_path / "x-perov5-cpu.safetensors"
     card.write_text('{"sha256": "of other bytes"}')
     weights.write_bytes(b"bytes")
-    monkeypatch.setattr("bench.listing.shipped_weight_files", lambda: [(card, weights)])
+    monkeypatch.setattr("bench.commands.listing.shipped_weight_files", lambda: [(card, weights)])
     found = finding("weights", doctor._models)
     assert (found.state, found.found, found.required) == ("broken", "damaged: x-perov5-cpu", True)
 

@@ -11,16 +11,16 @@ import fake_tasks
 import pyarrow as pa
 import pytest
 
-from bench import batch_scoring
 from bench.budget import Budget, MonotonicClock
 from bench.crystals import Crystals
 from bench.interfaces import SampleBatch
 from bench.registry import parse_models
 from bench.runner import Interrupted, Plan, rescore, resume, run
+from bench.scoring import between_batches as batch_scoring
 from bench.store import Run
 from reports.run_results import read_results
-from reports.stored_yields import read_curves
-from reports.yield_curve import render_at
+from reports.yields.figure import render_at
+from reports.yields.stored import read_curves
 
 pytestmark = pytest.mark.usefixtures("fakes")
 with_slow_fakes = pytest.mark.usefixtures("slow_fakes")
@@ -192,5 +192,5 @@ def test_the_yield_curve_of_such_a_run_is_by_both_together(tmp_path: Path) -> No
 def test_the_manifest_says_what_the_budget_covers_and_resuming_holds_to_it(tmp_path: Path) -> None:
     run(plan(), tmp_path / "r", clock())
     with pytest.raises(ValueError, match=r'budget.covers: "end-to-end" -> null'):
-        resume(tmp_path / "r", given={"budget": Budget(seconds=60.0).plain()})
+        resume(tmp_path / "r", given={"budget": Budget(seconds=60.0).to_json()})
     assert json.loads((tmp_path / "r" / "manifest.json").read_text())["budget"]["covers"] == "end-to-end"

@@ -95,7 +95,7 @@ def test_a_model_of_another_environment_is_timed_and_compared_as_the_readme_type
     )
     done = run(sampled, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(read_crystals(tmp_path / "theirs.extxyz").sifted.crystals) == 200
+    assert len(read_crystals(tmp_path / "theirs.extxyz").filtered.crystals) == 200
     fewer = (
         compared.replace("crysldm", "independent-elements") + " --tasks validity --num-samples 10 --workers 1 --out r"
     )

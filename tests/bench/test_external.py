@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from bench import cli
+from bench.commands.sample_external import External, sample_external
 from bench.crystal_io import read_crystals
-from bench.external import External, sample_external
 from bench.store import Run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "external_model.py"
@@ -56,7 +56,7 @@ def test_sampling_is_timed_from_the_line_that_ends_start_up() -> None:
     assert (costs["load_seconds"], costs["sampling_seconds"], costs["measured"]["wall_seconds"]) == (7.0, 2.0, 9.0)
     assert (costs["steps"], costs["network_evaluations"], costs["num_samples"]) == (10, 20.0, 3)
     assert costs["measured"]["start_up"] == "until 'model ready' was printed"
-    assert len(read_crystals("mine.extxyz").sifted.crystals) == 3
+    assert len(read_crystals("mine.extxyz").filtered.crystals) == 3
     assert "model ready" in Path("mine.log").read_text()
 
 

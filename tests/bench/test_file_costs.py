@@ -10,9 +10,9 @@ import torch
 
 from bench import cli
 from bench.crystal_io import write_crystals
-from bench.file_costs import FileCosts
 from bench.registry import file_model, parse_models, with_meta
-from bench.sources import FileSource
+from bench.sampling.file_costs import FileCosts
+from bench.sampling.sources import FileSource
 from bench.store import Run
 from tests.bench.crystal_examples import eval_gen, some_crystals
 from tests.bench.fake_generators import random_crystals
@@ -144,4 +144,4 @@ def test_the_seconds_that_an_eval_gen_file_notes_are_taken_unless_meta_says_othe
 
 def test_a_file_model_without_meta_says_nothing_of_its_cost(mine: Path) -> None:
     assert file_model(mine / "mine.zip").meta is None
-    assert FileSource.read(mine / "mine.zip").costs.plain() == {}
+    assert FileSource.read(mine / "mine.zip").costs.to_json() == {}

@@ -11,7 +11,7 @@ from pymatgen.core import Lattice, Structure
 
 from bench.crystals import Crystals
 from bench.datasets import load_split, training_formulas, write_training_formulas
-from bench.formula_hashes import FormulaSet, formula_hashes
+from bench.datasets.formulas import FormulaSet, formula_hashes
 
 needs_data = pytest.mark.skipif("BENCH_DATA_DIR" not in os.environ, reason="BENCH_DATA_DIR is not set")
 

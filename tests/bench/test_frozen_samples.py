@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.commands.check import check
 from bench.registry import file_model
-from bench.regression import check
 from bench.runner import Plan, run
 from bench.statistics import Metric
 from tasks import properties
@@ -34,7 +34,7 @@ def test_the_metrics_of_frozen_crystals_are_exactly_what_they_were(tmp_path: Pat
 
 
 def test_a_metric_that_moves_by_a_millionth_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = properties.median
+    real = properties.median  # type: ignore[attr-defined]
 
     def slightly_other(values: object) -> Metric:
         found = real(values)  # type: ignore[arg-type]

@@ -38,11 +38,11 @@ SALT: Sites = [("Na", 0, 0, 0), ("Cl", 0.5, 0.5, 0.5)]
 FILES = {  # name -> content and what its row says; None: a crystal
     "0-salt.cif": (cif(4.0, SALT), None),
     "1-empty.cif": ("", "is empty"),
-    "2-nan.cif": (cif("nan", SALT), "lattice is not finite"),
+    "2-nan.cif": (cif("nan", SALT), "_cell_length_a is 'nan', not a number"),
     "3-one-atom.cif": (cif(3.0, [("Fe", 0, 0, 0)]), None),
     "4-many-atoms.cif": (cif(20.0, scattered(300)), None),
-    "5-one-place.cif": (cif(4.0, [("Na", 0, 0, 0), ("Cl", 0, 0, 0)]), "Occupancy"),
-    "6-unknown.cif": (cif(4.0, [("Xx", 0, 0, 0), ("Cl", 0.5, 0.5, 0.5)]), "Xx is no element"),
+    "5-one-place.cif": (cif(4.0, [("Na", 0, 0, 0), ("Cl", 0, 0, 0)]), "Na0 and Cl1 are on one site"),
+    "6-unknown.cif": (cif(4.0, [("Xx", 0, 0, 0), ("Cl", 0.5, 0.5, 0.5)]), "of type 'Xx' is no element"),
 }
 
 
@@ -170,7 +170,7 @@ def test_warnings_are_one_line_each_also_those_of_scoring_processes(tmp_path: Pa
     warned = [line for line in done.stderr.splitlines() if "strange weights" in line]
     assert warned == ["warning: strange weights, used as they are"]
     code = (
-        "import warnings; from bench.scoring_pool import _start_worker; _start_worker({}, None); warnings.warn('a\\nb')"
+        "import warnings; from bench.scoring.pool import _start_worker; _start_worker({}, None); warnings.warn('a\\nb')"
     )
     worker = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert worker.stderr == "warning: a b\n"

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from bench import dataset_files, registry
-from bench.dataset_files import DatasetSpec
+from bench import registry
+from bench.commands.listing import prepare_dataset
+from bench.datasets import files as dataset_files
+from bench.datasets.files import DatasetSpec
 from bench.store import Run
 
 HERE = Path(__file__).parent
@@ -148,6 +150,28 @@ def test_the_card_of_the_example_is_the_one_that_its_files_give(installed: Path,
     assert (kept / "rocksalts.formulas").read_bytes() == (tmp_path / "new" / "rocksalts.formulas").read_bytes()
 
 
+def test_figures_of_a_run_of_the_test_split_go_beside_the_card(installed: Path, data: Path, tmp_path: Path) -> None:
+    crystals = data / "rock_salts" / "test.csv"
+    for command in (
+        f"score {crystals} --dataset rocksalts --tasks validity,properties --out r",
+        "data rocksalts --reference new --scored r",
+    ):
+        done = python(f"-m bench {command}", tmp_path, installed, BENCH_DATA_DIR=str(data))
+        assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "new" / "rocksalts.test.json").read_text())
+    counts = json.loads((tmp_path / "new" / "rocksalts.test-counts.json").read_text())
+    rows = crystals.read_text().count("_cell_length_a")
+    assert figures["requested"] == counts["crystals"] == rows
+    assert "emd_density" in figures["metrics"]
+    done = python("-m bench data perov5 --reference new --scored r", tmp_path)
+    assert "--scored r: a run on rocksalts, not on perov5" in done.stderr
+
+
+def test_figures_need_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="name the folder for its figures with --reference"):
+        prepare_dataset("perov5", 1, None, tmp_path)
+
+
 def test_without_its_card_a_data_set_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from bench.datasets import reference_card
 
@@ -183,10 +207,10 @@ def test_an_installed_potential_equals_ours_and_relaxes_against_a_hull_of_its_ow
     code = """
 import numpy as np
 from pathlib import Path
-from tasks.stability.hull_build import build_hull
-from tasks.stability.phases import Phases
+from tasks.stability.hull.build import build_hull
+from tasks.stability.hull.phases import Phases
 from tasks.stability.potentials import load_potential
-from tasks.stability.self_test import _crystals
+from tasks.stability.potentials.known_crystals import _crystals
 
 theirs, ours, crystals = load_potential("chgnetase"), load_potential("chgnet"), _crystals()
 for one, other in zip(vars(theirs.evaluate(crystals)).values(), vars(ours.evaluate(crystals)).values(), strict=True):

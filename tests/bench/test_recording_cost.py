@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from bench import registry
-from bench.shards import SHARD_CRYSTALS, SampleFolder
+from bench.run_folder.shards import SHARD_CRYSTALS, SampleFolder
 
 BATCH = 50
 
@@ -23,10 +23,10 @@ def test_recording_takes_less_than_a_hundredth_of_the_cpu_time_of_sampling(tmp_p
     folder.recover()
     batches = SHARD_CRYSTALS // BATCH
     cost = {"start_s": 0.0, "end_s": 1.0, "wall_s": 1.0, "network_evaluations": 1e4, "steps": 100, "counted": True}
-    folder.append(sampled.sifted(), handed_over=BATCH, **cost)  # imports what it needs
+    folder.append(sampled.filtered(), handed_over=BATCH, **cost)  # imports what it needs
     started = time.process_time()
     for _ in range(batches - 1):  # the last of them is merged with all the others
-        folder.append(sampled.sifted(), handed_over=BATCH, **cost)
+        folder.append(sampled.filtered(), handed_over=BATCH, **cost)
     recording = (time.process_time() - started) / (batches - 1)
 
     assert len(list(folder.samples.iterdir())) == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.regression import (
+from bench.commands.check import (
     Comparison,
     Tolerance,
     Verdict,
@@ -57,8 +57,10 @@ def verdicts(found: list[Comparison]) -> dict[str, str]:
     return {c.metric: c.verdict for c in found if c.verdict not in (Verdict.SAME, Verdict.UNDEFINED)}
 
 
-def check_with(tmp_path: Path, baseline: Path, changes: dict[str, Metric], **options: Any) -> list[Comparison]:
-    return check(write_run(tmp_path / "run", {**SMALL_NOISE, **changes}), baseline, **options)
+def check_with(
+    tmp_path: Path, baseline: Path, changes: dict[str, Metric], name: str = "run", **options: Any
+) -> list[Comparison]:
+    return check(write_run(tmp_path / name, {**SMALL_NOISE, **changes}), baseline, **options)
 
 
 def test_a_run_is_no_regression_against_itself(tmp_path: Path, baseline: Path) -> None:
@@ -88,6 +90,23 @@ def test_a_change_for_the_worse_beyond_noise_fails(
     found = check_with(tmp_path, baseline, {metric: new})
     assert verdicts(found) == {metric: verdict}
     assert any(c.failed for c in found) == fails
+
+
+def test_times_of_a_busy_machine_are_not_judged(tmp_path: Path, baseline: Path) -> None:
+    busy = {"undisturbed_share": Metric(0.4, n=20)}
+    check_with(tmp_path, baseline, busy)
+    with pytest.raises(ValueError, match=r"run2: the times of crysldm cannot be judged, as only 40 % of its seconds"):
+        check_with(tmp_path, baseline, busy, "run2", times=True)
+    check_with(tmp_path, baseline, {"undisturbed_share": Metric(0.95, n=20)}, "run3", times=True)
+    write_baseline(write_run(tmp_path / "busy", SMALL_NOISE | busy), tmp_path / "busy.json")
+    with pytest.raises(ValueError, match=r"busy.json: the times of crysldm"):
+        check_with(tmp_path, tmp_path / "busy.json", {}, "run4", times=True)
+
+
+def test_what_belongs_to_the_machine_never_fails(tmp_path: Path) -> None:
+    old = SMALL_NOISE | {"energy_wh": Metric(1.0, n=20), "peak_memory_bytes": Metric(1e9, n=20)}
+    write_baseline(write_run(tmp_path / "base", old), tmp_path / "baseline.json")
+    assert not [c for c in check_with(tmp_path, tmp_path / "baseline.json", {"energy_wh": Metric(None)}) if c.failed]
 
 
 def test_times_fail_only_when_asked_to(tmp_path: Path, baseline: Path) -> None:

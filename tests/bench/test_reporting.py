@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import registry
-from bench.reporting import report, write_reports
+from bench.commands.report import report, write_reports
 
 
 def full_disk(folders: Sequence[Path]) -> str:

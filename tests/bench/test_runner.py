@@ -19,15 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 from fake_tasks import FakeValidity
 
-from bench import scoring
 from bench.atomic import folder_lock
 from bench.budget import Budget, MonotonicClock
+from bench.commands.report import write_reports
 from bench.crystal_io import write_crystals
 from bench.interfaces import SampleBatch, Task
 from bench.registry import file_model, parse_models
-from bench.reporting import write_reports
 from bench.runner import Interrupted, Outcome, Plan, rescore, resume, run
-from bench.sources import batch_seed
+from bench.sampling.sources import batch_seed
+from bench.scoring import tables as scoring
 from bench.store import Run
 
 HERE = Path(__file__).parent
@@ -85,7 +85,7 @@ def test_each_batch_has_its_own_seed_and_a_run_is_a_function_of_the_seed(tmp_pat
 
 
 def test_workers_give_the_tables_that_one_process_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.scoring.CHUNK_CRYSTALS", 2)
+    monkeypatch.setattr("bench.scoring.tables.CHUNK_CRYSTALS", 2)
     run(plan(), tmp_path / "one")
     run(plan(workers=2), tmp_path / "two")
     assert kept(tmp_path / "one") == kept(tmp_path / "two")
@@ -566,7 +566,7 @@ def test_a_table_for_which_there_is_no_room_is_named_and_written_on_resume(
 ) -> None:
     run(plan(), tmp_path / "whole")
     with monkeypatch.context() as patch:
-        real = scoring.table_writer
+        real = scoring.table_writer  # type: ignore[attr-defined]
         patch.setattr(scoring, "table_writer", lambda path, schema: real(Path("/dev/full"), schema))
         with pytest.raises(
             ValueError, match=r"fake/validity\.parquet: No space left on device; what is complete is kept"

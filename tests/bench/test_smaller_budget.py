@@ -14,8 +14,8 @@ from bench.interfaces import SampleBatch
 from bench.registry import parse_models
 from bench.runner import Plan, run
 from reports.run_results import read_results
-from reports.stored_yields import read_curves
-from reports.yields import YieldCurve
+from reports.yields.curves import YieldCurve
+from reports.yields.stored import read_curves
 
 pytestmark = pytest.mark.usefixtures("fakes")
 

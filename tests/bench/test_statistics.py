@@ -19,6 +19,7 @@ from bench.statistics import (
     median,
     quotient,
     ratio_of_sums,
+    seconds_per_crystal,
     wilson,
     wilson_bounds,
 )
@@ -99,11 +100,11 @@ def test_a_cost_without_hits_has_only_the_one_sided_bound():
 def test_a_ratio_of_sums_covers_the_true_ratio():
     rng = np.random.default_rng(0)
     hits = 0
-    for seed in range(200):
-        crystals = rng.integers(20, 60, 20)
+    for seed in range(400):
+        crystals = rng.integers(30, 60, 20)
         seconds = crystals * 0.3 + rng.exponential(2.0, 20)
-        hits += covered(ratio_of_sums(seconds, crystals, seed), 0.3 + 2.0 / 39.5)
-    assert 0.87 <= hits / 200 <= 0.99
+        hits += covered(ratio_of_sums(seconds, crystals, seed), 0.3 + 2.0 / 44.5)
+    assert 0.87 <= hits / 400 <= 0.99  # few skewed batches, more so than real ones
 
 
 def test_a_ratio_of_sums_without_spread_without_pairs_and_with_one():
@@ -112,6 +113,28 @@ def test_a_ratio_of_sums_without_spread_without_pairs_and_with_one():
     assert ratio_of_sums([], [], seed=0) == Metric(None)
     assert ratio_of_sums([0.0], [0], seed=0) == Metric(None, n=1)
     assert ratio_of_sums([1.0], [4], seed=0) == Metric(0.25, n=1)
+
+
+def test_batches_that_took_no_time_at_all_have_an_interval_too():
+    assert seconds_per_crystal([0.0, 0.0], [4, 4], seed=0) == Metric(0.0, 0.0, 0.0, 2)
+    some = seconds_per_crystal([0.0, 4.0, 4.0], [4, 4, 4], seed=0)
+    assert some.low == 0.0 < some.value < some.high
+
+
+def test_a_small_rest_at_the_end_counts_in_the_time_but_does_not_widen_its_interval():
+    seconds, crystals = [5.0, 5.1, 4.9, 5.0], [50, 50, 50, 50]
+    whole = seconds_per_crystal(seconds, crystals, seed=0)
+    with_rest = seconds_per_crystal([*seconds, 1.2], [*crystals, 3], seed=0)
+    assert with_rest.value == pytest.approx(21.2 / 203)
+    assert with_rest.high / with_rest.value == pytest.approx(whole.high / whole.value)
+
+
+def test_starts_that_differ_by_more_than_their_batches_widen_the_interval():
+    seconds, crystals = [5.0, 5.1, 4.9, 6.0, 6.1, 5.9], [50] * 6
+    pooled = seconds_per_crystal(seconds, crystals, seed=0)
+    by_start = seconds_per_crystal(seconds, crystals, seed=0, repeats=[0, 0, 0, 1, 1, 1])
+    assert by_start.value == pooled.value
+    assert by_start.low < pooled.low < pooled.high < by_start.high
 
 
 @pytest.mark.parametrize("n", [7, 40, 201])

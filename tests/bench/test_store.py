@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from fake_generators import random_crystals
 
-from bench import shards
 from bench.atomic import FolderInUse, append_line, folder_lock, mend_lines, read_lines, write_bytes, write_json
-from bench.crystals import Crystals, Sifted
-from bench.shards import JOURNAL, SampleFolder, read_shard
+from bench.crystals import Crystals, FilteredCrystals
+from bench.run_folder import shards
+from bench.run_folder.shards import JOURNAL, SampleFolder, read_shard
 from bench.store import Run, create_folder, newest_run
 
 COST = {
@@ -28,9 +28,9 @@ COST = {
 }
 
 
-def batch(number: int, size: int = 5) -> Sifted:
+def batch(number: int, size: int = 5) -> FilteredCrystals:
     crystals = random_crystals(size, number)
-    return Sifted(crystals[1:], np.arange(1, size), {0: f"nothing came of it in batch {number}"})
+    return FilteredCrystals(crystals[1:], np.arange(1, size), {0: f"nothing came of it in batch {number}"})
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def filled(path: Path, batches: int) -> SampleFolder:
     return folder
 
 
-def everything(folder: SampleFolder) -> Sifted:
-    return Sifted.concatenate([shard.read() for shard in folder.shards()])
+def everything(folder: SampleFolder) -> FilteredCrystals:
+    return FilteredCrystals.concatenate([shard.read() for shard in folder.shards()])
 
 
-def assert_equal(one: Sifted, other: Sifted) -> None:
+def assert_equal(one: FilteredCrystals, other: FilteredCrystals) -> None:
     assert one.crystals == other.crystals
     assert np.array_equal(one.indices, other.indices)
     assert dict(one.reasons) == dict(other.reasons)
@@ -69,7 +69,7 @@ def test_crystals_come_back_in_order_from_merged_and_single_batches(tmp_path: Pa
         (6, 1, 30, 5),
         (7, 1, 35, 5),
     ]
-    assert_equal(everything(folder), Sifted.concatenate([batch(number) for number in range(8)]))
+    assert_equal(everything(folder), FilteredCrystals.concatenate([batch(number) for number in range(8)]))
 
 
 def test_the_index_column_counts_through_all_shards(tmp_path: Path, small_shards: None) -> None:
@@ -152,7 +152,9 @@ def test_a_torn_last_line_of_the_journal_costs_that_batch_only(tmp_path: Path) -
     assert len(again.batches) == 2
     assert sorted(file_bytes(folder)) == ["000000.parquet", "000001.parquet"]
     again.append(batch(2), **COST)
-    assert_equal(everything(SampleFolder(tmp_path, 5)), Sifted.concatenate([batch(number) for number in range(3)]))
+    assert_equal(
+        everything(SampleFolder(tmp_path, 5)), FilteredCrystals.concatenate([batch(number) for number in range(3)])
+    )
 
 
 def test_a_journal_that_something_else_changed_is_refused(tmp_path: Path) -> None:
@@ -288,7 +290,7 @@ def test_the_newest_run_is_the_one_written_last(tmp_path: Path) -> None:
 
 
 def test_parts_of_what_was_asked_for_keep_their_places() -> None:
-    whole = Sifted.concatenate([batch(0), batch(1)])
+    whole = FilteredCrystals.concatenate([batch(0), batch(1)])
     assert whole.requested == 10
     part = whole.rows(4, 7)
     assert part.indices.tolist() == [0, 2]

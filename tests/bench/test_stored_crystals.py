@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.crystals import Crystals, Sifted
-from bench.scoring import crystals_of, finished, score_in_memory, stored_crystals
-from bench.shards import SampleFolder
+from bench.crystals import Crystals, FilteredCrystals
+from bench.run_folder.shards import SampleFolder
+from bench.scoring.tables import crystals_of, finished, score_in_memory, stored_crystals
 
 COST = {
     "start_s": 0.0,
@@ -23,12 +23,12 @@ COST = {
 }
 
 
-def sample(first: int) -> Sifted:
+def sample(first: int) -> FilteredCrystals:
     """Four places, the second without a crystal; the others are cubic cells of one atom, the place its number."""
     numbers = np.array([first, first + 2, first + 3])
     cells = np.eye(3) * numbers[:, None, None]
     crystals = Crystals(np.ones(3, int), numbers, np.zeros((3, 3)), cells)
-    return Sifted(crystals, np.array([0, 2, 3]), {1: "no crystal"})
+    return FilteredCrystals(crystals, np.array([0, 2, 3]), {1: "no crystal"})
 
 
 def test_rows_are_found_in_any_shard_and_given_in_the_order_asked_for(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from documents import DOCUMENTS, ROOT, Shown, inline_commands, names_of_examples
 from bench import cli, registry
 from bench.crystal_io import write_crystals
 from bench.crystals import Crystals
-from bench.dataset_files import DATASETS
-from tasks.stability.potential_files import BUILT_IN
+from bench.datasets.files import DATASETS
+from tasks.stability.potentials.files import BUILT_IN
 
 APP = typer.main.get_command(cli.app)
 COMMANDS = [shown for path in DOCUMENTS for shown in shown_commands(path)]
@@ -122,7 +122,7 @@ def test_a_command_named_in_a_sentence_exists_with_its_options(shown: Shown) -> 
     words = shown.text.removeprefix("python -m ").split()[1:]
     command = APP
     while words and words[0] in getattr(command, "commands", {}):
-        command = command.commands[words.pop(0)]
+        command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
     assert command is not APP, "no such command"
     assert not words or not hasattr(command, "commands"), f"no such command {words[0]}"
     options = {name for parameter in command.params for name in parameter.opts} | {"--help", "--debug"}

@@ -34,12 +34,14 @@ from bench.cluster import remote
 from bench.cluster.connection import quieten
 from bench.cluster.crew import Connection, Crew
 from bench.cluster.executor import cut
-from bench.crystals import Crystals, Sifted
+from bench.crystals import Crystals, FilteredCrystals
 from bench.datasets import reference_card
 from bench.interfaces import Task
 from bench.parquet import table_bytes
 from bench.registry import build_generator, build_tasks, parse_models
-from bench.scoring import (
+from bench.run_folder.shards import SampleFolder, read_shard
+from bench.sampling.sources import Request, SourceBatch, batch_seed, declared_batch_size
+from bench.scoring.tables import (
     CHUNK_CRYSTALS,
     chunks_and_parts,
     crystals_of,
@@ -49,8 +51,6 @@ from bench.scoring import (
     score_rows,
     stored_crystals,
 )
-from bench.shards import SampleFolder, read_shard
-from bench.sources import Drawn, Request, batch_seed, declared_batch_size
 from bench.store import read_state, write_state
 
 DATASET = "perov5"
@@ -84,17 +84,17 @@ def sampling(model: str, number: int) -> tuple[float, Crystals, int]:
 def scoring(task: Task, crystals: Crystals) -> tuple[float, pa.Table]:
     """CPU seconds per crystal of a task, and the rows. What it loads first is there before."""
     task.score(crystals[:1])
-    seconds, rows = cpu_seconds(lambda: score_rows(task, Sifted.complete(crystals), 0))
+    seconds, rows = cpu_seconds(lambda: score_rows(task, FilteredCrystals.complete(crystals), 0))
     return seconds / len(crystals), rows
 
 
 def wire(crystals: Crystals, size: int, rows: dict[str, pa.Table]) -> dict[str, float]:
     """Bytes per crystal of what goes out and comes back: a batch, and for each task as many crystals as it has rows."""
-    batch = Sifted.complete(crystals[:size])
+    batch = FilteredCrystals.complete(crystals[:size])
     request = len(pickle.dumps((remote.draw, Request(0, 0, 0, size))))
-    found = {"sampling": (request + len(pickle.dumps(Drawn(batch, size, 100, 1.0, 1.0)))) / size}
+    found = {"sampling": (request + len(pickle.dumps(SourceBatch(batch, size, 100, 1.0, 1.0)))) / size}
     for task, table in rows.items():
-        chunk = Sifted.complete(crystals[: table.num_rows])
+        chunk = FilteredCrystals.complete(crystals[: table.num_rows])
         sent = pickle.dumps((remote.score, remote.Rows(task, chunk, 0)))
         found[task] = (len(sent) + len(pickle.dumps(table_bytes(table)))) / chunk.requested
     return found
@@ -108,7 +108,7 @@ def writing(
     scored: rows of each task, written again and again: computing them is the workers' part.
     """
     found: dict[str, float] = {}
-    batch = Sifted.complete(crystals[:size])
+    batch = FilteredCrystals.complete(crystals[:size])
     cost = {"start_s": 0.0, "end_s": 1.0, "handed_over": size, "network_evaluations": 1.0, "steps": 1, "wall_s": 1.0}
     with tempfile.TemporaryDirectory() as name:
         folder = SampleFolder(Path(name), size)
@@ -159,7 +159,7 @@ def closing(tasks: list[Task], scored: dict[str, pa.Table], number: int) -> dict
     generator.load("cpu")
     found: dict[str, float] = {}
     few = number // 10
-    others = Sifted.complete(generator.sample(num_crystals=few, seed=1).crystals)
+    others = FilteredCrystals.complete(generator.sample(num_crystals=few, seed=1).crystals)
     for task in [task for task in tasks if hasattr(task, "compare")]:
         rows = score_rows(task, others, 0)
         seconds, scored[task.name] = cpu_seconds(lambda t=task, r=rows: finished(t, r, partial(crystals_of, others)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.manifest import protocol_hash
+from bench.run_folder.manifest import protocol_hash
 from bench.statistics import Metric, cost_per_hit, wilson
 from bench.store import FORMAT
 
@@ -27,16 +27,19 @@ def model_metrics(
     seconds: float | None = 0.04,
     n: int = N,
     stable_below: Mapping[str, int] = {},
+    undisturbed: float | None = None,
+    batches: int = 20,
 ) -> dict[str, Metric]:
     """The metrics of a model with these many valid and stable crystals of n; stable None: not scored.
 
-    stable_below: how many are stable with the line drawn elsewhere (eV/atom).
+    stable_below: how many are stable with the line drawn elsewhere (eV/atom). undisturbed: share of the seconds.
     """
     cost = None if steps is None else float(steps) * n / 1000
     return {
         "steps": Metric(steps, n=n),
         "network_evaluations": Metric(evaluations, evaluations, evaluations, 20),
-        "seconds_per_crystal": Metric(seconds, seconds and 0.97 * seconds, seconds and 1.03 * seconds, 20),
+        "seconds_per_crystal": Metric(seconds, seconds and 0.97 * seconds, seconds and 1.03 * seconds, batches),
+        **({} if undisturbed is None else {"undisturbed_share": Metric(undisturbed, n=batches)}),
         "steps_per_stable": Metric(None, n=n) if stable is None or cost is None else cost_per_hit(cost, stable, n),
         "valid_composition": wilson(valid, n),
         "valid_composition_icsd24": wilson(valid - n // 100, n),

@@ -13,15 +13,15 @@ import pyarrow as pa
 
 from bench import registry
 from bench.atomic import write_json
-from bench.crystal_table import parquet_bytes
-from bench.crystals import Crystals, Sifted
+from bench.crystal_io.table import parquet_bytes
+from bench.crystals import Crystals, FilteredCrystals
 from bench.datasets import reference_card
 from bench.interfaces import Task
-from bench.manifest import protocol, protocol_hash
 from bench.parquet import write_table
-from bench.shards import JOURNAL, SHARD_CRYSTALS, Batch
+from bench.run_folder.manifest import protocol, protocol_hash
+from bench.run_folder.shards import JOURNAL, SHARD_CRYSTALS, Batch
+from bench.run_folder.summary import summarise
 from bench.store import FORMAT, MANIFEST, SUMMARY, Run, write_state
-from bench.summary import summarise
 
 BATCH = 50
 SHARD_BATCHES = SHARD_CRYSTALS // BATCH
@@ -65,7 +65,7 @@ def write_samples(folder: Path, num_crystals: int, rng: np.random.Generator) -> 
         rng.random((atoms, 3)),
         np.tile(4 * np.eye(3), (SHARD_CRYSTALS, 1, 1)),
     )
-    shard = parquet_bytes(Sifted(crystals, np.arange(SHARD_CRYSTALS), {}), 0)
+    shard = parquet_bytes(FilteredCrystals(crystals, np.arange(SHARD_CRYSTALS), {}), 0)
     digest = hashlib.sha256(shard).hexdigest()
     with open(folder / JOURNAL, "w", encoding="utf-8") as journal:
         for number in range(num_crystals // BATCH):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.leaderboard import compose, render
 from reports.run_results import read_results
+from reports.tables.leaderboard import compose, render
 
 MakeRun = Callable[..., Path]
 

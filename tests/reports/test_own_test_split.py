@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from bench.datasets.figures import SplitFigures
 from bench.parquet import write_table
-from bench.split_figures import SplitFigures
 from bench.statistics import Metric, wilson
 from bench.store import Run
-from reports.hull_histogram import hull_histograms
+from reports.figures.hull_histogram import hull_histograms
 from reports.run_results import read_results
-from reports.table1 import render
+from reports.tables.table1 import render
 
 MakeRun = Callable[..., Path]
 TASKS = ("validity", "properties", "stability")
@@ -34,7 +34,7 @@ def own(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> SplitFigures:
     folder = make_run({"crysldm": {"n": 2000, "valid": 1990, "stable": 39}}, name="split", tasks=TASKS)
     write_stability(folder, [0.05, None, 0.30004, 0.2], [True, False, True, False])
     figures = SplitFigures.of_run(Run.open(folder))
-    monkeypatch.setattr("reports.test_split.split_figures", {"perov5": figures}.get)
+    monkeypatch.setattr("reports.tables.split_row.split_figures", {"perov5": figures}.get)
     return figures
 
 

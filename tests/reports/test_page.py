@@ -18,7 +18,7 @@ import pytest
 from bench import registry
 from bench.cli import main
 from bench.crystals import Crystals
-from reports.page import render, write_page
+from reports.page.html_page import render, write_page
 from tests.stored_crystal_runs import TASKS, perovskites, store, whole_run
 
 MakeRun = Callable[..., Path]
@@ -69,7 +69,7 @@ def text(run: Path, rendered: dict[str, str]) -> str:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty figures, for tests of what stands around them."""
-    monkeypatch.setattr("reports.page_figures.inline_svg", lambda draw, name: f'<svg id="{name}"></svg>')
+    monkeypatch.setattr("reports.page.figures.inline_svg", lambda draw, name: f'<svg id="{name}"></svg>')
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,9 @@ def test_texts_of_a_run_are_text_wherever_they_stand(make_run: MakeRun) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_nothing_in_the_data_of_a_crystal_can_end_its_script(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reports.best_crystals.view", lambda crystal: {"kinds": [], "cell": EVIL, "atoms": ["<!--"]})
+    monkeypatch.setattr(
+        "reports.page.best_crystals.view", lambda crystal: {"kinds": [], "cell": EVIL, "atoms": ["<!--"]}
+    )
     page = Parsed(render([run]))
     data = [json.loads(script) for script in page.scripts[:-1]]
     assert data
@@ -187,7 +189,7 @@ def test_the_lowest_stable_crystals_are_shown_with_a_cif_that_gives_them_back(te
 
 
 def test_atoms_on_faces_are_drawn_on_all_of_them_and_turning_does_not_mirror() -> None:
-    from reports.best_crystals import view
+    from reports.page.best_crystals import view
 
     crystal = perovskites(1)
     turned = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
@@ -261,7 +263,7 @@ def test_a_run_whose_samples_and_ledger_are_gone_is_shown_in_sentences(make_run:
 @pytest.mark.usefixtures("undrawn")
 def test_a_data_set_that_is_not_ours_has_no_distributions(make_run: MakeRun) -> None:
     text = render([whole_run(make_run, {"crysldm": ENERGIES}, dataset="other")])
-    assert "other is none of the package&#39;s data sets" in text
+    assert "Nothing is known of the test split of other" in text
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reports.page import write_page
+from reports.page.html_page import write_page
 from tests.stored_crystal_runs import whole_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

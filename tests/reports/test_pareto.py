@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from reports.columns import COLUMNS
-from reports.cost_quality import equal_pairs, front, pairs_table, points, qualities
-from reports.pareto import draw, write_reports
+from reports.figures.cost_quality import equal_pairs, front, pairs_table, points, qualities
+from reports.figures.pareto import draw, write_reports
 from reports.run_results import read_results
+from reports.tables.columns import COLUMNS
 
 MakeRun = Callable[..., Path]
 SWEEP: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.statistics import Metric, difference_p_value, wilson
-from reports.ranking import rank
+from reports.tables.ranking import rank
 
 
 def test_a_difference_beyond_noise_makes_one_best() -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from reports.table1 import render
+from reports.tables.table1 import render
 
 MakeRun = Callable[..., Path]
 TASKS = ("validity", "properties", "stability")

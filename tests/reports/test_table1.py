@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.statistics import Metric
-from reports.table1 import SUFFIXES, render, write_reports
+from reports.tables.table1 import SUFFIXES, render, write_reports
 
 MakeRun = Callable[..., Path]
 METHODS = {
@@ -109,6 +109,24 @@ def test_seconds_of_different_devices_are_not_ranked(make_run: MakeRun) -> None:
     assert "a: a CPU, 1 thread; b: a CPU, 8 threads" in render(runs)
 
 
+def test_a_time_from_a_busy_machine_is_marked_and_not_ranked(make_run: MakeRun) -> None:
+    free = {name: {**how, "undisturbed": 0.95} for name, how in METHODS.items()}
+    assert "**0.0400**" in render([make_run(free, "free")], "markdown")
+    busy = make_run({**free, "crysldm": {**METHODS["crysldm"], "undisturbed": 0.62}}, "busy")
+    assert "**0.0400**" not in render([busy], "markdown")
+    note = "measured while the machine was busy (62 % of the seconds undisturbed): does not count, not ranked"
+    text = render([busy])
+    assert text.count(note) == 1
+    [number] = [line[0] for line in text.splitlines() if note in line]
+    assert f"0.0400{number}" in text
+
+
+def test_times_from_few_batches_are_named(make_run: MakeRun) -> None:
+    assert "fewer than ten batches" not in render([make_run(METHODS, "many")])
+    few = make_run({**METHODS, "diffcsp": {**METHODS["diffcsp"], "batches": 5}}, "few")
+    assert "Times from fewer than ten batches, with wide intervals: DiffCSP (5)." in render([few])
+
+
 def test_controls_are_not_ranked(make_run: MakeRun) -> None:
     models = {
         **METHODS,
@@ -124,7 +142,7 @@ def test_controls_are_not_ranked(make_run: MakeRun) -> None:
 def test_two_protocols_do_not_go_into_one_table(make_run: MakeRun) -> None:
     runs = [make_run(METHODS, "a"), make_run(METHODS, "b", smact="4.1.0")]
     with pytest.raises(
-        ValueError, match=r"a and .*b have different protocols \(validity.smact: '4.0.2', '4.1.0'\)"
+        ValueError, match=r'a and .*b have different protocols \(validity.smact: "4.0.2" -> "4.1.0"\)'
     ) as e:
         render(runs)
     assert "\n" not in str(e.value)
@@ -138,7 +156,7 @@ def test_another_protocol_hash_alone_is_another_protocol(make_run: MakeRun) -> N
 def test_two_references_of_one_data_set_do_not_go_into_one_table(make_run: MakeRun) -> None:
     protocol = {"dataset": "mp20", "reference": "another card", "tasks": {}}
     runs = [make_run(METHODS, "p"), make_run(METHODS, "a", "mp20"), make_run(METHODS, "b", "mp20", protocol=protocol)]
-    with pytest.raises(ValueError, match="reference: 'card of mp20', 'another card'"):
+    with pytest.raises(ValueError, match='reference: "card of mp20" -> "another card"'):
         render(runs)
 
 
@@ -173,7 +191,7 @@ def test_printed_rows_stand_beside_ours_as_printed(make_run: MakeRun) -> None:
 
 
 def test_printed_costs_follow_from_printed_rates() -> None:
-    from reports.paper_rows import PRINTED_ROWS
+    from reports.tables.paper_rows import PRINTED_ROWS
 
     assert len(PRINTED_ROWS) == 6
     for row in PRINTED_ROWS:
@@ -288,3 +306,12 @@ def test_a_budget_of_seconds_is_said_with_what_it_pays_for_and_how_late_the_late
     assert "in 60 device seconds each (overshoot at most 0.250 s), seed 7." in render([folder])
     both = make_run({"crysldm": {}}, budget={"seconds": 60.0, "covers": "end-to-end"}, name="both")
     assert "in 60 seconds of sampling and scoring each" in render([both])
+
+
+def test_a_run_too_small_for_the_difference_that_it_seems_to_show_says_so(make_run: MakeRun) -> None:
+    few = {"crysldm": {"stable": 7, "valid": 98, "n": 100}, "diffcsp": {"stable": 12, "valid": 98, "n": 100}}
+    text = " ".join(render([make_run(few, "few")]).split())
+    said = "100 crystals cannot show whether DiffCSP (12.0 % stable) and CrysLDM (7.0 %) differ as they seem to; about"
+    assert f"Perov-5: {said} 540 of each would" in text
+    assert "cannot show" not in render([make_run({"crysldm": {"stable": 70}, "diffcsp": {"stable": 120}}, "many")])
+    assert "cannot show" not in render([make_run({"crysldm": {"stable": 70}, "diffcsp": {"stable": 70}}, "equal")])

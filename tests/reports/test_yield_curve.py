@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from reports.run_results import read_results
-from reports.stored_yields import kinds_of, read_curves
-from reports.yield_curve import draw, render_at, write_reports
-from reports.yield_table import costs_csv, lead_lines, leads, leads_csv, reading_table, yield_text
-from reports.yields import Axis, Kind, YieldCurve
+from reports.yields.curves import Axis, Kind, YieldCurve
+from reports.yields.figure import draw, render_at, write_reports
+from reports.yields.stored import kinds_of, read_curves
+from reports.yields.tables import costs_csv, lead_lines, leads, leads_csv, reading_table, readings_csv, yield_text
 from tests.stored_batches import sampled
 
 MakeRun = Callable[..., Path]
@@ -265,3 +265,19 @@ def test_a_model_too_slow_for_the_budget_has_a_row_without_figures(make_sampled:
     [first, *_] = csv.DictReader(io.StringIO(costs_csv("perov5", curves)))
     assert first["expected"] == first["low"] == first["observed"] == ""
     assert write_reports([folder])
+
+
+def test_a_model_of_a_number_of_crystals_whose_first_batch_ends_later_is_named_and_not_counted_as_none(
+    make_sampled: MakeRun,
+) -> None:
+    quick = make_sampled({"crysldm": flags(0)}, tasks=("validity",), batches=[(1.0, 5, True), (2.85, 20, True)])
+    slow = make_sampled({"diffcsp": flags(1)}, tasks=("validity",), batches=[(8.0, 25, True)], name="slow")
+    curves = [c for result in read_results([quick, slow]) for c in read_curves(result) if c.axis == "seconds"]
+    shown = yield_text(curves, "Perov-5")
+    assert "By 3.85 device seconds, which every model spent" in shown
+    [line] = [line for line in shown.splitlines() if line.startswith("DiffCSP  ")][:1]
+    assert "no batch had ended; the first ends at 8.00" in line
+    assert line.split()[-1] == "–"
+    early, late = (row for row in csv.DictReader(io.StringIO(readings_csv("perov5", curves[1:], [3.85, 8.0]))))
+    assert early["crystals"] == early["asked"] == ""
+    assert late["asked"] == "25"

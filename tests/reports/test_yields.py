@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.yields import Repeat, YieldCurve, lead
+from reports.yields.curves import Repeat, YieldCurve, lead
 
 
 def repeat(
@@ -104,7 +104,7 @@ def test_many_batches_are_resampled_in_blocks_to_the_same_bands(monkeypatch: pyt
     one = random_repeat(rng, 0.4, 1500, spread=0.2)
     at = [float(one.ends[place]) for place in (20, 400, 1499)]
     blocks = curve(one).readings(at)
-    monkeypatch.setattr("reports.yields.SINGLE_BATCHES", 10_000)
+    monkeypatch.setattr("reports.yields.curves.SINGLE_BATCHES", 10_000)
     singly = curve(one).readings(at)
     for ours, exact in zip(blocks, singly, strict=True):
         assert ours.value == exact.value

@@ -12,11 +12,11 @@ from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from bench.crystals import Crystals
-from tasks.stability import hull as hulls
 from tasks.stability.hull import Hull, energies_above, hull_path, read_hull
-from tasks.stability.hull_build import NEAR, PART, KnownEnergies, build_hull
-from tasks.stability.mp_entries import mp2020_corrections, read_mp_hull
-from tasks.stability.phases import Phases
+from tasks.stability.hull import energies as hulls
+from tasks.stability.hull.build import NEAR, PART, KnownEnergies, build_hull
+from tasks.stability.hull.mp_entries import mp2020_corrections, read_mp_hull
+from tasks.stability.hull.phases import Phases
 from tasks.stability.relaxation import RelaxationSettings
 from tests.toy_potential import Counting, crystal, rattled
 
@@ -64,7 +64,12 @@ def test_only_phases_made_of_the_crystals_elements_compete_and_the_lowest_of_a_f
 def test_phase_diagrams_are_built_once_for_each_system(monkeypatch):
     built = []
     original = hulls._by_convex_hull
-    monkeypatch.setattr(hulls, "_by_convex_hull", lambda *system: built.append(1) or original(*system))
+
+    def counted(*system):
+        built.append(1)
+        return original(*system)
+
+    monkeypatch.setattr(hulls, "_by_convex_hull", counted)
     hull = hull_of(NACL)
     for _ in range(3):
         hull.energy_above({"Na": 1, "Cl": 1}, -3.3)

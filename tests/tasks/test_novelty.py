@@ -14,9 +14,9 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
-from bench.crystals import Crystals, Sifted
+from bench.crystals import Crystals, FilteredCrystals
 from bench.datasets import formula_hashes, reference_card, training_formulas
-from bench.scoring import crystals_of, finished, score_in_memory, score_rows
+from bench.scoring.tables import crystals_of, finished, score_in_memory, score_rows
 from bench.statistics import Metric, combine, wilson
 from tasks import novelty
 from tasks.novelty import Novelty, first_of_groups, rate_between
@@ -40,7 +40,7 @@ def crystals(*structures: Structure) -> Crystals:
 
 
 def table_of(*structures: Structure) -> pa.Table:
-    return score_in_memory([TASK], Sifted.complete(crystals(*structures)))["novelty"]
+    return score_in_memory([TASK], FilteredCrystals.complete(crystals(*structures)))["novelty"]
 
 
 def stability(*stable: bool) -> pa.Table:
@@ -58,7 +58,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     folder.mkdir(parents=True)
     monkeypatch.setenv("BENCH_DATA_DIR", str(folder.parent))
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("bench.dataset_files._download", download)
+    monkeypatch.setattr("bench.datasets.files._download", download)
     novelty.training_crystals.cache_clear()
     yield folder
     novelty.training_crystals.cache_clear()
@@ -141,30 +141,30 @@ def test_the_order_of_sampling_decides_which_of_two_equals_is_unique() -> None:
 
 def test_rows_do_not_depend_on_how_the_sample_was_cut() -> None:
     structures = [perovskite(*(KNOWN, SWAPPED, FOREIGN)[i % 3], noise=0.05, seed=i) for i in range(12)]
-    sifted = Sifted.complete(crystals(*structures))
-    parts = [score_rows(TASK, sifted.rows(start, start + 5), start) for start in (0, 5, 10)]
+    filtered = FilteredCrystals.complete(crystals(*structures))
+    parts = [score_rows(TASK, filtered.rows(start, start + 5), start) for start in (0, 5, 10)]
     pieces = pa.concat_tables(parts)
-    assert finished(TASK, pieces, lambda rows: crystals_of(sifted, rows)) == table_of(*structures)
+    assert finished(TASK, pieces, lambda rows: crystals_of(filtered, rows)) == table_of(*structures)
 
 
 def test_few_crystals_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     structures = [perovskite(*(KNOWN, FOREIGN)[i % 2]) for i in range(8)] + [perovskite(*SWAPPED[::-1])]
-    sifted = Sifted.complete(crystals(*structures))
+    filtered = FilteredCrystals.complete(crystals(*structures))
     asked = []
 
     def read(rows):
         asked.append(rows.tolist())
-        return crystals_of(sifted, rows)
+        return crystals_of(filtered, rows)
 
     monkeypatch.setattr(novelty, "COMPARED_AT_ONCE", 5)
-    rows = finished(TASK, score_rows(TASK, sifted, 0), read)
+    rows = finished(TASK, score_rows(TASK, filtered, 0), read)
     assert asked == [[0, 2, 4, 6, 8], [1, 3, 5, 7]]
     assert rows["unique"].to_pylist() == [True, True, *[False] * 6, True]
 
 
 def test_a_crystal_that_does_not_exist_is_neither_unique_nor_novel() -> None:
-    sifted = Sifted(crystals(perovskite(*FOREIGN)), np.array([1]), {0: "not a number", 2: "no volume"})
-    table = score_in_memory([TASK], sifted)["novelty"]
+    filtered = FilteredCrystals(crystals(perovskite(*FOREIGN)), np.array([1]), {0: "not a number", 2: "no volume"})
+    table = score_in_memory([TASK], filtered)["novelty"]
     assert table["unique"].to_pylist() == table["novel"].to_pylist() == [False, True, False]
     assert table["reason"].to_pylist() == ["not a number", None, "no volume"]
 

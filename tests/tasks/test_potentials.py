@@ -12,13 +12,13 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from bench.crystals import Crystals
-from tasks.stability import potentials
-from tasks.stability.m3gnet import Edges, M3GNetEnergies
-from tasks.stability.neighbours import edge_pairs, find_neighbours
-from tasks.stability.potential_files import MATGL_FOLDERS, find_source
 from tasks.stability.potentials import load_potential, potential_protocol
-from tasks.stability.self_test import EV_PER_A3_IN_GPA, KNOWN
-from tasks.stability.tensornet import TensorNetEnergies
+from tasks.stability.potentials import loading as potentials
+from tasks.stability.potentials.files import MATGL_FOLDERS, find_source
+from tasks.stability.potentials.known_crystals import EV_PER_A3_IN_GPA, KNOWN
+from tasks.stability.potentials.m3gnet import Edges, M3GNetEnergies
+from tasks.stability.potentials.neighbours import edge_pairs, find_neighbours
+from tasks.stability.potentials.tensornet import TensorNetEnergies
 from tests.ase_relaxation import atoms_of
 from tests.symmetry import random_rotation
 from tests.toy_potential import Counting, crystal, rattled

@@ -83,6 +83,14 @@ def test_an_element_without_a_reference_phase_gives_a_reason_and_no_number(score
     assert not row["stable"]
 
 
+def test_an_atom_that_feels_nothing_is_not_stable_at_whatever_energy():
+    caesium = crystal([55], [[0, 0, 0]], np.eye(3) * 7.9)
+    (row,) = Stability().score(caesium).to_pylist()
+    assert row["e_above_hull"] < STABLE_BELOW
+    assert not row["stable"]
+    assert row["reason"] == "its atom (Cs) has no neighbour within 6 A, the potential's range"
+
+
 def test_duplicates_have_the_same_row(scored):
     rows = scored.to_pylist()
     assert rows[6] == rows[0]
@@ -177,7 +185,7 @@ def test_a_hull_of_the_users_own_takes_the_place_of_the_packages(tmp_path):
 def test_a_built_hull_is_taken_from_its_file(tmp_path):
     path = hull_path("chgnet")
     (tmp_path / "own.parquet").write_bytes(path.read_bytes())
-    (tmp_path / "own.json").write_bytes(path.with_suffix(".json").read_bytes())
+    (tmp_path / "own.json").write_bytes(path.with_suffix(".json").read_bytes())  # type: ignore[attr-defined]
     assert Stability(hull=str(tmp_path / "own.parquet")).protocol() == Stability().protocol()
     with pytest.raises(ValueError, match="computed with other weights of m3gnet"):
         Stability(potential="m3gnet", hull=str(tmp_path / "own.parquet")).protocol()

@@ -1,0 +1,74 @@
+"""Options that several commands of the command line share: their values, and what --help says of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(StrEnum):
+    """Values of --device."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class ExecutorKind(StrEnum):
+    """Values of --executor."""
+
+    local = "local"
+    dask = "dask"
+
+
+class BudgetCovers(StrEnum):
+    """Values of --budget-covers."""
+
+    sampling = "sampling"
+    end_to_end = "end-to-end"
+
+
+class Format(StrEnum):
+    """Values of --format."""
+
+    text = "text"
+    markdown = "markdown"
+    csv = "csv"
+    latex = "latex"
+
+
+Dataset = Annotated[str, typer.Option(help="perov5 or mp20")]
+_PRESETS = "size of our models: cpu (small, weights in the package), cpu-weak (for autoguidance) or paper"
+Preset = Annotated[str, typer.Option(help=_PRESETS)]
+DeviceOption = Annotated[Device, typer.Option(help="where to compute")]
+Threads = Annotated[int | None, typer.Option(help="of sampling; default OMP_NUM_THREADS, or the best as measured")]
+Seed = Annotated[int, typer.Option(help="of every random number")]
+Workers = Annotated[int, typer.Option(help="processes that score, of one thread each; never while sampling is timed")]
+Tasks = Annotated[str | None, typer.Option(help="such as validity,properties; default: all that exist")]
+Potential = Annotated[str | None, typer.Option(help="for stability, such as chgnet,m3gnet; the first fills the table")]
+HullFile = Annotated[
+    Path | None, typer.Option("--hull", help="instead of the package's: of `bench hull build`, or entries as JSON")
+]
+HullRunTypes = Annotated[
+    str | None,
+    typer.Option(
+        "--hull-run-types", help="of the entries in a JSON --hull, those taken: GGA,GGA+U; the rest is left out"
+    ),
+]
+Where = Annotated[
+    ExecutorKind, typer.Option("--executor", help="local: processes of this machine; dask: workers of a scheduler")
+]
+Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="of a Dask scheduler, such as tcp://host:8786")]
+Cluster = Annotated[
+    Path | None, typer.Option(metavar="FILE.yml", help="instead: jobs of a batch system such as Slurm (dask-jobqueue)")
+]
+Meta = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FILE", help='JSON with what a file cost: {"sampling_seconds", "steps", ...}; repeatable'
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or an archive of one")]

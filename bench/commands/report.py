@@ -1,0 +1,56 @@
+"""Tables and figures of finished runs: written into their folders, and the text to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import registry
+from bench.errors import one_line, with_path
+from bench.progress import say
+
+
+def write_reports(folders: Sequence[Path]) -> dict[str, str]:
+    """Writes every report that exists into report/ of each run; gives the text of those that have one, by name.
+
+    OSError names the folder where it cannot be written.
+    """
+    try:
+        texts = {name: registry.plugin("report", name)(folders) for name in registry.known("report")}
+    except OSError as error:
+        raise error if error.filename else with_path(error, folders[0] / "report") from error
+    return {name: text for name, text in texts.items() if text}
+
+
+def leaderboard(folders: Sequence[Path], by: str | None = None) -> str:
+    """The models of these runs in order, by a metric or the best that they have."""
+    return str(registry.plugin("table", "leaderboard")(folders, by))
+
+
+def write_page(
+    folders: Sequence[Path], file: Path, paper: bool = False, leaderboard: bool = False, by: str | None = None
+) -> str:
+    """Writes one HTML file of these runs; gives a line that names it. leaderboard: with their models in order."""
+    return str(registry.plugin("page", "html")(folders, file, paper, leaderboard, by))
+
+
+def costs(folders: Sequence[Path], format: str) -> str:
+    """What the models of these runs took: time, evaluations, memory, energy."""
+    return str(registry.plugin("table", "costs")(folders, format))
+
+
+def report(folders: Sequence[Path], format: str, paper: bool = False, at: Sequence[float] = ()) -> str:
+    """What `bench report` shows: Table 1, and as text what else was written; with `at`, what was there by then instead.
+
+    paper: the printed rows beside ours. at: device seconds. A run folder that cannot be written is said, no more.
+    """
+    if at:
+        return str(registry.plugin("table", "yield")(folders, at, format))
+    table = str(registry.plugin("table", "table1")(folders, format, paper))
+    try:
+        texts = write_reports(folders)
+    except OSError as error:
+        say(f"tables and figures were not written: {one_line(error, limit=None)}")
+        return table
+    others = [text for name, text in texts.items() if name != "table1"]
+    return "\n\n".join([table.rstrip("\n"), *others]) if format == "text" else table

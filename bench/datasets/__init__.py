@@ -1,0 +1,59 @@
+"""Perov-5, MP-20 and data sets of other packages: crystals and properties of their splits."""
+
+from bench.datasets.card import ReferenceCard
+from bench.datasets.figures import SplitFigures
+from bench.datasets.files import (
+    DATASETS,
+    SPLITS,
+    DatasetSpec,
+    DataUnavailable,
+    Split,
+    canonical_name,
+    dataset_spec,
+    known_datasets,
+)
+from bench.datasets.formulas import FormulaSet, formula_hashes
+from bench.datasets.histograms import BINS, CrystalCounts
+from bench.datasets.splits import (
+    SplitSummary,
+    load_properties,
+    load_split,
+    prepare,
+    reference_card,
+    split_counts,
+    split_figures,
+    split_hash,
+    training_formulas,
+    write_reference_card,
+    write_split_counts,
+    write_training_formulas,
+)
+
+__all__ = [
+    "BINS",
+    "DATASETS",
+    "SPLITS",
+    "CrystalCounts",
+    "DataUnavailable",
+    "DatasetSpec",
+    "FormulaSet",
+    "ReferenceCard",
+    "Split",
+    "SplitFigures",
+    "SplitSummary",
+    "canonical_name",
+    "dataset_spec",
+    "formula_hashes",
+    "known_datasets",
+    "load_properties",
+    "load_split",
+    "prepare",
+    "reference_card",
+    "split_counts",
+    "split_figures",
+    "split_hash",
+    "training_formulas",
+    "write_reference_card",
+    "write_split_counts",
+    "write_training_formulas",
+]

@@ -1,0 +1,114 @@
+"""What ran: everything that a run's figures depend on, and whether two of them are the same protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.datasets import DataUnavailable, split_hash
+from bench.interfaces import Task
+
+CODE = ("bench", "models", "tasks")
+PACKAGES = ("numpy", "torch", "pymatgen", "smact", "scipy", "pyarrow")
+
+
+def protocol(dataset: str, reference_sha256: str, tasks: Sequence[Task]) -> dict[str, Any]:
+    """What the figures of two runs must share to stand in one table."""
+    return {
+        "dataset": dataset,
+        "reference": reference_sha256,
+        "tasks": {task.name: as_json(task.protocol()) for task in tasks},
+    }
+
+
+def protocol_hash(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a protocol, first 16 digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def as_json(content: Any) -> Any:
+    """The content as JSON gives it back (tuples as lists, keys as strings). ValueError where it is not JSON."""
+    try:
+        return json.loads(json.dumps(content, allow_nan=False))
+    except TypeError as error:
+        raise ValueError(f"not plain JSON: {error}") from None
+
+
+def software() -> dict[str, str]:
+    """Versions of Python, this package and the libraries that figures may depend on."""
+    found = {"python": platform.python_version(), "crysldm-bench": bench.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def code_sha256() -> str:
+    """SHA-256 of the Python code that crystals and rows come from: two versions may have one number."""
+    root, digest = Path(bench.__file__).resolve().parent.parent, hashlib.sha256()
+    for path in sorted(path for package in CODE for path in (root / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def data_at_hand(dataset: str) -> dict[str, str]:
+    """Git blob SHA-1 of the training split, from which controls and novelty take crystals; empty without one."""
+    try:
+        return {"train": split_hash(dataset, "train")}
+    except DataUnavailable:
+        return {}
+
+
+def session(workers: int, executor: str) -> dict[str, Any]:
+    """One start of a process on a run. workers: processes of this machine. executor: what computed."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "workers": workers,
+        "executor": executor,
+    }
+
+
+def differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
+    """Each leaf in which two JSON contents differ, as "place: old -> new"."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+    elif old != new:
+        yield f"{place}: {json.dumps(old)} -> {json.dumps(new)}"
+
+
+START_ANEW = "start a new run"  # the remedy where a run cannot go on
+
+
+def require_same(old: Any, new: Any, what: str, remedy: str) -> None:
+    """ValueError that shows the differences between what a run was made with and what stands now."""
+    found = list(differences(old, new))
+    if found:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise ValueError(f"{what} is not the same ({'; '.join(found[:5])}{more}); {remedy}")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of the files below a folder."""
+    digest = hashlib.sha256()
+    for member in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if member.is_file():
+            if path.is_dir():
+                digest.update(f"{member.relative_to(path)}\0".encode())
+            with open(member, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""One HTML file that shows everything of one or more runs."""

@@ -1,0 +1,1 @@
+"""Table 1 and the leaderboard, as text, Markdown, CSV and LaTeX."""

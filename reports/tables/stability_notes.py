@@ -1,0 +1,98 @@
+"""What stands under Table 1 about stability: by which potential, its measured error, and what a second one says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from bench.interfaces import task_name
+from reports.run_results import ModelResult, task_protocols
+from reports.tables.columns import percent
+
+TASK = "stability"
+SECOND_RATE = re.compile(r"stable_rate\[(.+)\]")
+OTHER_LINE = re.compile(r"stable_below_[0-9.]+_rate")
+
+
+def stability_note(results: Sequence[ModelResult]) -> str:
+    """How the rate was computed, and how far the potential's word goes. All results are of one protocol."""
+    protocol = task_protocols(results)[TASK]
+    line, name = protocol["stable_below_ev_per_atom"], protocol["potential"]["name"]
+    return (
+        f"energy above hull below {line:g} eV/atom once relaxed by {name}; what failed to relax is not stable; "
+        + "".join(f"{text}; " for text in [*_own_hull(results, TASK), *_other_lines(results)])
+        + _error(results, TASK)
+    )
+
+
+def second_potentials(results: Sequence[ModelResult]) -> list[str]:
+    """For each further potential of the runs: its rates, where it and the first disagree, and its measured error."""
+    lines = []
+    protocols = task_protocols(results)
+    names = dict.fromkeys(name for result in results for name in result.metrics)
+    for potential in (found[1] for name in names if (found := SECOND_RATE.fullmatch(name))):
+        task = task_name(TASK, potential)
+        if task not in protocols:
+            continue
+        name = protocols[task]["potential"]["name"]
+        rates = [
+            f"{dataset}: {', '.join(shown)}"
+            for dataset, members in groupby(results, key=lambda result: result.dataset)
+            if (shown := [text for member in members for text in _second_rate(member, potential)])
+        ]
+        if rates:
+            error = _error(results, task)
+            lines.append(f"Stable by {name} instead, {'; '.join(rates)}. {error[:1].upper()}{error[1:]}.")
+    return lines
+
+
+def _own_hull(results: Sequence[ModelResult], task: str) -> Iterator[str]:
+    """What the user's own hull is, and what of its file was left out."""
+    abouts = [result.run.summary().get("about", {}).get(task, {}) for result in results]
+    yield from (f"hull: {about}" for about in dict.fromkeys(a["hull"] for a in abouts if a.get("hull")))
+
+
+def _other_lines(results: Sequence[ModelResult]) -> Iterator[str]:
+    """Rates with the line drawn elsewhere, data set by data set, as far as the runs have them."""
+    names = dict.fromkeys(name for result in results for name in result.metrics if OTHER_LINE.fullmatch(name))
+    if not names:
+        return
+    lines = " / ".join(name.split("_")[2] for name in names)
+    for dataset, members in groupby(results, key=lambda result: result.dataset):
+        rates = [
+            f"{member.method} {' / '.join(percent(m.value or 0.0, m.n) for m in found)}\u00a0%"
+            for member in members
+            if (found := [m for name in names if (m := member.known(name))])
+        ]
+        yield f"below {lines} eV/atom, {dataset}: {', '.join(rates)}"
+
+
+def _second_rate(result: ModelResult, suffix: str) -> Iterator[str]:
+    rate, differ = (result.known(f"{metric}[{suffix}]") for metric in ("stable_rate", "stable_disagreement_rate"))
+    if rate is None or rate.value is None or rate.low is None or rate.high is None:
+        return
+    low, high = (percent(bound, rate.n) for bound in (rate.low, rate.high))
+    text = f"{result.method} {percent(rate.value, rate.n)}\u00a0% [{low}, {high}]"
+    if differ is not None and differ.value is not None:
+        text += f" (the two disagree about {round(differ.value * differ.n)} of {differ.n} crystals)"
+    yield text
+
+
+def _error(results: Sequence[ModelResult], task: str) -> str:
+    """The potential's error against DFT as it was measured, in words."""
+    protocol = task_protocols(results)[task]
+    name = protocol["potential"]["name"]
+    summaries = [result.run.summary().get("about", {}).get(task, {}) for result in results]
+    error = next(filter(None, (about.get("error") for about in summaries)), None)
+    if error is None:
+        return f"the error of {name} against DFT was not measured"
+    agree, wrong = error["agree"], error["unstable_called_stable"]
+    low, value, high = (percent(agree[part], 0) for part in ("low", "value", "high"))
+    elsewhere = "" if protocol["hull"]["sha256"] == error["hull"] else " and another hull than here"
+    return (
+        f"{name} against DFT, {error['crystals']} phases of {error['phases']}{elsewhere}: mean absolute error "
+        f"{error['mae']:.3f} eV/atom, agrees about {error['stable_below_ev_per_atom']:g} eV/atom for {value}\u00a0% "
+        f"[{low}, {high}], calls {percent(wrong['value'], 0)}\u00a0% of the unstable ones stable; on chemistry that "
+        "it was not trained on it errs more, and rates by such potentials are inflated"
+    )

@@ -1,0 +1,126 @@
+"""Table 1 in the paper's layout, with intervals, ties, and the costs that the paper does not print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+from bench.store import report_folder
+from reports.run_results import ModelResult, one_device, read_results
+from reports.tables.columns import COLUMNS, Column, count
+from reports.tables.csv_rows import to_csv
+from reports.tables.footnotes import column_note, dash_note, disturbed_note, remarks
+from reports.tables.formats import DASH, Cell, Header, Table, to_latex, to_markdown, to_text
+from reports.tables.paper_rows import PRINTED_ROWS, PrintedRow
+from reports.tables.ranking import Mark, rank
+from reports.tables.split_row import TEST_SPLIT, split_metrics
+
+Format = Literal["text", "markdown", "csv", "latex"]
+SUFFIXES: dict[Format, str] = {"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"}
+
+
+def render(run_dirs: Sequence[Path], format: Format = "text", paper: bool = False) -> str:
+    """Table 1 over the models of some runs; with `paper`, the rows printed for their data sets as well.
+
+    ValueError where a folder holds no finished run, runs have different protocols, or the format is unknown.
+    """
+    if format not in SUFFIXES:
+        raise ValueError(f"--format {format!r}: known are {', '.join(SUFFIXES)}")
+    results = read_results(run_dirs)
+    datasets = {result.run.dataset for result in results}
+    printed = [row for row in PRINTED_ROWS if row.dataset in datasets] if paper else []
+    if format == "csv":
+        return to_csv(results, printed, [column.metric for column in COLUMNS])
+    write = {"text": to_text, "markdown": to_markdown, "latex": to_latex}[format]
+    return write(compose(results, printed))
+
+
+def write_reports(run_dirs: Sequence[Path], paper: bool = False) -> str:
+    """Writes each run's own report/table1.txt, .md, .csv and .tex; gives the text table over all of them."""
+    text = render(run_dirs, "text", paper)
+    for folder in run_dirs:
+        report = report_folder(Path(folder))
+        for format, suffix in SUFFIXES.items():
+            content = render([folder], format, paper)
+            (report / f"table1.{suffix}").write_text(content, encoding="utf-8", newline="\n")
+    return text
+
+
+def compose(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) -> Table:
+    """The table of these results: for each data set its models, its controls, its test split and its printed rows.
+
+    The data set is named in its first row.
+    """
+    notes = _Notes()
+    headers = [Header("", title, title) for title in ("Dataset", "Method", "Steps")]
+    for column in COLUMNS:
+        note = notes.number(column_note(column.metric, results))
+        headers.append(Header(column.group, column.title, column.short, column.arrow, note))
+    sections: list[list[list[Cell]]] = []
+    for dataset, members in groupby(results, key=lambda result: result.run.dataset):
+        rows = list(members)
+        models = [result for result in rows if not result.is_control]
+        marks = [_marks(column, models) for column in COLUMNS]
+        sections.append([_row(model, [column[i] for column in marks], notes) for i, model in enumerate(models)])
+        sections.append([_row(control, [""] * len(COLUMNS), notes) for control in rows if control.is_control])
+        sections.append(_test_split_rows(rows))
+        sections.append([_printed_row(row) for row in printed if row.dataset == dataset])
+        first = next(section for section in sections[-4:] if section)[0]
+        first[0] = Cell(rows[0].dataset)
+    return Table(headers, [section for section in sections if section], notes.lines, remarks(results, printed))
+
+
+@dataclass
+class _Notes:
+    """Footnotes in the order in which they are first needed."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def number(self, note: str) -> int | None:
+        if note and note not in self.lines:
+            self.lines.append(note)
+        return self.lines.index(note) + 1 if note else None
+
+
+def _marks(column: Column, models: Sequence[ModelResult]) -> list[Mark]:
+    """Marks of one data set's models. Seconds are compared only where all were measured on the same device."""
+    if column.better is None or (column.metric == "seconds_per_crystal" and not one_device(models)):
+        return [""] * len(models)
+    figures = [
+        None if column.is_time and model.was_disturbed else column.comparable(model.known(column.metric))
+        for model in models
+    ]
+    return rank(figures, column.better)
+
+
+def _row(result: ModelResult, marks: Sequence[Mark], notes: _Notes) -> list[Cell]:
+    steps = result.known("steps")
+    cells = [Cell(""), Cell(result.method), Cell(count(steps.value or 0, 0) if steps else DASH)]
+    for column, mark in zip(COLUMNS, marks, strict=True):
+        metric = result.known(column.metric)
+        if metric is None:
+            cells.append(Cell(DASH, note=notes.number(dash_note(column.metric, column.task, result))))
+        elif column.is_time and (note := disturbed_note(result)):
+            cells.append(replace(column.cell(metric, mark), note=notes.number(note)))
+        else:
+            cells.append(column.cell(metric, mark))
+    return cells
+
+
+def _test_split_rows(results: Sequence[ModelResult]) -> list[list[Cell]]:
+    """The row of the data set's own test split, if it was scored under the protocol of these runs."""
+    figures = split_metrics(results)
+    cells = [column.cell(figures[column.metric]) if column.metric in figures else Cell(DASH) for column in COLUMNS]
+    return [[Cell(""), Cell(TEST_SPLIT), Cell(DASH), *cells]] if figures else []
+
+
+def _printed_row(printed: PrintedRow) -> list[Cell]:
+    computed = {"stable_rate": printed.stable_rate_metric, "steps_per_stable": printed.steps_per_stable_metric}
+    cells = [Cell(""), Cell(f"{printed.method} (paper)"), Cell(printed.steps)]
+    for column in COLUMNS:
+        interval = column.cell(computed[column.metric]).interval if column.metric in computed else None
+        cells.append(Cell(getattr(printed, column.metric, DASH), interval))
+    return cells

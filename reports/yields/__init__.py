@@ -1,0 +1,1 @@
+"""Good crystals by the device time spent: curves, their tables and figure."""
