@@ -78,7 +78,9 @@ def _small_table(stored: Path) -> str:
 
 def _cells(results: list[ModelResult], column: Column) -> list[str]:
     figures = [result.metrics.get(column.metric, Metric(None)) for result in results]
-    marks = rank([column.comparable(figure) for figure in figures], column.better) if column.better else [""] * len(figures)
+    marks = (
+        rank([column.comparable(figure) for figure in figures], column.better) if column.better else [""] * len(figures)
+    )
     cells = []
     for figure, mark in zip(figures, marks, strict=True):
         cell = column.cell(figure)
