@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from bench.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
 MAX_ATOMIC_NUMBER = 118
 AMU_PER_A3_IN_G_PER_CM3 = 1.66053906892  # CODATA 2022, as pymatgen has it
 MIN_VOLUME_A3 = 1e-6  # below it a lattice cannot be inverted to working precision
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 
 def wrap_frac_coords(frac_coords: ArrayLike) -> FloatArray:
@@ -176,7 +175,7 @@ class Crystals:
         """(B,) mass densities in g/cm^3, with pymatgen's atomic masses."""
         if len(self) == 0:
             return np.zeros(0)
-        masses = np.add.reduceat(_atomic_masses()[self.atomic_numbers], self.offsets[:-1])
+        masses = np.add.reduceat(atomic_masses()[self.atomic_numbers], self.offsets[:-1])
         return np.asarray(masses * AMU_PER_A3_IN_G_PER_CM3 / self.volumes, dtype=np.float64)
 
     @property
@@ -206,7 +205,7 @@ def _symbols() -> tuple[str, ...]:
 
 
 @functools.cache
-def _atomic_masses() -> FloatArray:
+def atomic_masses() -> FloatArray:
     """(119,) atomic masses in amu by atomic number; 0 for number 0."""
     from pymatgen.core import Element
 

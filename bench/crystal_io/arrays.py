@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bench.arrays import FloatArray
 from bench.crystal_io.streams import MAX_JSON_CHARACTERS, MAX_PLACES, MAX_TEXT_BYTES, CifText, Missing, Place
 from bench.crystal_io.table import COLUMNS, table_to_filtered
 from bench.crystal_io.texts import pymatgen_dict, structure_column, structure_text
@@ -155,7 +156,7 @@ def _tensors(path: Path) -> Any:
         raise ValueError(f"not a file of tensors ({one_line(error)})") from error
 
 
-def _array(key: str, content: Any) -> NDArray[np.float64]:
+def _array(key: str, content: Any) -> FloatArray:
     """A tensor's values. ValueError where they are too many: strides of 0 repeat what is stored once."""
     import torch
 
@@ -165,7 +166,7 @@ def _array(key: str, content: Any) -> NDArray[np.float64]:
     return np.asarray(tensor.double().numpy(force=True))
 
 
-def lattices_from_parameters(lengths: ArrayLike, angles: ArrayLike) -> NDArray[np.float64]:
+def lattices_from_parameters(lengths: ArrayLike, angles: ArrayLike) -> FloatArray:
     """(B, 3, 3) lattices in A as pymatgen orients them: c along z, a in the xz plane.
 
     lengths: (B, 3) A. angles: (B, 3) degrees. NaN where a length is not positive.

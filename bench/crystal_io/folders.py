@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
+from bench.crystal_io.cif import read_cif
 from bench.crystal_io.streams import MAX_PLACES, MAX_TEXT_BYTES, Missing, Place, open_text, text_stream
-from bench.crystal_io.texts import read_cif, read_extxyz
+from bench.crystal_io.texts import read_extxyz
 from bench.errors import one_line
 
 MEMBER_SUFFIXES = (".cif", ".extxyz", ".xyz")  # each also with .gz

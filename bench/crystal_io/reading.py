@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from bench.arrays import IntArray
 from bench.crystal_io.arrays import read_eval_gen, read_parquet
-from bench.crystal_io.cif import parse_cifs, plain_crystal
+from bench.crystal_io.cif import parse_cifs, plain_crystal, read_cif
 from bench.crystal_io.folders import read_folder, read_zip
 from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text, printable
-from bench.crystal_io.texts import read_cif, read_csv, read_extxyz, read_json
-from bench.crystals import Crystals, FilteredCrystals, IntArray
+from bench.crystal_io.texts import read_csv, read_extxyz, read_json
+from bench.crystals import Crystals, FilteredCrystals
+from bench.errors import reason_of
 
 TEXT_READERS = {".cif": read_cif, ".extxyz": read_extxyz, ".xyz": read_extxyz, ".json": read_json, ".csv": read_csv}
 PARSED_CHARACTERS = 2**25  # of CIFs that are in memory at a time
@@ -28,11 +31,13 @@ class ReadResult:
 
     names: (requested,) where each place lies in it ("a/0017.cif", "frame 3", "row 12"), all different.
     sampling_seconds: what making all of them took, where the file says it.
+    remarks: what was not read as it stands there -> how many crystals.
     """
 
     filtered: FilteredCrystals
     names: tuple[str, ...]
     sampling_seconds: float | None = None
+    remarks: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.names) != self.filtered.requested:
@@ -60,8 +65,7 @@ def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
             warnings.simplefilter("ignore")  # parsers warn of rounded coordinates and unknown keys
             result = _read(path, workers)
     except (ValueError, OSError) as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        raise ValueError(f"{path}: {printable(text, MAX_REASON)}") from error
+        raise ValueError(f"{path}: {printable(reason_of(error), MAX_REASON)}") from error
     if len(result.filtered.crystals) == 0:
         first = next(iter(result.reasons().items()), None)
         why = f": none of its {len(result.names)} could be read; {first[0]}: {first[1]}" if first else ""
@@ -107,7 +111,7 @@ def _collected(
             found.add(*entry)
         if len(found.names) > MAX_PLACES:
             raise ValueError(f"holds more than {MAX_PLACES} crystals; split it")
-    return ReadResult(found.filtered(), tuple(found.names), sampling_seconds)
+    return ReadResult(found.filtered(), tuple(found.names), sampling_seconds, dict(found.remarks))
 
 
 @dataclass
@@ -122,6 +126,7 @@ class _Collection:
     _waiting: dict[int, Crystals | CifText] = field(default_factory=dict)
     _characters: int = 0
     _taken: dict[str, int] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, entry: Crystals | CifText | Missing) -> None:
         """One place; a name that is taken gets a number."""
@@ -155,7 +160,9 @@ class _Collection:
     def _parse(self) -> None:
         waiting, self._waiting, self._characters = self._waiting, {}, 0
         texts = {place: entry.text for place, entry in waiting.items() if isinstance(entry, CifText)}
-        parsed = parse_cifs(list(texts.values()), plain_crystal, self.workers)
+        done = parse_cifs(list(texts.values()), plain_crystal, self.workers)
+        self.remarks.update(done.remarks)
+        parsed = done.filtered
         places = np.array(list(texts), dtype=np.int64)
         crystals = {place: entry for place, entry in waiting.items() if isinstance(entry, Crystals)}
         crystals |= {int(places[row]): parsed.crystals[n] for n, row in enumerate(parsed.indices)}

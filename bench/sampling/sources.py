@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from bench import registry
 from bench.budget import DeviceClock
 from bench.crystal_io import read_crystals
 from bench.crystals import FilteredCrystals
 from bench.device import set_threads
+from bench.errors import one_line
 from bench.interfaces import Generator, SampleBatch
+from bench.registry import ModelSpec
 from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
-from bench.usage import Meter, Usage
+from bench.sampling.usage import Meter, Usage
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
 FILE_BATCH_SIZE = 500
@@ -81,11 +85,18 @@ class Source(Protocol):
     def holds(self) -> int | None:
         """Crystals that there are; None where there is no end."""
 
+    @property
+    def single_use(self) -> bool:
+        """Whether each repeat takes a source of its own."""
+
     def prepare(self) -> PreparationCost:
         """Makes ready."""
 
     def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """The batches asked for, in order. ahead: whether the next may be asked for before the last one was given."""
+
+    def close(self) -> None:
+        """Ends what it started; it gives no more."""
 
 
 def batch_seed(seed: int, repeat: int, number: int) -> int:
@@ -123,6 +134,7 @@ class GeneratorSource:
     meter: Meter | None = None
     timed = True
     holds = None
+    single_use = False
 
     def prepare(self) -> PreparationCost:
         """Loads the weights and samples batches that nobody keeps."""
@@ -140,9 +152,12 @@ class GeneratorSource:
             warmup.append((size, self.clock.stop()))
         return PreparationCost(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
 
+    def close(self) -> None:
+        """Nothing was started."""
+
     def load(self) -> None:
         """Loads the weights and sets the threads."""
-        with _one_line(f"{self.name}: loading failed"):
+        with _as_value_error(f"{self.name}: loading failed"):
             self.generator.load(self.device)
         set_threads(self.threads)
 
@@ -166,7 +181,7 @@ class GeneratorSource:
         return SourceBatch(filtered, given, batch.steps, float(np.sum(batch.network_evaluations)))
 
     def _sample(self, size: int, seed: int) -> SampleBatch:
-        with _one_line(f"{self.name}: sampling failed"):
+        with _as_value_error(f"{self.name}: sampling failed"):
             batch = self.generator.sample(num_crystals=size, seed=seed)
         if not isinstance(batch, SampleBatch):
             raise ValueError(f"{self.name}: sample gave {type(batch).__name__}, not a SampleBatch")
@@ -175,24 +190,62 @@ class GeneratorSource:
         return batch
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A model by name, and how its batches are sampled. It pickles, whatever its generator does.
+
+    fresh: each repeat in a process of its own, where the executor samples on this machine.
+    """
+
+    name: str
+    spec: ModelSpec
+    dataset: str
+    preset: str
+    device: str
+    threads: int
+    seed: int
+    warmup_sizes: tuple[int, ...]
+    fresh: bool = False
+
+    def build(self) -> Generator:
+        """The generator, not yet loaded."""
+        return registry.build_generator(self.spec, self.dataset, self.preset)
+
+    def source(
+        self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None], metered: bool = True
+    ) -> GeneratorSource:
+        """Its batches, sampled in this process. metered: with what they used of the machine."""
+        return GeneratorSource(
+            self.name, generator, self.device, self.threads, self.seed, self.warmup_sizes, clock, loaded, metered
+        )
+
+
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def _as_value_error(what: str) -> Iterator[None]:
     """Makes a ValueError of whatever goes wrong in a generator's own code; its ValueErrors speak for themselves."""
     try:
         yield
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what}: {one_line(error, limit=None)}") from error
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """Hands out crystals that were read from a file. What each cost is None where nobody said it."""
+    """Hands out crystals that were read from a file. What each cost is None where nobody said it.
+
+    remarks: what was not read as it stands in the file -> of how many crystals.
+    """
 
     filtered: FilteredCrystals
     costs: FileCosts
+    remarks: Mapping[str, int] = field(default_factory=dict)
     timed = False
+    single_use = False
+
+    def close(self) -> None:
+        """Nothing was started."""
 
     @property
     def holds(self) -> int:
@@ -203,7 +256,8 @@ class FileSource:
     def read(cls, path: Path, meta: Path | None = None, workers: int = 1) -> FileSource:
         """The crystals of a file or folder, with what the file itself and a JSON file (`FileCosts`) say of their cost.
 
-        ValueError where the file holds no crystal, or more than were asked for, or the meta file something else.
+        Warns of what was not read as it stands there. ValueError where the file holds no crystal, or more than were
+        asked for, or the meta file something else.
         """
         costs = FileCosts() if meta is None else FileCosts.read(meta)
         result = read_crystals(path, workers=workers)
@@ -218,7 +272,10 @@ class FileSource:
         reasons |= dict.fromkeys(range(places, asked), owed)
         if costs.sampling_seconds is None:
             costs = replace(costs, sampling_seconds=result.sampling_seconds)
-        return cls(FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons), costs)
+        for remark, count in result.remarks.items():
+            warnings.warn(f"{path.name}, {count} of {places} crystals: {remark}", stacklevel=2)
+        filtered = FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons)
+        return cls(filtered, costs, result.remarks)
 
     def prepare(self) -> PreparationCost:
         """Nothing to do: the crystals are there."""

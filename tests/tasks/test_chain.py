@@ -7,7 +7,7 @@ import torch
 from bench.crystals import Crystals
 from tasks.stability import chain, task
 from tasks.stability.chain import Stage, chain_label, chain_names, chain_protocol, judge
-from tasks.stability.hull import Hull
+from tasks.stability.hull import Hull, hull_path
 from tasks.stability.relaxation import RelaxationSettings, relax
 from tasks.stability.task import Stability
 from tests.toy_potential import Counting, crystal, morse, rattled
@@ -84,9 +84,9 @@ def test_an_atom_beyond_the_judges_reach_is_not_stable_though_the_first_felt_it(
         pairs = (1 - vectors.norm(dim=1) / 2.0).clamp(min=0) * 0
         return torch.zeros(len(found.crystal_of_atom)).index_add(0, torch.from_numpy(found.centres), pairs)
 
-    blind = Stage(Counting(short, name="judge"), element_hull(0.0))
-    blind.potential.cutoff = 2.0
-    (found,) = judge(rattled(4), stages(0.0, blind), SETTINGS)
+    blind = Counting(short, name="judge")
+    blind.cutoff = 2.0
+    (found,) = judge(rattled(4), stages(0.0, Stage(blind, element_hull(0.0))), SETTINGS)
     assert found.potential == "judge"
     assert not found.relaxed.converged
     assert "no neighbour within 2 A" in found.relaxed.reason
@@ -136,7 +136,7 @@ def two_chgnets(monkeypatch):
         if hasattr(module, "potential_protocol"):
             own = module.potential_protocol
             monkeypatch.setattr(module, "potential_protocol", lambda name, own=own: {**own("chgnet"), "name": name})
-    packaged = task.hull_path
+    packaged = hull_path
     monkeypatch.setattr(task, "hull_path", lambda name: packaged("chgnet"))
     task._read_hull.cache_clear()
     yield "chgnet+twin"
