@@ -19,12 +19,14 @@ from bench.commands.options import (
     Cluster,
     Dataset,
     Device,
+    DeviceOption,
     ExecutorKind,
     Format,
     HullFile,
     HullRunTypes,
     Meta,
     Potential,
+    Preset,
     RunFolder,
     Scheduler,
     Seed,
@@ -194,6 +196,9 @@ def report(
         list[str] | None,
         typer.Option(metavar="TIME", help="instead: crystals by a smaller budget, such as 60s; may be repeated"),
     ] = None,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="instead: what crystals took, of time, evaluations, memory and energy")
+    ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
@@ -203,9 +208,33 @@ def report(
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    show(reporting.report(folders, format.value, paper, seconds))
+    if costs and seconds:
+        raise ValueError("--costs and --at show different tables; leave one of them out")
+    show(reporting.costs(folders, format.value) if costs else reporting.report(folders, format.value, paper, seconds))
     if html is not None:
         say(reporting.write_page(folders, html, paper))
+
+
+@app.command()
+def plan(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="take the times of its models; default: measure --models")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="about the share of crystals that are stable, or valid")] = 0.3,
+    difference: Annotated[float | None, typer.Option(help="of two rates, to be shown: 0.05 for 30 and 35 %")] = None,
+    cost_ratio: Annotated[float | None, typer.Option(help="of two costs a hit: 1.25 for a quarter dearer")] = None,
+    power: Annotated[float, typer.Option(help="how often a difference that exists is to be found")] = 0.8,
+    models: Annotated[str, typer.Option(help="whose device time is wanted")] = "crysldm,diffcsp",
+    dataset: Annotated[str, typer.Option(help="perov5 or mp20")] = "perov5",
+    preset: Preset = "cpu",
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Say how many crystals and how much device time show a difference."""
+    from bench.commands.plan import Planned
+    from bench.commands.plan import plan as plan_sizes
+
+    asked = Planned(rate, difference, cost_ratio, power)
+    show(plan_sizes(asked, run, models, dataset, preset, device.value))
 
 
 @app.command()

@@ -79,7 +79,7 @@ def render(findings: Iterable[Finding]) -> str:
         remedies: dict[str, list[str]] = {}
         for finding in wanted:
             remedies.setdefault(finding.remedy, []).append(finding.what)
-        names = {remedy: ", ".join(whats) for remedy, whats in remedies.items()}
+        names = {remedy: ", ".join(parts) for remedy, parts in remedies.items()}
         named = max(map(len, names.values()), default=0)
         lines += ["", title] * bool(names) + [f"  {names[remedy].ljust(named)}  {remedy}" for remedy in names]
     return "\n".join([*lines, "", verdict(findings)])

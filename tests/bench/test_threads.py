@@ -45,7 +45,7 @@ def test_a_count_that_is_much_slower_ends_the_measurement(monkeypatch: pytest.Mo
     threads = [0]
     monkeypatch.setattr(thread_choice, "set_threads", lambda n: threads.append(n))
     clock = [0.0]
-    monkeypatch.setattr(thread_choice.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(thread_choice.time, "perf_counter", lambda: clock[0])  # type: ignore[attr-defined]
 
     class Slow(fake_generators.Fake):
         def sample(self, num_crystals: int, seed: int) -> fake_generators.SampleBatch:
