@@ -62,6 +62,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "table1": "reports.tables.table1:render",
             "yield": "reports.yields.figure:render_at",
             "leaderboard": "reports.tables.leaderboard:render",
+            "costs": "reports.tables.costs:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
         "page": {"html": "reports.page.html_page:write_page"},

@@ -73,3 +73,13 @@ Meta = Annotated[
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or an archive of one")]
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """The names in "a,b"; None where the option was not given. ValueError where it names nothing."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ValueError("a list of names is empty; leave its option out for the default")
+    return names
