@@ -297,7 +297,7 @@ def test_a_weak_network_of_other_latents_is_refused(weights):
 @pytest.mark.parametrize("name", list(FACTORIES))
 def test_the_weak_preset_is_the_small_network_of_the_same_latents(name, dataset):
     small, weak = preset(name, dataset, "cpu"), preset(name, dataset, "cpu-weak")
-    sizes = [sum(p.numel() for p in p.build(0).network.parameters()) for p in (small, weak)]
+    sizes = [sum(p.numel() for p in p.build(0).network.parameters()) for p in (small, weak)]  # type: ignore[attr-defined]
     assert sizes[1] < 0.6 * sizes[0]
     same = dataclasses.replace(weak.config, network=small.config.network, loss_weights=small.config.loss_weights)
     assert same == small.config

@@ -22,9 +22,8 @@ CPU = preset("diffcsp", "perov5", "cpu").config.network
 def step(config, plain, batch, num_atoms):
     """A function that runs one predictor-corrector step (two evaluations) from the prior."""
     torch.manual_seed(0)
-    network = CSPNet(config).eval()
-    if plain:
-        network = EdgeListCSPNet(network)
+    dense = CSPNet(config).eval()
+    network = EdgeListCSPNet(dense) if plain else dense
     times = strided_times(1000, 1)
     schedule = StepSchedule(cosine_schedule(1000).take(times), coord_schedule(1000).take(times), times)
     state = initial_state(SeededNoise.from_seed(0, "cpu"), batch, num_atoms, config.node_dim)

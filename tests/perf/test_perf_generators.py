@@ -14,7 +14,7 @@ CRYSTALS = 20
 
 
 def sampler(name):
-    model = preset(name, "perov5", "cpu").build(seed=0).eval()
+    model = preset(name, "perov5", "cpu").build(seed=0).eval()  # type: ignore[attr-defined]
     return lambda: model.sample(CRYSTALS, 5, SeededNoise.from_seed(0, "cpu"), model.config.num_steps)
 
 

@@ -50,7 +50,7 @@ def test_a_schedule_sets_the_rate_of_both_also_after_loading():
     again.step()
     schedule.step()
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
-    assert all(len(part.state) for part in again.parts)
+    assert all(len(part.state) for part in again.parts)  # type: ignore[attr-defined]
 
 
 @needs_muon
