@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.crystal_io.arrays import read_eval_gen, read_parquet
+from bench.crystal_io.eval_gen import read_eval_gen
+from bench.crystal_io.parquet_tables import read_parquet
 from bench.crystal_io.cif import parse_cifs, plain_crystal
 from bench.crystal_io.folders import read_folder, read_zip
 from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text, printable
@@ -73,7 +74,7 @@ def _read(path: Path, workers: int) -> ReadResult:
     if not path.is_file() and not path.is_dir():
         raise ValueError("neither a file nor a folder")
     if path.suffix.lower() in (".pt", ".pth"):
-        filtered, seconds = read_eval_gen(path)
+        filtered, seconds, _ = read_eval_gen(path)
         return _collected([filtered], "crystal", workers, seconds)
     return _collected(_places(path), "row", workers)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
-from bench.crystals import Crystals
+from bench.crystals import Crystals, FilteredCrystals
 
 MAX_PLACES = 1_000_000  # crystals or reasons of one file or folder; some 300 bytes each
 MAX_ATOMS = 5_000  # of one crystal; a CIF of that many takes pymatgen 5 to 9 s, growing with the square
@@ -33,6 +33,11 @@ class Missing:
     """Why there is no crystal."""
 
     reason: str
+
+
+def only(filtered: FilteredCrystals) -> Crystals | Missing:
+    """The one crystal asked for, or why it is not there."""
+    return Missing(filtered.reasons[0]) if filtered.reasons else filtered.crystals
 
 
 Place = tuple[str, Crystals | CifText | Missing]  # name and what is there; Crystals of one
