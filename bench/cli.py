@@ -22,6 +22,7 @@ from bench.commands.options import (
     ExecutorKind,
     Format,
     HullFile,
+    HullRunTypes,
     Meta,
     Potential,
     Preset,
@@ -72,6 +73,7 @@ def run_command(
     device: Annotated[Device | None, typer.Option(help="where to sample; default auto")] = None,
     potential: Potential = None,
     hull: HullFile = None,
+    hull_run_types: HullRunTypes = None,
     seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
@@ -109,6 +111,7 @@ def run_command(
             "device": None if device in (None, Device.auto) else device,
             "potentials": _names(potential),
             "hull": None if hull is None else str(hull.resolve()),
+            "hull_run_types": _names(hull_run_types),
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
@@ -128,6 +131,7 @@ def run_command(
         device=device or "auto",
         potentials=_names(potential) or (),
         hull=hull,
+        hull_run_types=_names(hull_run_types) or (),
         seed=seed or 0,
         repeats=1 if repeats is None else repeats,
         workers=workers,
@@ -147,6 +151,7 @@ def score(
     tasks: Tasks = None,
     potential: Potential = None,
     hull: HullFile = None,
+    hull_run_types: HullRunTypes = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -166,6 +171,7 @@ def score(
         tasks=_names(tasks),
         potentials=_names(potential) or (),
         hull=hull,
+        hull_run_types=_names(hull_run_types) or (),
         device="cpu",
         seed=seed,
         workers=workers,
@@ -221,6 +227,7 @@ def rescore(
     tasks: Tasks = None,
     potential: Potential = None,
     hull: HullFile = None,
+    hull_run_types: HullRunTypes = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -239,7 +246,10 @@ def rescore(
         copy(run, out)
         run = out
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        _show(runner.rescore(run, _names(tasks), _names(potential), hull=hull, executor=chosen).text)
+        types = _names(hull_run_types)
+        _show(
+            runner.rescore(run, _names(tasks), _names(potential), hull=hull, executor=chosen, hull_run_types=types).text
+        )
 
 
 @app.command()

@@ -176,7 +176,7 @@ class Crystals:
         """(B,) mass densities in g/cm^3, with pymatgen's atomic masses."""
         if len(self) == 0:
             return np.zeros(0)
-        masses = np.add.reduceat(_atomic_masses()[self.atomic_numbers], self.offsets[:-1])
+        masses = np.add.reduceat(atomic_masses()[self.atomic_numbers], self.offsets[:-1])
         return np.asarray(masses * AMU_PER_A3_IN_G_PER_CM3 / self.volumes, dtype=np.float64)
 
     @property
@@ -206,7 +206,7 @@ def _symbols() -> tuple[str, ...]:
 
 
 @functools.cache
-def _atomic_masses() -> FloatArray:
+def atomic_masses() -> FloatArray:
     """(119,) atomic masses in amu by atomic number; 0 for number 0."""
     from pymatgen.core import Element
 

@@ -359,11 +359,13 @@ def build_tasks(
     potentials: Sequence[str] = (),
     dataset: str | None = None,
     hull: str | None = None,
+    hull_run_types: Sequence[str] = (),
 ) -> list[Task]:
     """The tasks of `task_names`.
 
     A task that takes `dataset` gets the name of the run's. One that takes `potential` is built once for each potential
-    asked for: the first has the plain name, the others "stability-<potential>". hull: for those that take one.
+    asked for: the first has the plain name, the others "stability-<potential>". hull, hull_run_types:
+    for those that take one.
     ValueError where one of another package has not the name of its entry point, which is that of its table.
     """
     tasks: list[Task] = []
@@ -372,10 +374,12 @@ def build_tasks(
     for name in task_names(names):
         factory = load(targets[name])
         accepted = inspect.signature(factory).parameters
-        options = {"dataset": dataset} if "dataset" in accepted else {}
+        options: dict[str, Any] = {"dataset": dataset} if "dataset" in accepted else {}
         if hull is not None and "hull" in accepted:
             takes_hull = True
             options["hull"] = hull
+        if hull_run_types and "hull_run_types" in accepted:
+            options["hull_run_types"] = tuple(hull_run_types)
         if potentials and "potential" in accepted:
             takes_potential = True
             tasks += [
@@ -388,6 +392,8 @@ def build_tasks(
             raise ValueError(f"the task {name} ({targets[name]}) must have that as its `name`")
     if potentials and not takes_potential:
         raise ValueError(f"--potential {','.join(potentials)}: none of the tasks asked for takes a potential")
+    if hull_run_types and hull is None:
+        raise ValueError(f"--hull-run-types {','.join(hull_run_types)}: needs --hull FILE with entries as JSON")
     if hull is not None and not takes_hull:
         raise ValueError(f"--hull {hull}: none of the tasks asked for takes a hull")
     return tasks

@@ -43,6 +43,7 @@ class Plan:
     device: str = "auto"
     potentials: Sequence[str] = ()
     hull: Path | None = None
+    hull_run_types: Sequence[str] = ()
     seed: int = 0
     repeats: int = 1
     workers: int = 2
@@ -83,7 +84,7 @@ def run(
     dataset = canonical_name(plan.dataset)
     names = registry.task_names(plan.tasks)
     hull = None if plan.hull is None else str(plan.hull.resolve())
-    tasks = registry.build_tasks(names, plan.potentials, dataset, hull)
+    tasks = registry.build_tasks(names, plan.potentials, dataset, hull, plan.hull_run_types)
     executor = executor or LocalExecutor(plan.workers, clock)
     if plan.budget is not None:
         executor.accept(plan.budget)
@@ -104,6 +105,7 @@ def run(
         "known_tasks": list(registry.known("task")),
         "potentials": list(plan.potentials),
         "hull": hull,
+        "hull_run_types": list(plan.hull_run_types),
         "budget": budget.to_json(),
         "default_budget": plan.budget is None,
         "preset": plan.preset,
@@ -163,7 +165,13 @@ def resume(
         )
         executor = executor or LocalExecutor(workers, clock)
         executor.accept(Budget(**manifest["budget"]))
-        tasks = registry.build_tasks(manifest["tasks"], manifest["potentials"], stored.dataset, manifest.get("hull"))
+        tasks = registry.build_tasks(
+            manifest["tasks"],
+            manifest["potentials"],
+            stored.dataset,
+            manifest.get("hull"),
+            manifest.get("hull_run_types", ()),
+        )
         manifests.require_same(
             manifest["protocol"],
             manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks),
@@ -188,6 +196,7 @@ def rescore(
     workers: int = 2,
     hull: Path | None = None,
     executor: Executor | None = None,
+    hull_run_types: Sequence[str] | None = None,
 ) -> Outcome:
     """Computes tasks anew on the stored crystals, by today's protocol; all that the run has for None.
 
@@ -200,7 +209,8 @@ def rescore(
         all_names = registry.task_names([*before["tasks"], *chosen])
         kinds = before["potentials"] if potentials is None else list(potentials)
         own_hull = before.get("hull") if hull is None else str(hull.resolve())
-        tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull)
+        run_types = list(before.get("hull_run_types", ()) if hull_run_types is None else hull_run_types)
+        tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types)
         anew = {task.name for task in tasks if task.name.partition("-")[0] in registry.task_names(chosen)}
         anew -= {*before["tasks"]} - {*chosen}  # what one of these only needs
         protocol = manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks)
@@ -233,6 +243,7 @@ def rescore(
             "known_tasks": list(registry.known("task")),
             "potentials": kinds,
             "hull": own_hull,
+            "hull_run_types": run_types,
         }
         with suggest_resume(Run(root, manifest)) as changed:
             executor = executor or LocalExecutor(workers)

@@ -52,6 +52,12 @@ Potential = Annotated[str | None, typer.Option(help="for stability, such as chgn
 HullFile = Annotated[
     Path | None, typer.Option("--hull", help="instead of the package's: of `bench hull build`, or entries as JSON")
 ]
+HullRunTypes = Annotated[
+    str | None,
+    typer.Option(
+        "--hull-run-types", help="of the entries in a JSON --hull, those taken: GGA,GGA+U; the rest is left out"
+    ),
+]
 Where = Annotated[
     ExecutorKind, typer.Option("--executor", help="local: processes of this machine; dask: workers of a scheduler")
 ]

@@ -54,8 +54,9 @@ def read_eval_gen(path: Path) -> tuple[FilteredCrystals, float | None, dict[str,
     lattices = lattices_from_parameters(arrays["lengths"], arrays["angles"])
     filtered = filter_crystals(arrays["num_atoms"], numbers, arrays["frac_coords"], lattices)
     seconds = content.get("time")
-    known = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < float("inf")
-    return filtered, float(seconds) / evaluations if known else None, remarks
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < float("inf"):
+        return filtered, float(seconds) / evaluations, remarks
+    return filtered, None, remarks
 
 
 def element_numbers(types: FloatArray) -> IntArray:

@@ -20,7 +20,7 @@ MAX_XYZ_COLUMNS = 100  # of an atom
 DEFAULT_COLUMNS = "species:S:1:pos:R:3"
 # One item of the line above the atoms: a key with its value, or either alone. A quoted value is one item, whatever
 # stands in it. ASE's own parser keeps the last of two equal keys and says nothing.
-_QUOTED = r'''"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]'''
+_QUOTED = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]"""
 _ITEM = re.compile(rf"(?:([^\s=\"'{{}}\[\]]+)\s*=\s*)?({_QUOTED}|[^\s=\"']+)")
 _TRUE, _FALSE = ("t", "true", "1"), ("f", "false", "0")
 
@@ -130,7 +130,7 @@ def _ase_frame(lines: list[str]) -> Crystals | Missing:
 
 
 def _header(line: str) -> dict[str, str]:
-    """The items of the line above the atoms by their names in small letters. ValueError where one that counts is twice."""
+    """The items of the line above the atoms, by names in small letters. ValueError where one stands twice."""
     items: dict[str, str] = {}
     for key, value in _ITEM.findall(line):
         name = key.lower()

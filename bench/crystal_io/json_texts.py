@@ -63,7 +63,7 @@ def _members(ahead: JsonAhead, name: str) -> Iterator[Place]:
     own: dict[str, Any] = {}  # what describes the dictionary itself, or its one crystal
     lost: list[str] = []  # members where those of a collection by ids have a crystal
     by_id = listed = 0
-    for key in ahead.keys():
+    for key in ahead.members():
         following = ahead.peek()
         whole = own.keys() & {"structure", "cif", "sites"}
         if key in LISTS and following == "[" and not whole and "columns" not in own:
@@ -81,7 +81,7 @@ def _members(ahead: JsonAhead, name: str) -> Iterator[Place]:
                 by_id += 1
                 yield key, _entry(value)
             else:
-                own[key] = value
+                own[key] = None if by_id else value  # what stands beside a collection is not kept
                 lost += [key] if isinstance(value, Mapping) or value is None else []
         if ahead.characters > MAX_JSON_CHARACTERS and own and not by_id + listed and not own.keys() & set(COLUMNS):
             raise ValueError(f"more than {MAX_JSON_CHARACTERS} characters and no structure")
@@ -108,7 +108,7 @@ def _structure_or_column(ahead: JsonAhead, key: str, name: str) -> Iterator[Plac
     """What stands under `structure`: one crystal, or a table's column by the rows' names."""
     single: dict[str, Any] = {}
     rows = 0
-    for member in ahead.keys():
+    for member in ahead.members():
         value = ahead.value(f"{member[:40]}: ")
         if not single and (holds_structure(value) or isinstance(value, str) or value is None) and not _is_field(member):
             rows += 1
@@ -123,12 +123,23 @@ def _structure_or_column(ahead: JsonAhead, key: str, name: str) -> Iterator[Plac
 
 def _is_field(member: str) -> bool:
     """Whether a name is one of a structure's own fields."""
-    fields = ("@module", "@class", "@version", "charge", "lattice", "sites", "properties", "numbers", "positions", "cell")
+    fields = (
+        "@module",
+        "@class",
+        "@version",
+        "charge",
+        "lattice",
+        "sites",
+        "properties",
+        "numbers",
+        "positions",
+        "cell",
+    )
     return member in fields or member.startswith("@")
 
 
 def _split_table(fields: Mapping[str, Any]) -> Iterator[Place]:
-    """pandas' `split` form: names of columns, and rows."""
+    """Pandas' `split` form: names of columns, and rows."""
     columns, rows = fields["columns"], fields["data"]
     place = next((columns.index(key) for key in ("cif", "structure") if key in columns), None)
     if place is None:
@@ -162,7 +173,7 @@ class JsonAhead:
         for number in self._separated("]", "list"):
             yield self.value(f"structure {number}: ")
 
-    def keys(self) -> Iterator[str]:
+    def members(self) -> Iterator[str]:
         """The keys of the dictionary that begins here; whoever iterates reads the value behind each."""
         seen: set[str] = set()
         for _ in self._separated("}", "dictionary"):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from bench.crystal_io.cif import parse_cifs, plain_crystal, read_cif
 from bench.crystal_io.eval_gen import read_eval_gen
-from bench.crystal_io.parquet_tables import read_parquet
-from bench.crystal_io.cif import parse_cifs, plain_crystal
+from bench.crystal_io.extxyz import read_extxyz
 from bench.crystal_io.folders import read_folder, read_zip
-from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text, printable
-from bench.crystal_io.texts import read_cif, read_csv, read_extxyz, read_json
+from bench.crystal_io.json_texts import read_json
+from bench.crystal_io.parquet_tables import read_parquet
+from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, Remark, open_text, printable
+from bench.crystal_io.texts import read_csv
 from bench.crystals import Crystals, FilteredCrystals, IntArray
 
 TEXT_READERS = {".cif": read_cif, ".extxyz": read_extxyz, ".xyz": read_extxyz, ".json": read_json, ".csv": read_csv}
@@ -29,11 +32,15 @@ class ReadResult:
 
     names: (requested,) where each place lies in it ("a/0017.cif", "frame 3", "row 12"), all different.
     sampling_seconds: what making all of them took, where the file says it.
+    remarks: what was not read as it stands there -> how many crystals. unread: which files in it were not read at all
+    -> how many.
     """
 
     filtered: FilteredCrystals
     names: tuple[str, ...]
     sampling_seconds: float | None = None
+    remarks: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.names) != self.filtered.requested:
@@ -74,12 +81,12 @@ def _read(path: Path, workers: int) -> ReadResult:
     if not path.is_file() and not path.is_dir():
         raise ValueError("neither a file nor a folder")
     if path.suffix.lower() in (".pt", ".pth"):
-        filtered, seconds, _ = read_eval_gen(path)
-        return _collected([filtered], "crystal", workers, seconds)
+        filtered, seconds, remarks = read_eval_gen(path)
+        return _collected([filtered, *(Remark(*remark) for remark in remarks.items())], "crystal", workers, seconds)
     return _collected(_places(path), "row", workers)
 
 
-def _places(path: Path) -> Iterator[Place | FilteredCrystals]:
+def _places(path: Path) -> Iterator[Place | FilteredCrystals | Remark]:
     name = path.name.lower()
     suffix = Path(name.removesuffix(".gz")).suffix
     if path.is_dir():
@@ -97,18 +104,21 @@ def _places(path: Path) -> Iterator[Place | FilteredCrystals]:
 
 
 def _collected(
-    places: Iterable[Place | FilteredCrystals], word: str, workers: int, sampling_seconds: float | None = None
+    places: Iterable[Place | FilteredCrystals | Remark], word: str, workers: int, sampling_seconds: float | None = None
 ) -> ReadResult:
     """All places together. word: what a place is called that comes without a name."""
     found = _Collection(workers)
     for entry in places:
         if isinstance(entry, FilteredCrystals):
             found.add_many(entry, word)
+        elif isinstance(entry, Remark):
+            (found.unread if entry.of_files else found.remarks)[entry.text] += entry.count
         else:
             found.add(*entry)
         if len(found.names) > MAX_PLACES:
             raise ValueError(f"holds more than {MAX_PLACES} crystals; split it")
-    return ReadResult(found.filtered(), tuple(found.names), sampling_seconds)
+    filtered = found.filtered()
+    return ReadResult(filtered, tuple(found.names), sampling_seconds, dict(found.remarks), dict(found.unread))
 
 
 @dataclass
@@ -123,6 +133,8 @@ class _Collection:
     _waiting: dict[int, Crystals | CifText] = field(default_factory=dict)
     _characters: int = 0
     _taken: dict[str, int] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, entry: Crystals | CifText | Missing) -> None:
         """One place; a name that is taken gets a number."""
@@ -156,7 +168,9 @@ class _Collection:
     def _parse(self) -> None:
         waiting, self._waiting, self._characters = self._waiting, {}, 0
         texts = {place: entry.text for place, entry in waiting.items() if isinstance(entry, CifText)}
-        parsed = parse_cifs(list(texts.values()), plain_crystal, self.workers)
+        done = parse_cifs(list(texts.values()), plain_crystal, self.workers)
+        self.remarks.update(done.remarks)
+        parsed = done.filtered
         places = np.array(list(texts), dtype=np.int64)
         crystals = {place: entry for place, entry in waiting.items() if isinstance(entry, Crystals)}
         crystals |= {int(places[row]): parsed.crystals[n] for n, row in enumerate(parsed.indices)}

@@ -14,9 +14,8 @@ from typing import IO, Any, TextIO, cast
 from bench.crystals import Crystals, FilteredCrystals
 
 MAX_PLACES = 1_000_000  # crystals or reasons of one file or folder; some 300 bytes each
-MAX_ATOMS = 5_000  # of one crystal; a CIF of that many takes pymatgen 5 to 9 s, growing with the square
+MAX_ATOMS = 5_000  # of one crystal
 MAX_CIF_CHARACTERS = 2**20  # of one crystal
-MAX_CIF_LINE = 4096  # the standard allows 2048; pymatgen's time for a line full of quotes grows with its square
 MAX_JSON_CHARACTERS = 2**23  # of one crystal; Python's objects of a JSON text are up to 25 times as large as the text
 MAX_TEXT_BYTES = 4 * 2**30  # of one file or archive, unpacked
 
@@ -40,23 +39,16 @@ def only(filtered: FilteredCrystals) -> Crystals | Missing:
     return Missing(filtered.reasons[0]) if filtered.reasons else filtered.crystals
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What was not read as it stands in a file, and of how many crystals; or of how many files, which were not read."""
+
+    text: str
+    count: int
+    of_files: bool = False
+
+
 Place = tuple[str, Crystals | CifText | Missing]  # name and what is there; Crystals of one
-
-
-def cif_text(text: str) -> CifText | Missing:
-    """A CIF text, or why it is not parsed. Empty lines are left out: pymatgen's time grows with the square of them."""
-    if len(text) > MAX_CIF_CHARACTERS:
-        return Missing(f"{len(text)} characters of CIF; at most {MAX_CIF_CHARACTERS} are parsed")
-    lines = [line for line in text.splitlines() if line and not line.isspace()]
-    if not lines:
-        return Missing("is empty")
-    longest = max(map(len, lines))
-    if longest > MAX_CIF_LINE:
-        return Missing(f"a line of {longest} characters in a CIF; at most {MAX_CIF_LINE} are parsed")
-    for what, needed in (("cell", "_cell_length_a"), ("atom sites with fractional coordinates", "_atom_site_fract_x")):
-        if needed not in text:
-            return Missing(f"no CIF of a crystal: has no {what} ({needed})")
-    return CifText("\n".join(lines) + "\n")
 
 
 @contextmanager

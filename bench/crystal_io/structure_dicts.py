@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.crystal_io.cif import read_cif
+from bench.crystal_io.cif import only_block
 from bench.crystal_io.cif.elements import HEAVY_HYDROGEN
 from bench.crystal_io.streams import MAX_ATOMS, CifText, Missing, only
 from bench.crystals import Crystals, FloatArray, filter_crystals
@@ -34,7 +34,7 @@ def crystal_of(content: Any, nesting: int = MAX_NESTING) -> Crystals | CifText |
     them) or a CIF text as `cif`, and ASE's atoms.
     """
     if isinstance(content, str):
-        return cif_of(content)
+        return only_block(content)
     if not isinstance(content, Mapping):
         return Missing(f"not a structure but {_described(content)}")
     if {"numbers", "positions"} <= content.keys():
@@ -46,22 +46,13 @@ def crystal_of(content: Any, nesting: int = MAX_NESTING) -> Crystals | CifText |
     return pymatgen_structure(content)
 
 
-def cif_of(text: str) -> CifText | Missing:
-    """The one crystal of a CIF text."""
-    import io
-
-    blocks = [entry for _, entry in read_cif(io.StringIO(text), "")]
-    if len(blocks) != 1:
-        return Missing(f"{len(blocks)} crystals where one belongs")
-    entry = blocks[0]
-    return entry if isinstance(entry, CifText | Missing) else Missing("is empty")
-
-
 def pymatgen_structure(content: Any) -> Crystals | Missing:
     """The crystal of a dictionary as pymatgen's Structure.as_dict gives it."""
     try:
         if "lattice" not in content and "sites" in content:
-            return Missing("has sites but no lattice: a molecule, not a crystal")
+            return Missing("not a pymatgen structure: has sites but no lattice, as a molecule has")
+        if absent := [key for key in ("lattice", "sites") if key not in content]:
+            return Missing(f"not a pymatgen structure: holds no {' and no '.join(absent)}")
         lattice, sites = content["lattice"], content["sites"]
         matrix = _matrix(lattice)
         if (fault := _not_periodic(lattice.get("pbc"))) is not None:

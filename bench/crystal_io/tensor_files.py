@@ -72,6 +72,7 @@ class StandIn:
         pass
 
     def __call__(self, *args: Any, **kwargs: Any) -> StandIn:
+        """Another one."""
         return StandIn()
 
     def __setstate__(self, state: Any) -> None:
@@ -86,7 +87,7 @@ class StandIn:
     extend = add = append
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # the one in Python: C's memo is as long as a file says
+class _Unpickler(pickle._Unpickler):  # the one in Python: C's memo is as long as a file says
     def find_class(self, module: str, name: str) -> Any:
         import torch
 

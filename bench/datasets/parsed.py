@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
+
 from bench.atomic import write_bytes
-from bench.crystal_io.cif import Progress, parse_cifs
+from bench.crystal_io.cif import Atoms, Progress, parse_cifs, plain_crystal
 from bench.crystal_io.table import parquet_bytes, table_to_filtered
-from bench.crystals import Crystals, FilteredCrystals
+from bench.crystals import FilteredCrystals
 from bench.parquet import read_table
 
-PARSER_VERSION = 1  # raise it whenever the parsed crystals of the same text change
+PARSER_VERSION = 2  # raise it whenever the parsed crystals of the same text change
 
 
 def cache_dir() -> Path:
@@ -28,17 +30,20 @@ def cache_dir() -> Path:
     return Path(pooch.os_cache("crysldm-bench"))
 
 
-def published_crystal(cif: str) -> Crystals:
+def published_crystal(cif: str) -> Atoms:
     """The one crystal of a CIF text as CDVAE and DiffCSP take it.
 
-    pymatgen's structure (its order of atoms), Niggli-reduced, the lattice rebuilt from its lengths and angles with the
-    fractional coordinates kept. Raises whatever pymatgen raises for a text that it cannot read.
+    As `plain_crystal`, Niggli-reduced by pymatgen, the lattice rebuilt from its lengths and angles with the fractional
+    coordinates kept. ValueError as there, and where pymatgen finds no reduced cell.
     """
-    from pymatgen.core import Lattice, Structure
+    from pymatgen.core import Lattice
 
-    reduced = Structure.from_str(cif, fmt="cif").get_reduced_structure()
-    lattice = Lattice.from_parameters(*reduced.lattice.parameters)
-    return Crystals.from_structures([Structure(lattice, reduced.species, reduced.frac_coords)])
+    numbers, coords, matrix, remarks = plain_crystal(cif)
+    given = Lattice(matrix)
+    reduced = given.get_niggli_reduced_lattice()
+    if reduced != given:
+        coords = reduced.get_fractional_coords(given.get_cartesian_coords(coords - np.floor(coords)))
+    return Atoms(numbers, coords, Lattice.from_parameters(*reduced.parameters).matrix, remarks)
 
 
 def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> FilteredCrystals:
@@ -52,7 +57,10 @@ def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress
         pass
     except (pa.ArrowException, ValueError, OSError) as error:
         warnings.warn(f"{path}: damaged cache file, parsed afresh ({error})", stacklevel=2)
-    filtered = parse_cifs(cifs, published_crystal, workers, on_progress)
+    parsed = parse_cifs(cifs, published_crystal, workers, on_progress)
+    for remark, count in parsed.remarks.items():
+        warnings.warn(f"{count} of {len(cifs)} crystals of the data set: {remark}", stacklevel=2)
+    filtered = parsed.filtered
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, parquet_bytes(filtered))

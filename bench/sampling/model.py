@@ -111,7 +111,8 @@ def describe_model(model: Model, device: str, repeats: int, budget: Budget) -> d
         spec |= {"target": str(path), "meta": model.spec.meta and str(Path(model.spec.meta).resolve())}
         digest = manifests.file_sha256(path)
         entry = {"kind": "file", "spec": spec, "batch_size": FILE_BATCH_SIZE, "repeats": 1, "sha256": digest}
-        return {**entry, "costs": model.file.costs.to_json()}
+        remarks = {"remarks": dict(model.file.remarks)} if model.file.remarks else {}
+        return {**entry, "costs": model.file.costs.to_json(), **remarks}
     try:
         size = declared_batch_size(model.generator, device)
     except DataUnavailable:

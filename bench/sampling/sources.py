@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -188,10 +189,14 @@ def _one_line(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Hands out crystals that were read from a file. What each cost is None where nobody said it."""
+    """Hands out crystals that were read from a file. What each cost is None where nobody said it.
+
+    remarks: what was not read as it stands in the file -> of how many crystals.
+    """
 
     filtered: FilteredCrystals
     costs: FileCosts
+    remarks: Mapping[str, int] = field(default_factory=dict)
     timed = False
 
     @property
@@ -203,7 +208,8 @@ class FileSource:
     def read(cls, path: Path, meta: Path | None = None, workers: int = 1) -> FileSource:
         """The crystals of a file or folder, with what the file itself and a JSON file (`FileCosts`) say of their cost.
 
-        ValueError where the file holds no crystal, or more than were asked for, or the meta file something else.
+        Warns of what was not read as it stands there. ValueError where the file holds no crystal, or more than were
+        asked for, or the meta file something else.
         """
         costs = FileCosts() if meta is None else FileCosts.read(meta)
         result = read_crystals(path, workers=workers)
@@ -218,7 +224,12 @@ class FileSource:
         reasons |= dict.fromkeys(range(places, asked), owed)
         if costs.sampling_seconds is None:
             costs = replace(costs, sampling_seconds=result.sampling_seconds)
-        return cls(FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons), costs)
+        for remark, count in result.remarks.items():
+            warnings.warn(f"{path.name}, {count} of {places} crystals: {remark}", stacklevel=2)
+        for remark, count in result.unread.items():
+            warnings.warn(f"{path.name}: {count} {remark}", stacklevel=2)
+        filtered = FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons)
+        return cls(filtered, costs, {**result.remarks, **result.unread})
 
     def prepare(self) -> PreparationCost:
         """Nothing to do: the crystals are there."""

@@ -19,7 +19,7 @@ def stability_note(results: Sequence[ModelResult]) -> str:
     line, name = protocol["stable_below_ev_per_atom"], protocol["potential"]["name"]
     return (
         f"energy above hull below {line:g} eV/atom once relaxed by {name}; what failed to relax is not stable; "
-        + "".join(f"{text}; " for text in _other_lines(results))
+        + "".join(f"{text}; " for text in [*_own_hull(results, TASK), *_other_lines(results)])
         + _error(results, TASK)
     )
 
@@ -40,6 +40,12 @@ def second_potentials(results: Sequence[ModelResult]) -> list[str]:
             error = _error(results, task)
             lines.append(f"Stable by {name} instead, {'; '.join(rates)}. {error[:1].upper()}{error[1:]}.")
     return lines
+
+
+def _own_hull(results: Sequence[ModelResult], task: str) -> Iterator[str]:
+    """What the user's own hull is, and what of its file was left out."""
+    abouts = [result.run.summary().get("about", {}).get(task, {}) for result in results]
+    yield from (f"hull: {about}" for about in dict.fromkeys(a["hull"] for a in abouts if a.get("hull")))
 
 
 def _other_lines(results: Sequence[ModelResult]) -> Iterator[str]:

@@ -16,12 +16,14 @@ import numpy as np
 
 from bench.crystals import Crystals, FloatArray
 from tasks.closest_pair import closest_pairs, reduce_lattices, shortest_translations
+from tasks.stability.isolation import cutoff_of, isolation
 from tasks.stability.minimiser import Minimiser
 from tasks.stability.potentials import Evaluation, Potential
 from tasks.stability.potentials.neighbours import expected_edges
 
 MAX_LENGTH = 500.0  # A, of a reduced cell: the list of neighbours divides a box around it into small cubes
 EARLIEST_COLLAPSE = 40  # steps: atoms that overlap after so many have found a spurious basin and will not part
+WITHOUT_FORCES = "the potential gives its energy without forces"
 TYPICAL_EDGES = 60  # of an atom within 5 to 6 A; a denser crystal takes the place of more atoms in a batch
 
 
@@ -103,6 +105,7 @@ def _relax_different(
     # Large ones first: at the end, small ones fill the batch.
     waiting = deque(sorted(chosen, key=lambda b: -int(crystals.num_atoms[b])))
     active: list[Flight] = []
+    cutoff = cutoff_of(potential)
     while waiting or active:
         room = potential.batch_atoms - sum(flight.weight for flight in active)
         while waiting and (not active or crystals.num_atoms[waiting[0]] <= room):
@@ -112,7 +115,11 @@ def _relax_different(
             if fault is not None:
                 yield b, unrelaxed(crystals[b], potential, fault)
                 continue
-            flight = Flight(b, start, settings)
+            fault = isolation(start, cutoff)
+            if fault is not None:
+                yield b, _as_given(start, potential, fault)
+                continue
+            flight = Flight(b, start, settings, cutoff)
             active.append(flight)
             room -= flight.weight
         evaluations = evaluate_apart(potential, [flight.crystal for flight in active])
@@ -126,6 +133,14 @@ def _relax_different(
             else:
                 yield flight.place, outcome
         active = still
+
+
+def _as_given(crystal: Crystals, potential: Potential, reason: str) -> Relaxed:
+    """A crystal that is not to be relaxed, with its energy where the potential gives one."""
+    found = evaluate_apart(potential, [crystal], derivatives=False)[0]
+    if isinstance(found, str) or not np.isfinite(found.energies[0]):
+        return unrelaxed(crystal, potential, reason)
+    return Relaxed(float(found.energies[0]), crystal.frac_coords, crystal.lattices[0], False, 0, np.inf, reason)
 
 
 def reduced(crystal: Crystals) -> Crystals:
@@ -162,6 +177,8 @@ def evaluate_apart(
         if len(crystals) == 1:
             return [f"cannot be evaluated: {' '.join(str(error).split())[:200]}"]
         return [evaluation for crystal in crystals for evaluation in evaluate_apart(potential, [crystal], derivatives)]
+    if derivatives and (found.forces.shape != batch.frac_coords.shape or found.stresses.shape != batch.lattices.shape):
+        return [WITHOUT_FORCES] * len(crystals)
     return [
         Evaluation(
             found.energies[b : b + 1],
@@ -173,10 +190,13 @@ def evaluate_apart(
 
 
 class Flight:
-    """One crystal on its way. place: among those asked for. crystal: the geometry to be evaluated next."""
+    """One crystal on its way. place: among those asked for. crystal: the geometry to be evaluated next.
 
-    def __init__(self, place: int, start: Crystals, settings: RelaxationSettings) -> None:
-        self.place, self.start, self.crystal, self.settings = place, start, start, settings
+    cutoff: A, the potential's range; an atom without a neighbour in it feels nothing.
+    """
+
+    def __init__(self, place: int, start: Crystals, settings: RelaxationSettings, cutoff: float) -> None:
+        self.place, self.start, self.crystal, self.settings, self.cutoff = place, start, start, settings, cutoff
         self.num_atoms = int(start.num_atoms[0])
         self.frac_coords, self.lattice = start.frac_coords, start.lattices[0]
         self.log_deformation = np.zeros((3, 3))
@@ -194,12 +214,14 @@ class Flight:
     def advance(self, evaluation: Evaluation | str) -> Relaxed | str | None:
         """Takes the values at `crystal`: the outcome, why there is none, or None with the next geometry set."""
         if isinstance(evaluation, str):
-            return evaluation
+            return isolation(self.crystal, self.cutoff) or evaluation
         energy, forces, stress = float(evaluation.energies[0]), evaluation.forces, evaluation.stresses[0]
         if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(stress).all()):
             return "energy or forces are not finite"
         if self.start_energy is None:
             self.start_energy = energy
+        if not forces.any() and not stress.any():
+            return isolation(self.crystal, self.cutoff) or WITHOUT_FORCES
         virial = stress * self.crystal.volumes[0]
         largest = max(_longest(forces), _longest(virial) / self.num_atoms)
         if largest < self.settings.fmax:
@@ -232,7 +254,7 @@ class Flight:
         return None
 
     def _end(self, energy: float, largest: float, converged: bool) -> Relaxed | str:
-        fault = _collapse(self.crystal, self.settings)
+        fault = _collapse(self.crystal, self.settings) or isolation(self.crystal, self.cutoff)
         if fault is not None:
             return fault
         reason = None if converged else f"not converged in {self.steps} steps: largest force {largest:.2g} eV/A"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -34,13 +34,14 @@ class Stability:
     """The task. potential: a name or a path (`load_potential`). name: another one for a second potential.
 
     hull: None for the one in the package, or the path of the user's own: a Parquet file that `bench hull build` wrote,
-    or a JSON file of Materials Project entries. Stable is a crystal that converged and ends less than 0.1 eV/atom above
-    the hull.
+    or a JSON file of Materials Project entries, of which those of `hull_run_types` are taken (`read_mp_hull`). Stable
+    is a crystal that converged and ends less than 0.1 eV/atom above the hull.
     """
 
     potential: str = DEFAULT_POTENTIAL
     name: str = PLAIN_NAME
     hull: str | None = None
+    hull_run_types: Sequence[str] = ()
     device: str = "cpu"
     settings: RelaxationSettings = field(default_factory=RelaxationSettings)
 
@@ -69,6 +70,7 @@ class Stability:
             "hull": {name: hull.card.get(name) for name in ("sha256", "phases", "geometry")},
             "stable_below_ev_per_atom": STABLE_BELOW,
             "stable_is_converged": True,
+            "lone_atoms_are_stable": False,
             "pymatgen": version("pymatgen"),
         }
 
@@ -103,21 +105,24 @@ class Stability:
         return {name + suffix: metric for name, metric in metrics.items()}
 
     def about(self) -> dict[str, Any]:
-        """The potential's measured error against DFT, null for one that was not measured."""
-        return {"error": measured_errors(potential_protocol(self.potential))}
+        """The potential's measured error against DFT, null where there is none; of the user's own hull, what it is."""
+        own = {} if self.hull is None else {"hull": self._hull().card.get("geometry")}
+        return {"error": measured_errors(potential_protocol(self.potential)), **own}
 
     def _hull(self) -> Hull:
-        return _read_hull(self.potential, self.hull)
+        return _read_hull(self.potential, self.hull, tuple(self.hull_run_types))
 
 
 @functools.lru_cache(maxsize=4)  # a worker scores many chunks against the same one
-def _read_hull(potential: str, path: str | None) -> Hull:
+def _read_hull(potential: str, path: str | None, run_types: tuple[str, ...]) -> Hull:
     if path is None or path.endswith(".parquet"):
+        if run_types:
+            raise ValueError("--hull-run-types chooses among the entries of a JSON file: name one with --hull")
         weights = potential_protocol(potential)  # first: it knows which names there are
         return read_hull(hull_path(potential) if path is None else Path(path), weights)
     from tasks.stability.hull.mp_entries import read_mp_hull
 
-    return read_mp_hull(path, potential)
+    return read_mp_hull(path, potential, run_types)
 
 
 def _unknown_elements(crystals: Crystals, b: int, hull: Hull, of_potential: frozenset[int]) -> list[str]:

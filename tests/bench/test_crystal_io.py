@@ -198,7 +198,8 @@ def test_impossible_crystals_of_an_eval_gen_file_are_reasons(tmp_path: Path) -> 
     assert list(result.filtered.reasons) == [0, 1, 2, 3]
 
 
-def test_two_processes_read_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_read_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.crystal_io.cif.parsing.CHUNK", 128)
     crystals = some_crystals([1, 2] * 300)
     write_crystals(crystals, tmp_path / "x.zip")
     alone, both = read_crystals(tmp_path / "x.zip"), read_crystals(tmp_path / "x.zip", workers=2)

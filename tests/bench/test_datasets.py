@@ -304,12 +304,13 @@ def test_prepare_reports_rows_hashes_and_progress_of_every_split(data: Path) -> 
     assert seen == [("train", 5, 5), ("val", 6, 6), ("test", 7, 7)]
 
 
-def test_two_processes_parse_what_one_does_and_put_reasons_in_their_places() -> None:
+def test_two_processes_parse_what_one_does_and_put_reasons_in_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.crystal_io.cif.parsing.CHUNK", 256)
     texts = [structure(n).to(fmt="cif") for n in range(20)] * 40
     texts[300] = "not a crystal"
     steps: list[tuple[int, int]] = []
-    parallel = parse_cifs(texts, published_crystal, workers=2, on_progress=lambda *step: steps.append(step))
-    alone = parse_cifs(texts[:20], published_crystal, workers=1)
+    parallel = parse_cifs(texts, published_crystal, workers=2, on_progress=lambda *step: steps.append(step)).filtered
+    alone = parse_cifs(texts[:20], published_crystal, workers=1).filtered
     assert list(parallel.reasons) == [300]
     assert steps[-1] == (800, 800)
     assert len(steps) == 4
@@ -404,6 +405,6 @@ def test_the_shipped_card_is_the_one_that_the_data_give(name: str, tmp_path: Pat
 def test_real_crystals_come_in_the_published_convention() -> None:
     texts = load_properties("perov5", "test", ["cif"])["cif"].to_pylist()
     sample = np.random.default_rng(0).choice(len(texts), 40, replace=False)
-    parsed = parse_cifs([texts[n] for n in sample], published_crystal, workers=1)
+    parsed = parse_cifs([texts[n] for n in sample], published_crystal, workers=1).filtered
     assert parsed.crystals == Crystals.from_structures([published(texts[n]) for n in sample])
     assert len(texts) == PEROV5.rows["test"]

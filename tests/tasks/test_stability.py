@@ -83,6 +83,14 @@ def test_an_element_without_a_reference_phase_gives_a_reason_and_no_number(score
     assert not row["stable"]
 
 
+def test_an_atom_that_feels_nothing_is_not_stable_at_whatever_energy():
+    caesium = crystal([55], [[0, 0, 0]], np.eye(3) * 7.9)
+    (row,) = Stability().score(caesium).to_pylist()
+    assert row["e_above_hull"] < STABLE_BELOW
+    assert not row["stable"]
+    assert row["reason"] == "its atom (Cs) has no neighbour within 6 A, the potential's range"
+
+
 def test_duplicates_have_the_same_row(scored):
     rows = scored.to_pylist()
     assert rows[6] == rows[0]

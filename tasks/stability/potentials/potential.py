@@ -40,7 +40,8 @@ class Evaluation:
 class Potential(Protocol):
     """A potential energy of crystals. elements: atomic numbers that it knows.
 
-    batch_atoms: atoms up to which one call gets cheaper per atom; a single crystal may have more.
+    batch_atoms: atoms up to which one call gets cheaper per atom; a single crystal may have more. It may also have
+    `cutoff`, A, beyond which atoms do not feel each other directly; without it, 6 is taken.
     """
 
     name: str
