@@ -12,7 +12,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from bench.errors import named
+from bench.errors import with_path
 
 LOCK_NAME = ".lock"
 
@@ -51,7 +51,7 @@ def replacement(path: Path) -> Iterator[Path]:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise named(error, path) from error
+        raise with_path(error, path) from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -81,7 +81,7 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise named(error, path) from error
+        raise with_path(error, path) from error
 
 
 def read_lines(path: Traversable) -> list[dict[str, Any]]:

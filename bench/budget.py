@@ -107,7 +107,7 @@ class Budget:
         return self.covers == "end-to-end"
 
     def to_json(self) -> dict[str, float | str]:
-        """What is set, by its name; `Budget(**content)` is the same again."""
+        """What is set, by its name; `bench.store.Run.budget` makes one of it again."""
         if self.num_samples is not None:
             return {"num_samples": self.num_samples}
         covers: dict[str, float | str] = {"covers": self.covers} if self.covers_scoring else {}

@@ -34,6 +34,8 @@ from bench.commands.options import (
     Where,
     Workers,
 )
+from bench.device import let_threads_sleep
+from bench.errors import one_line
 from bench.progress import say, show_warning
 
 app = typer.Typer(
@@ -310,10 +312,13 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a data set's training split."""
+    from bench.commands.train import parse_time
     from bench.commands.train import train as train_model
+    from bench.interfaces import TrainingPlan
 
-    written = train_model(model, dataset, preset, max_time, resume, seed, device.value, threads, out, epochs, init)
-    _show(f"weights: {written}")
+    limit = None if max_time is None else parse_time(max_time)
+    plan = TrainingPlan(model, dataset, preset, out, limit, resume, seed, device.value, threads, epochs, init)
+    _show(f"weights: {train_model(plan)}")
 
 
 @app.command()
@@ -358,7 +363,8 @@ def sample_external_command(
 ) -> None:
     """Run and time a model of another environment as it is: crystals and costs for `bench run --models NAME=FILE`."""
     from bench.commands.sample_external import External, sample_external
-    from bench.device import default_threads, resolve_device
+    from bench.device import named_threads, resolve_device
+    from bench.sampling.usage import available_cores
 
     asked = External(
         command,
@@ -366,7 +372,7 @@ def sample_external_command(
         out,
         meta or out.with_name(f"{out.name.split('.')[0]}.meta.json"),
         seed,
-        threads or default_threads(),
+        threads or named_threads() or available_cores(),
         resolve_device(device.value),
         ready=ready,
         done=done,
@@ -394,11 +400,15 @@ def data(
     reference: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="write its reference card there, for a data set of your own")
     ] = None,
+    scored: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="of its test split (`bench score TEST.csv`): its figures go beside the card"),
+    ] = None,
 ) -> None:
     """Find or download a data set, verify its hashes and parse it into the cache."""
     from bench.commands.listing import prepare_dataset
 
-    _show(prepare_dataset(name, workers, reference))
+    _show(prepare_dataset(name, workers, reference, scored))
 
 
 hull_app = typer.Typer(help="Reference energies that stability is measured against.", no_args_is_help=True)
@@ -439,6 +449,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     warnings.showwarning = show_warning
+    let_threads_sleep()
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     try:
         code = app(arguments, prog_name="bench", standalone_mode=False) or 0
@@ -462,12 +473,12 @@ def _explain(error: Exception) -> int:
     usage = getattr(error, "format_message", None)  # of the parser: unknown option, missing argument
     if usage is not None:
         text = f"{usage()} (--help shows the options)"
-    elif isinstance(error, OSError | ValueError) or code == 130:
-        from bench.errors import failure
-
-        text = failure(error)
+    elif code == 130:
+        text = str(error)
+    elif isinstance(error, OSError | ValueError):
+        text = one_line(error, limit=None)
     else:
-        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        text = f"unexpected {one_line(error, limit=None)} (--debug shows where)"
     sys.stderr.write(f"{'' if code == 130 else 'error: '}{' '.join(text.split())}\n")
     return code
 

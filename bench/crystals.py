@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from bench.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
 MAX_ATOMIC_NUMBER = 118
 AMU_PER_A3_IN_G_PER_CM3 = 1.66053906892  # CODATA 2022, as pymatgen has it
 MIN_VOLUME_A3 = 1e-6  # below it a lattice cannot be inverted to working precision
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 
 def wrap_frac_coords(frac_coords: ArrayLike) -> FloatArray:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.crystals import Crystals, FilteredCrystals, IntArray
+from bench.arrays import IntArray
+from bench.crystals import Crystals, FilteredCrystals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,7 +87,7 @@ class Task(Protocol):
     `chunk_crystals`, how many crystals `score` gets at a time where the usual 500 would be minutes of work.
     """
 
-    name: str
+    name: str  # of its table. A class of which a run has several has the word for all of them as its `kind`
 
     @property
     def schema(self) -> pa.Schema:
@@ -120,6 +123,41 @@ class Task(Protocol):
 
         A task may do without this method. Goes into summary.json, and is no part of the protocol.
         """
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What `bench train` is asked for.
+
+    out: folder of checkpoints, logs and weights, by default checkpoints/MODEL-DATASET-PRESET. max_time: of this call; a
+    stopped run goes on with `resume`. device: "auto", "cpu" or "cuda". threads: one is best beside other work.
+    epochs: of the last stage, instead of the preset's. init: weights that the last stage starts from, in place of the
+    stages before it. compile_network: by torch.compile; None means where there is a C++ compiler, on a GPU or where all
+    crystals have one N: 20 sizes of N take minutes to compile.
+    """
+
+    model: str
+    dataset: str
+    preset: str = "cpu"
+    out: Path | None = None
+    max_time: timedelta | None = None
+    resume: bool = False
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 1
+    epochs: int | None = None
+    init: Path | None = None
+    compile_network: bool | None = None
+
+
+def task_kind(task: Task) -> str:
+    """What the task is asked for by; its name where its class has no `kind`."""
+    return str(getattr(task, "kind", task.name))
+
+
+def task_name(kind: str, potential: str) -> str:
+    """Name of the task, and of its table, for a second potential: "stability-m3gnet"."""
+    return f"{kind}-{potential}"
 
 
 def task_schema(columns: Mapping[str, pa.DataType]) -> pa.Schema:

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import bench
-from bench.interfaces import Generator, Task
+from bench.interfaces import Generator, Task, task_kind, task_name
 
 Kind = Literal["generator", "task", "cost", "report", "table", "page", "trainer", "hull", "weights", "examination"]
 
@@ -65,7 +65,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
         "page": {"html": "reports.page.html_page:write_page"},
-        "trainer": {"train": "models.training:train"},
+        "trainer": {"train": "models.training.run:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull.build:build"},
         # (folder of a published checkpoint, or weights that `bench train` wrote, ...) -> generator
@@ -383,12 +383,12 @@ def build_tasks(
         if potentials and "potential" in accepted:
             takes_potential = True
             tasks += [
-                factory(potential=potential, name=f"{name}-{Path(potential).name}" if number else name, **options)
+                factory(potential=potential, name=task_name(name, Path(potential).name) if number else name, **options)
                 for number, potential in enumerate(potentials)
             ]
         else:
             tasks.append(factory(**options))
-        if getattr(tasks[-1], "name", "").partition("-")[0] != name:
+        if not hasattr(tasks[-1], "name") or task_kind(tasks[-1]) != name:
             raise ValueError(f"the task {name} ({targets[name]}) must have that as its `name`")
     if potentials and not takes_potential:
         raise ValueError(f"--potential {','.join(potentials)}: none of the tasks asked for takes a potential")

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.atomic import LOCK_NAME, read_json, write_json
+from bench.budget import Budget
+from bench.errors import one_line
 from bench.parquet import open_table, read_table
 from bench.run_folder.archive import open_archive
 from bench.run_folder.shards import SampleFolder
@@ -106,6 +108,11 @@ class Run:
     def tasks(self) -> list[str]:
         """Names of the tasks, without cost."""
         return list(self.manifest["protocol"]["tasks"])
+
+    @property
+    def budget(self) -> Budget:
+        """What each model may spend."""
+        return Budget(**self.manifest["budget"])
 
     @property
     def dataset(self) -> str:
@@ -197,7 +204,7 @@ class Run:
         try:
             yield path
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]}); {remedy} anew") from error
+            raise ValueError(f"{path}: damaged ({one_line(error)}); {remedy} anew") from error
 
 
 def report_folder(root: Path) -> Path:

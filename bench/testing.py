@@ -99,7 +99,7 @@ def _built(build: Callable[[], Any]) -> Any:
     try:
         generator = build()
     except Exception as error:
-        raise Broken(f"it cannot be built: {_what(error)}") from error
+        raise Broken(f"it cannot be built: {one_line(error, kind=True)}") from error
     missing = [name for name in ("name", "load", "sample") if not hasattr(generator, name)]
     if missing:
         raise Broken(f"it has no {', '.join(missing)}")
@@ -131,7 +131,7 @@ def _loaded(generator: Any, device: str) -> None:
     try:
         generator.load(device)
     except Exception as error:
-        raise Broken(f"load({device!r}) raised {_what(error)}") from error
+        raise Broken(f"load({device!r}) raised {one_line(error, kind=True)}") from error
     try:
         manifests.as_json(getattr(generator, "card", None))
     except ValueError as error:
@@ -193,7 +193,7 @@ class _Probe:
                     "; bench.crystals.filter_crystals sets impossible crystals aside, "
                     "and SampleBatch takes their reasons"
                 )
-            raise Broken(f"{call} raised {_what(error)}{remedy}") from error
+            raise Broken(f"{call} raised {one_line(error, kind=True)}{remedy}") from error
         after = {**_random_states(), **_process_state()}
         for name in after:
             if name in before and before[name] != after[name]:
@@ -264,10 +264,6 @@ def _process_state() -> dict[str, Any]:
             "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         }
     return found
-
-
-def _what(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
 
 
 if __name__ == "__main__":

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from bench.datasets import dataset_spec
+from bench.run_folder.manifest import differences
+from bench.sampling.usage import ENOUGH_UNDISTURBED
 from bench.statistics import Metric
 from bench.store import Run
-from bench.usage import ENOUGH_UNDISTURBED
 
 OF_A_DATA_SET = ("novelty.training_formulas",)  # settings of tasks that differ as the data set does
 METHODS = {"crysldm": "CrysLDM", "diffcsp": "DiffCSP", "cdvae": "CDVAE"}
@@ -33,6 +34,11 @@ class ModelResult:
     metrics: Mapping[str, Metric]
     lost: int = 0
     loss: str = ""
+
+    @property
+    def key(self) -> tuple[Path, str]:
+        """Its run folder and its name there: no other result has both."""
+        return self.run.root, self.model
 
     @property
     def is_control(self) -> bool:
@@ -109,6 +115,11 @@ def task_protocols(results: Sequence[ModelResult]) -> Mapping[str, Any]:
     return {task: how for result in results for task, how in result.run.manifest["protocol"]["tasks"].items()}
 
 
+def one_device(results: Sequence[ModelResult]) -> bool:
+    """Whether the device seconds of these models compare: all were sampled on one kind of device and threads."""
+    return len({str((result.run.manifest["device"], result.run.manifest["threads"])) for result in results}) <= 1
+
+
 def require_one_protocol(one: Run, other: Run) -> None:
     """ValueError where the figures of two runs do not mean the same.
 
@@ -117,24 +128,16 @@ def require_one_protocol(one: Run, other: Run) -> None:
     """
     first, second = one.manifest["protocol"], other.manifest["protocol"]
     shared = first["tasks"].keys() & second["tasks"].keys()
-    found = [d for name in sorted(shared) for d in _differences(first["tasks"][name], second["tasks"][name], name)]
+    found = [d for name in sorted(shared) for d in differences(first["tasks"][name], second["tasks"][name], name)]
     if one.dataset != other.dataset:
         found = [line for line in found if line.partition(":")[0] not in OF_A_DATA_SET]
     else:
-        found += _differences(first["reference"], second["reference"], "reference")
+        found += differences(first["reference"], second["reference"], "reference")
         if not found and first["tasks"].keys() == second["tasks"].keys():
-            found += _differences(one.manifest["protocol_hash"], other.manifest["protocol_hash"], "protocol_hash")
+            found += differences(one.manifest["protocol_hash"], other.manifest["protocol_hash"], "protocol_hash")
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise ValueError(
             f"{one.root} and {other.root} have different protocols ({'; '.join(found[:3])}{more}), and one table shows "
             "one; report them apart, or score one anew with `python -m bench rescore`"
         )
-
-
-def _differences(one: Any, other: Any, place: str) -> Iterator[str]:
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in sorted({*one, *other}):
-            yield from _differences(one.get(key), other.get(key), f"{place}.{key}")
-    elif one != other:
-        yield f"{place}: {one!r}, {other!r}"

@@ -11,12 +11,9 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import BoolArray, FloatArray, IntArray
 from bench.crystals import Crystals
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 MAX_PAIRS = 50_000  # pairs of atoms held at once: a few MB; one crystal of 300 atoms is below
 MAX_SWEEPS = 1000  # each shortens a vector; double precision is exhausted long before
@@ -69,14 +66,14 @@ def reduce_lattices(lattices: FloatArray) -> tuple[FloatArray, FloatArray]:
     return bases, to_reduced
 
 
-def _shorten_second(basis: FloatArray, inverse: FloatArray) -> NDArray[np.bool_]:
+def _shorten_second(basis: FloatArray, inverse: FloatArray) -> BoolArray:
     """Takes the whole multiple of the first vector that is nearest to the second off it, in place: (b,) any gain."""
     first, second = basis[:, 0], basis[:, 1]
     multiple = np.round((first * second).sum(1) / (first * first).sum(1))
     return _subtract(basis, inverse, 1, np.stack([multiple, np.zeros_like(multiple)], axis=1))
 
 
-def _shorten_third(basis: FloatArray, inverse: FloatArray) -> NDArray[np.bool_]:
+def _shorten_third(basis: FloatArray, inverse: FloatArray) -> BoolArray:
     """Takes the nearest vector of the plane of the first two off the third, in place: (b,) any gain.
 
     Exact where the first two are reduced: the nearest lies next to the rounded projection.
@@ -93,7 +90,7 @@ def _shorten_third(basis: FloatArray, inverse: FloatArray) -> NDArray[np.bool_]:
     return _subtract(basis, inverse, 2, multiples[np.arange(len(best)), best])
 
 
-def _subtract(basis: FloatArray, inverse: FloatArray, row: int, multiples: FloatArray) -> NDArray[np.bool_]:
+def _subtract(basis: FloatArray, inverse: FloatArray, row: int, multiples: FloatArray) -> BoolArray:
     """basis[row] -= multiples of the first two, where that makes it shorter; (b,) where it does."""
     changed = basis[:, row] - (multiples[:, None, :] @ basis[:, :2])[:, 0]
     gains = np.asarray(_squared(changed) < _squared(basis[:, row]) * (1 - SHORTER_BY))

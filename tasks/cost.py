@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bench.arrays import BoolArray, FloatArray, IntArray
 from bench.statistics import Metric, cost_per_hit, ratio_of_sums, seconds_per_crystal
-
-FloatArray = NDArray[np.float64]
 
 JOULES_PER_WH = 3600.0
 PAPER_SAMPLES = 1000  # the paper's steps / stable is the steps of one crystal over the stable ones among this many
@@ -28,8 +27,8 @@ class Spent:
     evaluations: FloatArray
     steps: FloatArray
     crystals: FloatArray
-    counted: NDArray[np.bool_]
-    repeats: NDArray[np.int64]
+    counted: BoolArray
+    repeats: IntArray
 
     @classmethod
     def of(cls, batches: pa.Table) -> Spent:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from bench.crystals import Crystals, IntArray
+from bench.arrays import BoolArray, IntArray
+from bench.crystals import Crystals
 from bench.datasets import DataUnavailable, formula_hashes, load_split, training_formulas
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, wilson
@@ -29,7 +29,6 @@ from tasks.structure_match import NotComparable, Primitive, matching_protocol
 if TYPE_CHECKING:
     from bench.datasets import ReferenceCard
 
-BoolArray = NDArray[np.bool_]
 
 REDUCED_KEPT = 2000  # training crystals, of some 20 kB each
 COMPARED_AT_ONCE = 20_000  # crystals in memory while those of one formula are compared, if no formula has more

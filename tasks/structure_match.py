@@ -14,9 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray
 from bench.crystals import Crystals
+from bench.errors import one_line
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -48,7 +49,7 @@ class Fingerprint:
     """
 
     atoms: tuple[tuple[int, int], ...]
-    lengths: NDArray[np.float64]
+    lengths: FloatArray
 
     @classmethod
     def of(cls, primitive: Structure) -> Fingerprint:
@@ -84,7 +85,7 @@ class Primitive:
                 warnings.simplefilter("ignore")  # of noble gases, whose electronegativity sorts the sites
                 structure = structure.get_reduced_structure("niggli").get_primitive_structure()
         except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-            raise NotComparable(f"its cell cannot be reduced ({str(error).splitlines()[0]})") from error
+            raise NotComparable(f"its cell cannot be reduced ({one_line(error)})") from error
         return cls(structure, Fingerprint.of(structure))
 
     def matches(self, other: Primitive) -> bool:

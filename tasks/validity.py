@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from bench.arrays import BoolArray, FloatArray, IntArray
 from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, wilson
@@ -27,8 +27,6 @@ from tasks.composition import OxidationStates, composition_fault
 if TYPE_CHECKING:
     from bench.datasets import ReferenceCard
 
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float64]
 
 MIN_DISTANCE_ANGSTROM = 0.5
 MIN_VOLUME_ANGSTROM3 = 0.1
@@ -47,7 +45,7 @@ def composition_faults(crystals: Crystals, oxidation_states_set: OxidationStates
     return faults
 
 
-def valid_structures(min_distances: FloatArray, volumes: FloatArray, num_atoms: NDArray[np.int64]) -> BoolArray:
+def valid_structures(min_distances: FloatArray, volumes: FloatArray, num_atoms: IntArray) -> BoolArray:
     """(B,) whether a structure is valid. min_distances: (B,) A, NaN where there is none; volumes: (B,) A^3."""
     apart = (num_atoms == 1) | (min_distances > MIN_DISTANCE_ANGSTROM)
     return np.asarray(apart & (volumes >= MIN_VOLUME_ANGSTROM3))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from bench.errors import one_line, reason_of
+
 if TYPE_CHECKING:
     from bench.cluster.crew import Connection
 
@@ -38,7 +40,7 @@ def connect(scheduler: str | None, cluster: Path | None) -> Iterator[Connection]
         try:
             client = Client(scheduler if started is None else started, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = one_line(error)
             raise ValueError(
                 f"--scheduler {scheduler}: no Dask scheduler answers there ({reason}); start one with `dask scheduler`"
             ) from error
@@ -90,9 +92,9 @@ def read_cluster_file(path: Path) -> tuple[str, dict[str, Any], int]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--cluster {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise ValueError(f"--cluster {path}: cannot be read ({reason_of(error)})") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"--cluster {path}: not YAML ({' '.join(str(error).split())})") from error
+        raise ValueError(f"--cluster {path}: not YAML ({one_line(error)})") from error
     if not isinstance(content, dict) or set(content) != set(KEYS):
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"--cluster {path}: it has {found}, and needs {', '.join(KEYS)}")

@@ -15,6 +15,7 @@ from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
 from bench.cluster.remote import NotReady, Report, Setup, set_up, work
+from bench.errors import one_line
 from bench.progress import say
 
 Item = TypeVar("Item")
@@ -220,8 +221,7 @@ class Crew:
         if future.status == "error":
             error = future.exception()
             if isinstance(error, Exception):
-                text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-                self._refuse(address, " ".join(text.split()))
+                self._refuse(address, one_line(error, limit=None))
             return
         try:
             report: Report = pickle.loads(future.result(timeout=ANSWER_S))

@@ -19,8 +19,7 @@ from bench.crystals import Crystals, FilteredCrystals
 from bench.interfaces import Generator, Task
 from bench.run_folder import manifest as manifests
 from bench.run_folder.shards import read_shard
-from bench.sampling.recipe import Recipe
-from bench.sampling.sources import PreparationCost, Request, Source, SourceBatch
+from bench.sampling.sources import PreparationCost, Recipe, Request, Source, SourceBatch
 from bench.scoring.tables import Chunk
 
 
@@ -68,6 +67,10 @@ class DaskSource:
     crew: Crew
     timed = True
     holds = None
+    single_use = False
+
+    def close(self) -> None:
+        """The workers stay for others."""
 
     def prepare(self) -> PreparationCost:
         """What loading and warming up took the first worker. Each one does it once, before its first batch."""

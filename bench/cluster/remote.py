@@ -18,8 +18,7 @@ from bench.device import describe_device, resolve_device, set_threads
 from bench.interfaces import Generator, Task
 from bench.parquet import table_bytes
 from bench.run_folder import manifest as manifests
-from bench.sampling.recipe import Recipe
-from bench.sampling.sources import GeneratorSource, PreparationCost, Request, SourceBatch
+from bench.sampling.sources import GeneratorSource, PreparationCost, Recipe, Request, SourceBatch
 from bench.scoring.tables import score_rows
 
 # Libraries read these when Python starts; `dask worker` sets them where it has a nanny.

@@ -12,9 +12,9 @@ from typing import Any
 
 from bench.atomic import read_json, write_json
 from bench.run_folder import manifest as manifests
+from bench.sampling.usage import ENOUGH_UNDISTURBED
 from bench.statistics import Metric, differ
 from bench.store import Run
-from bench.usage import ENOUGH_UNDISTURBED
 
 FORMAT = 1
 EXACT_RTOL = 1e-9  # other processors and libraries round differently

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import registry
-from bench.errors import failure, named
+from bench.errors import one_line, with_path
 from bench.progress import say
 
 
@@ -18,7 +18,7 @@ def write_reports(folders: Sequence[Path]) -> dict[str, str]:
     try:
         texts = {name: registry.plugin("report", name)(folders) for name in registry.known("report")}
     except OSError as error:
-        raise error if error.filename else named(error, folders[0] / "report") from error
+        raise error if error.filename else with_path(error, folders[0] / "report") from error
     return {name: text for name, text in texts.items() if text}
 
 
@@ -45,7 +45,7 @@ def report(folders: Sequence[Path], format: str, paper: bool = False, at: Sequen
     try:
         texts = write_reports(folders)
     except OSError as error:
-        say(f"tables and figures were not written: {failure(error)}")
+        say(f"tables and figures were not written: {one_line(error, limit=None)}")
         return table
     others = [text for name, text in texts.items() if name != "table1"]
     return "\n\n".join([table.rstrip("\n"), *others]) if format == "text" else table

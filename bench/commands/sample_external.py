@@ -15,9 +15,8 @@ from bench.atomic import write_json
 from bench.budget import DeviceClock, device_clock
 from bench.commands.timed_process import Timing, run_command
 from bench.crystal_io import read_crystals
-from bench.device import describe_device
+from bench.device import THREAD_VARIABLES, describe_device
 from bench.progress import format_seconds
-from bench.scoring.pool import THREAD_VARIABLES
 
 PLACEHOLDERS = ("num_samples", "seed", "out")
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystal_io.tensor_files import read_tensors
-from bench.crystals import FilteredCrystals, FloatArray, IntArray, filter_crystals
+from bench.crystals import FilteredCrystals, filter_crystals
 from bench.errors import one_line
 
 MAX_TENSOR_VALUES = 2**26
@@ -112,7 +113,7 @@ def _dictionaries(content: Any, depth: int = 3) -> Iterator[dict[str, Any]]:
             yield from _dictionaries(entry, depth - 1)
 
 
-def _array(key: str, content: Any) -> NDArray[np.float64]:
+def _array(key: str, content: Any) -> FloatArray:
     """The values of a tensor, or of a list of tensors joined along the first axis.
 
     ValueError where they are too many (strides of 0 repeat what is stored once) or do not fit together.
@@ -145,7 +146,7 @@ def _is_numbers(content: Sequence[Any]) -> bool:
     )
 
 
-def lattices_from_parameters(lengths: ArrayLike, angles: ArrayLike) -> NDArray[np.float64]:
+def lattices_from_parameters(lengths: ArrayLike, angles: ArrayLike) -> FloatArray:
     """(B, 3, 3) lattices in A as pymatgen orients them: c along z, a in the xz plane.
 
     lengths: (B, 3) A. angles: (B, 3) degrees. NaN where a length is not positive.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.arrays import IntArray
 from bench.crystal_io.cif import parse_cifs, plain_crystal, read_cif
 from bench.crystal_io.eval_gen import read_eval_gen
 from bench.crystal_io.extxyz import read_extxyz
@@ -18,7 +19,8 @@ from bench.crystal_io.json_texts import read_json
 from bench.crystal_io.parquet_tables import read_parquet
 from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, Remark, open_text, printable
 from bench.crystal_io.texts import read_csv
-from bench.crystals import Crystals, FilteredCrystals, IntArray
+from bench.crystals import Crystals, FilteredCrystals
+from bench.errors import reason_of
 
 TEXT_READERS = {".cif": read_cif, ".extxyz": read_extxyz, ".xyz": read_extxyz, ".json": read_json, ".csv": read_csv}
 PARSED_CHARACTERS = 2**25  # of CIFs that are in memory at a time
@@ -68,8 +70,7 @@ def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
             warnings.simplefilter("ignore")  # parsers warn of rounded coordinates and unknown keys
             result = _read(path, workers)
     except (ValueError, OSError) as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        raise ValueError(f"{path}: {printable(text, MAX_REASON)}") from error
+        raise ValueError(f"{path}: {printable(reason_of(error), MAX_REASON)}") from error
     if len(result.filtered.crystals) == 0:
         first = next(iter(result.reasons().items()), None)
         why = f": none of its {len(result.names)} could be read; {first[0]}: {first[1]}" if first else ""

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.arrays import FloatArray
 from bench.crystal_io.cif import only_block
 from bench.crystal_io.cif.elements import HEAVY_HYDROGEN
 from bench.crystal_io.streams import MAX_ATOMS, CifText, Missing, only
-from bench.crystals import Crystals, FloatArray, filter_crystals
+from bench.crystals import Crystals, filter_crystals
 from bench.errors import one_line
 
 MAX_NESTING = 3  # of entries that hold entries
@@ -24,7 +25,8 @@ def holds_structure(content: Any) -> bool:
     if not isinstance(content, Mapping):
         return False
     is_atoms = {"numbers", "positions"} <= content.keys()
-    return "sites" in content or "lattice" in content or is_atoms or isinstance(content.get("structure"), Mapping | str)
+    holds_one = isinstance(content.get("structure"), Mapping | str) or isinstance(content.get("cif"), str)
+    return "sites" in content or "lattice" in content or is_atoms or holds_one
 
 
 def crystal_of(content: Any, nesting: int = MAX_NESTING) -> Crystals | CifText | Missing:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
 from bench.datasets.files import DatasetSpec, Split
+from bench.errors import one_line
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -38,8 +39,8 @@ class Distribution:
     density: (n,) g/cm^3. num_elements: (n,) different elements of the same crystals.
     """
 
-    density: NDArray[np.float64]
-    num_elements: NDArray[np.int64]
+    density: FloatArray
+    num_elements: IntArray
 
     @classmethod
     def of(cls, crystals: Crystals) -> Distribution:
@@ -69,23 +70,13 @@ class ReferenceCard:
     splits: Mapping[Split, SplitCard]
     train: Distribution
     test: Distribution
-    num_atoms_counts: NDArray[np.int64]
-    element_counts: NDArray[np.int64]
+    num_atoms_counts: IntArray
+    element_counts: IntArray
 
     @property
-    def num_atoms_probabilities(self) -> NDArray[np.float64]:
+    def num_atoms_probabilities(self) -> FloatArray:
         """(max N + 1,) p(N) of the training split, from which the published ab initio evaluations draw N."""
         return np.asarray(self.num_atoms_counts / self.num_atoms_counts.sum())
-
-    @property
-    def element_frequencies(self) -> NDArray[np.float64]:
-        """(119,) share of each atomic number among the atoms of the training split."""
-        return np.asarray(self.element_counts / self.element_counts.sum())
-
-    def sample_num_atoms(self, num_crystals: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """(num_crystals,) numbers of atoms drawn from p(N)."""
-        probabilities = self.num_atoms_probabilities
-        return rng.choice(len(probabilities), size=num_crystals, p=probabilities)
 
     @cached_property
     def sha256(self) -> str:
@@ -185,17 +176,17 @@ class ReferenceCard:
                 element_counts=_dense(content["element_counts"], MAX_ATOMIC_NUMBER + 1),
             )
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-            raise ValueError(f"{place}: not a readable reference card ({type(error).__name__}: {error})") from error
+            raise ValueError(f"{place}: not a readable reference card ({one_line(error)})") from error
         if card.sha256 != content.get("sha256"):
             raise ValueError(f"{place}: the card and its distributions do not belong together; write both anew")
         return card
 
 
-def _nonzero(counts: NDArray[np.int64]) -> dict[str, int]:
+def _nonzero(counts: IntArray) -> dict[str, int]:
     return {str(value): int(count) for value, count in enumerate(counts) if count}
 
 
-def _dense(counts: Mapping[str, int], length: int) -> NDArray[np.int64]:
+def _dense(counts: Mapping[str, int], length: int) -> IntArray:
     dense = np.zeros(length, dtype=np.int64)
     for value, count in counts.items():
         dense[int(value)] = count

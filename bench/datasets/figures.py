@@ -1,19 +1,19 @@
 """What the tasks say of a data set's own test split: the ceiling of a faithful generator, shipped beside its card.
 
 NAME.test.json is made from a run that scored the split, or crystals drawn from it at random: after
-`bench score TEST.csv --dataset NAME --out RUN`, `python -m bench.datasets.figures RUN`. It lies beside the card, also
-that of another package's data set.
+`bench score TEST.csv --dataset NAME --out RUN`, `bench data NAME --reference FOLDER --scored RUN`. It lies beside the
+card, also that of another package's data set.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from bench.errors import one_line
 from bench.statistics import Metric
 
 if TYPE_CHECKING:
@@ -88,18 +88,4 @@ class SplitFigures:
             metrics = {name: Metric.from_json(figure) for name, figure in content.pop("metrics").items()}
             return cls(metrics=metrics, **content)
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{place}: damaged ({type(error).__name__}: {error}); write it anew") from error
-
-
-def main() -> None:
-    """Writes the figures of the run named on the command line beside the reference card of its data set."""
-    from bench.datasets.files import dataset_spec
-    from bench.store import Run
-
-    run = Run.open(Path(sys.argv[1]))
-    folder = dataset_spec(run.dataset).reference or Path(__file__).parents[1] / "reference"
-    SplitFigures.of_run(run).write(folder, run.dataset)
-
-
-if __name__ == "__main__":
-    main()
+            raise ValueError(f"{place}: damaged ({one_line(error)}); write it anew") from error

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.arrays import BoolArray
 from bench.crystals import Crystals
+from bench.errors import reason_of
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -50,7 +52,7 @@ class FormulaSet:
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def contains(self, hashes: HashArray) -> NDArray[np.bool_]:
+    def contains(self, hashes: HashArray) -> BoolArray:
         """(B,) whether each formula is one of these."""
         return np.isin(hashes, self.hashes)
 
@@ -73,7 +75,7 @@ class FormulaSet:
         try:
             content = place.read_bytes()
         except OSError as error:
-            raise ValueError(f"{place}: not readable ({error.strerror}); install the package again") from error
+            raise ValueError(f"{place}: not readable ({reason_of(error)}); install the package again") from error
         hashes = np.frombuffer(content[: len(content) // BYTES * BYTES], dtype="<u8").astype(np.uint64)
         if len(content) % BYTES or len(hashes) == 0 or (hashes[1:] <= hashes[:-1]).any():
             raise ValueError(f"{place}: damaged, {len(content)} bytes that are no ascending hashes; install it again")

@@ -1,14 +1,12 @@
 """How crystals are distributed: counts by number of atoms and elements, by element, in bins of cell and density.
 
 NAME.test-counts.json holds those of a data set's test split. It lies beside the reference card and is no part of it:
-reports draw from it, and no figure of a task depends on it. After `bench data NAME`,
-`python -m bench.datasets.histograms NAME` writes it anew.
+reports draw from it, and no figure of a task depends on it. `bench data NAME --reference FOLDER` writes it.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
+from bench.errors import one_line
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 FORMAT = 1
 # Quantity -> where its bins begin and end, and how many there are. Fixed, so that counts of any crystals can be added.
@@ -147,8 +144,8 @@ class CrystalCounts:
             elements = _dense(content["elements"], MAX_ATOMIC_NUMBER + 1)
             return cls(int(content["crystals"]), **numbers, elements=elements, binned=binned)
         except (OSError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            remedy = f"`python -m bench.datasets.histograms {dataset}` writes it anew"
-            raise ValueError(f"{place}: not readable ({type(error).__name__}: {error}); {remedy}") from error
+            remedy = f"`python -m bench data {dataset} --reference {folder}` writes it anew"
+            raise ValueError(f"{place}: not readable ({one_line(error)}); {remedy}") from error
 
 
 def _angles(lattices: FloatArray) -> FloatArray:
@@ -175,14 +172,3 @@ def _dense(counts: Mapping[str, int], length: int | None = None) -> IntArray:
     for place, count in counts.items():
         dense[int(place)] = count
     return dense
-
-
-def main() -> None:
-    """Writes the counts of the data set named on the command line beside its reference card."""
-    from bench.datasets import write_split_counts
-
-    write_split_counts(sys.argv[1], Path(__file__).parents[1] / "reference")
-
-
-if __name__ == "__main__":
-    main()

@@ -26,6 +26,7 @@ from bench.datasets.files import (
 from bench.datasets.formulas import FormulaSet
 from bench.datasets.histograms import CrystalCounts
 from bench.datasets.parsed import parse_published
+from bench.errors import one_line
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -116,8 +117,9 @@ def split_figures(dataset: str) -> SplitFigures | None:
 
 @functools.cache
 def split_counts(dataset: str) -> CrystalCounts:
-    """How the crystals of a data set's test split are distributed, as it is shipped in the package; needs no data."""
-    return CrystalCounts.read(resources.files("bench") / "reference", canonical_name(dataset))
+    """How the crystals of a data set's test split are distributed, as it is shipped in a package; needs no data."""
+    spec = dataset_spec(dataset)
+    return CrystalCounts.read(_reference_folder(spec), spec.name)
 
 
 def write_split_counts(dataset: str, folder: Path) -> CrystalCounts:
@@ -193,4 +195,4 @@ def _columns(file: SplitFile, columns: Sequence[str]) -> pa.Table:
             convert_options=csv.ConvertOptions(include_columns=list(columns), column_types=types),
         )
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{file.path}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{file.path}: {one_line(error)}") from error

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from bench.atomic import append_line, mend_lines, read_lines, remove_left_over, write_bytes
 from bench.crystal_io.table import parquet_bytes, table_to_filtered
 from bench.crystals import FilteredCrystals
+from bench.errors import one_line
 from bench.parquet import open_table, read_table, write_table
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Batch:
     network_evaluations: of all crystals together, None where unknown. counted: ended within the budget.
     wall_s: wall-clock seconds with recording, since the batch before. sha256: of the batch's own shard.
     scoring_s: wall-clock seconds of scoring it, where the budget covers that; None until then.
-    The others, what was used of the machine meanwhile: see `bench.usage.Usage`; None where that is not known.
+    The others, what was used of the machine meanwhile: see `bench.sampling.usage.Usage`; None where that is not known.
     """
 
     batch: int
@@ -92,7 +93,7 @@ def read_shard(path: Traversable) -> FilteredCrystals:
     try:
         return table_to_filtered(read_table(path))
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]}); `bench run --resume` repairs it") from error
+        raise ValueError(f"{path}: damaged ({one_line(error)}); `bench run --resume` repairs it") from error
 
 
 class SampleFolder:

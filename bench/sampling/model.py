@@ -16,13 +16,13 @@ from bench.executor import Executor
 from bench.interfaces import Generator
 from bench.registry import ModelSpec
 from bench.run_folder import manifest as manifests
-from bench.sampling.recipe import Recipe
 from bench.sampling.sources import (
     CALIBRATION_SIZE,
     CPU_WARMUP_SIZE,
     DEFAULT_BATCH_SIZE,
     FILE_BATCH_SIZE,
     FileSource,
+    Recipe,
     Source,
     declared_batch_size,
 )
@@ -76,8 +76,8 @@ class Model:
             entry["card"] = card
             write_json(run.root / MANIFEST, manifest)
 
-        threads, seed = manifest["threads"], manifest["seed"]
-        recipe = Recipe(self.name, self.spec, self.dataset, self.preset, device, threads, seed, warmup_sizes)
+        threads, seed, fresh = manifest["threads"], manifest["seed"], entry["repeats"] > 1
+        recipe = Recipe(self.name, self.spec, self.dataset, self.preset, device, threads, seed, warmup_sizes, fresh)
         return executor.open(recipe, self.generator, loaded)
 
 

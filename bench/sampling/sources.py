@@ -12,14 +12,17 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from bench import registry
 from bench.budget import DeviceClock
 from bench.crystal_io import read_crystals
 from bench.crystals import FilteredCrystals
 from bench.device import set_threads
+from bench.errors import one_line
 from bench.interfaces import Generator, SampleBatch
+from bench.registry import ModelSpec
 from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
-from bench.usage import Meter, Usage
+from bench.sampling.usage import Meter, Usage
 
 DEFAULT_BATCH_SIZE = {"cpu": 50, "cuda": 500}
 FILE_BATCH_SIZE = 500
@@ -82,11 +85,18 @@ class Source(Protocol):
     def holds(self) -> int | None:
         """Crystals that there are; None where there is no end."""
 
+    @property
+    def single_use(self) -> bool:
+        """Whether each repeat takes a source of its own."""
+
     def prepare(self) -> PreparationCost:
         """Makes ready."""
 
     def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """The batches asked for, in order. ahead: whether the next may be asked for before the last one was given."""
+
+    def close(self) -> None:
+        """Ends what it started; it gives no more."""
 
 
 def batch_seed(seed: int, repeat: int, number: int) -> int:
@@ -124,6 +134,7 @@ class GeneratorSource:
     meter: Meter | None = None
     timed = True
     holds = None
+    single_use = False
 
     def prepare(self) -> PreparationCost:
         """Loads the weights and samples batches that nobody keeps."""
@@ -141,9 +152,12 @@ class GeneratorSource:
             warmup.append((size, self.clock.stop()))
         return PreparationCost(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
 
+    def close(self) -> None:
+        """Nothing was started."""
+
     def load(self) -> None:
         """Loads the weights and sets the threads."""
-        with _one_line(f"{self.name}: loading failed"):
+        with _as_value_error(f"{self.name}: loading failed"):
             self.generator.load(self.device)
         set_threads(self.threads)
 
@@ -167,7 +181,7 @@ class GeneratorSource:
         return SourceBatch(filtered, given, batch.steps, float(np.sum(batch.network_evaluations)))
 
     def _sample(self, size: int, seed: int) -> SampleBatch:
-        with _one_line(f"{self.name}: sampling failed"):
+        with _as_value_error(f"{self.name}: sampling failed"):
             batch = self.generator.sample(num_crystals=size, seed=seed)
         if not isinstance(batch, SampleBatch):
             raise ValueError(f"{self.name}: sample gave {type(batch).__name__}, not a SampleBatch")
@@ -176,15 +190,45 @@ class GeneratorSource:
         return batch
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A model by name, and how its batches are sampled. It pickles, whatever its generator does.
+
+    fresh: each repeat in a process of its own, where the executor samples on this machine.
+    """
+
+    name: str
+    spec: ModelSpec
+    dataset: str
+    preset: str
+    device: str
+    threads: int
+    seed: int
+    warmup_sizes: tuple[int, ...]
+    fresh: bool = False
+
+    def build(self) -> Generator:
+        """The generator, not yet loaded."""
+        return registry.build_generator(self.spec, self.dataset, self.preset)
+
+    def source(
+        self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None], metered: bool = True
+    ) -> GeneratorSource:
+        """Its batches, sampled in this process. metered: with what they used of the machine."""
+        return GeneratorSource(
+            self.name, generator, self.device, self.threads, self.seed, self.warmup_sizes, clock, loaded, metered
+        )
+
+
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def _as_value_error(what: str) -> Iterator[None]:
     """Makes a ValueError of whatever goes wrong in a generator's own code; its ValueErrors speak for themselves."""
     try:
         yield
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what}: {one_line(error, limit=None)}") from error
 
 
 @dataclass(frozen=True)
@@ -198,6 +242,10 @@ class FileSource:
     costs: FileCosts
     remarks: Mapping[str, int] = field(default_factory=dict)
     timed = False
+    single_use = False
+
+    def close(self) -> None:
+        """Nothing was started."""
 
     @property
     def holds(self) -> int:

@@ -16,13 +16,11 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from bench.crystals import Crystals
-from bench.device import set_threads
+from bench.device import one_thread_for_new_processes, set_threads
 from bench.interfaces import Task
 from bench.progress import show_warning
 from bench.scoring import tables as scoring
 from bench.scoring.tables import Chunk
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class ScoringPool:
@@ -85,22 +83,16 @@ def scoring_pool(tasks: Sequence[Task], workers: int) -> Iterator[ScoringPool]:
     """A pool for these tasks. Its processes have one thread each: libraries read that when Python starts."""
     if workers < 1:
         raise ValueError(f"--workers {workers}: must be at least 1")
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     others = set(multiprocessing.active_children())
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     set_threads(1)  # this process scores too, and must get what a worker would
     pool = ScoringPool(tasks, workers)
-    try:
-        yield pool
-    finally:
-        pool.close()
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()  # whatever it is at: a chunk is written whole or not at all
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with one_thread_for_new_processes():
+        try:
+            yield pool
+        finally:
+            pool.close()
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()  # whatever it is at: a chunk is written whole or not at all
 
 
 _worker_tasks: dict[str, Task] = {}
@@ -116,10 +108,11 @@ def _start_worker(tasks: dict[str, Task], all_workers: Barrier) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A killed parent leaves the queue open on our side too, so that waiting for work would never end.
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=end_with, args=(parent.sentinel,), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
+def end_with(sentinel: int) -> None:
+    """Ends this process at once when the one with that sentinel is no more."""
     multiprocessing.connection.wait([sentinel])
     os._exit(1)
 

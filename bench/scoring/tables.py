@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from bench.arrays import IntArray
 from bench.atomic import replacement
-from bench.crystals import Crystals, FilteredCrystals, IntArray
+from bench.crystals import Crystals, FilteredCrystals
 from bench.interfaces import Task
 from bench.parquet import open_table, read_table, table_writer, write_table
 from bench.progress import progress, say

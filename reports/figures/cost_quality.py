@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from bench.statistics import SIGNIFICANCE, Metric, difference_p_value, holm
+from bench.statistics import SIGNIFICANCE, Metric, pairwise_p_values
+from reports.csv_text import csv_text
 from reports.run_results import ModelResult
 from reports.tables.columns import COLUMNS, Column, three_digits
 
@@ -99,11 +98,10 @@ def equal_pairs(results: Sequence[ModelResult]) -> list[Pair]:
             pairs.append(Pair(one, other, {}))
     for column in columns:
         known = [pair for pair in pairs if all(_tested(r, column.metric) for r in (pair.one, pair.other))]
-        p_values = holm(
-            [difference_p_value(p.one.metrics[column.metric], p.other.metrics[column.metric]) for p in known]
-        )
-        for pair, p_value in zip(known, p_values, strict=True):
-            pair.p_values[column.metric] = p_value
+        figures = {result.key: result.metrics[column.metric] for pair in known for result in (pair.one, pair.other)}
+        p_values = pairwise_p_values(figures, [(pair.one.key, pair.other.key) for pair in known])
+        for pair in known:
+            pair.p_values[column.metric] = p_values[pair.one.key, pair.other.key]
     return sorted(pairs, key=lambda pair: _value(pair.one, "network_evaluations") or 0.0)
 
 
@@ -133,9 +131,7 @@ def pairs_rows(results: Sequence[ModelResult]) -> tuple[list[str], list[list[lis
 
 def points_csv(dataset: str, results: Sequence[ModelResult]) -> str:
     """One row for each model, quality and cost."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    rows: list[list[object]] = []
     for column in qualities(results):
         for cost in COSTS:
             found = points(results, column.metric, cost)
@@ -143,8 +139,8 @@ def points_csv(dataset: str, results: Sequence[ModelResult]) -> str:
                 steps = point.result.metrics.get("steps", Metric(None)).value
                 own = [dataset, point.result.label, point.family, steps, column.metric]
                 figures = [part for m in (point.quality, point.cost) for part in (m.value, m.low, m.high)]
-                writer.writerow([*own, *figures[:3], cost, *figures[3:], on_front])
-    return text.getvalue()
+                rows.append([*own, *figures[:3], cost, *figures[3:], on_front])
+    return csv_text(CSV_COLUMNS, rows)
 
 
 def _cell(column: Column, pair: Pair, result: ModelResult) -> str:
@@ -165,4 +161,4 @@ def _value(result: ModelResult, metric: str) -> float | None:
 
 def _tested(result: ModelResult, metric: str) -> bool:
     found = result.metrics.get(metric)
-    return found is not None and None not in (found.value, found.low, found.high)
+    return found is not None and found.has_interval

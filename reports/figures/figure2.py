@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.store import report_folder
-from reports.figures.hull_histogram import STABLE_BELOW, HullHistogram, histograms_csv, hull_histograms
+from reports.figures.hull_histogram import HullHistogram, histograms_csv, hull_histograms
 from reports.run_results import read_results
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def draw_panel(panel: Axes, histogram: HullHistogram) -> None:
             left, not_done, widths, done, align="edge", color="white", edgecolor="black", linewidth=0.6, hatch="/////",
             label="not converged",
         )  # fmt: skip
-    panel.axvline(STABLE_BELOW, color="black", linestyle="--", linewidth=0.9, label=f"{STABLE_BELOW:g} eV/atom")
+    line = histogram.stable_below
+    panel.axvline(line, color="black", linestyle="--", linewidth=0.9, label=f"{line:g} eV/atom")
     middle = histogram.median.value
     if middle is not None and histogram.edges[0] <= middle <= histogram.edges[-1]:
         panel.plot(

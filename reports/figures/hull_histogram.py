@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import BoolArray, FloatArray, IntArray
 from bench.statistics import Metric, median
-from reports.run_results import ModelResult
+from reports.csv_text import csv_text
+from reports.run_results import ModelResult, task_protocols
 from reports.tables.split_row import TEST_SPLIT, split_energies
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-STABLE_BELOW = 0.1  # eV/atom, the paper's threshold; an edge of every choice of bins
+# The paper's threshold of 0.1 eV/atom is an edge of every choice of bins.
 RIGHT_EDGES = {0.5: 0.025, 1.0: 0.05, 2.0: 0.05, 4.0: 0.1}  # eV/atom: where the bins end, and their width
 LEFT_EDGES = (0.0, -0.1, -0.2, -0.5, -1.0)
 BIN_COLUMNS = ("dataset", "model", "low", "high", "crystals", "not_converged", "share")
@@ -31,6 +27,7 @@ class HullHistogram:
 
     requested: crystals asked for. edges: (bins + 1,) eV/atom. converged, unconverged: (bins,) crystals whose relaxation
     came to its end or not. below, above: crystals outside the bins. median: eV/atom, of all that have an energy.
+    stable_below: eV/atom, the threshold under which they were scored.
     """
 
     method: str
@@ -41,10 +38,17 @@ class HullHistogram:
     below: int
     above: int
     median: Metric
+    stable_below: float
 
     @classmethod
     def of(
-        cls, method: str, requested: int, energies: FloatArray, converged: NDArray[np.bool_], edges: FloatArray
+        cls,
+        method: str,
+        requested: int,
+        energies: FloatArray,
+        converged: BoolArray,
+        edges: FloatArray,
+        stable_below: float,
     ) -> HullHistogram:
         """energies: (n,) eV/atom, finite, of the crystals that have one; converged: (n,)."""
         return cls(
@@ -56,6 +60,7 @@ class HullHistogram:
             int((energies < edges[0]).sum()),
             int((energies > edges[-1]).sum()),
             median(energies),
+            stable_below,
         )
 
     @property
@@ -81,7 +86,8 @@ def hull_histograms(results: Sequence[ModelResult]) -> list[HullHistogram]:
         sure, unsure = own.e_above_hull, own.e_above_hull_not_converged
         energies = np.array([*sure, *unsure], dtype=np.float64)
         found.append((TEST_SPLIT, own.requested, energies, np.arange(len(energies)) < len(sure)))
-    return [HullHistogram.of(*crystals, edges) for crystals in found]
+    stable_below = float(task_protocols(results)["stability"]["stable_below_ev_per_atom"])
+    return [HullHistogram.of(*crystals, edges, stable_below) for crystals in found]
 
 
 def bin_edges(energies: FloatArray) -> FloatArray:
@@ -101,9 +107,7 @@ def histograms_csv(dataset: str, histograms: Sequence[HullHistogram]) -> str:
 
     An empty `low` or `high` is an open end; both empty, the crystals without an energy.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*BIN_COLUMNS, *MODEL_COLUMNS])
+    lines: list[list[object]] = []
     for histogram in histograms:
         edges = [f"{edge:.3f}" for edge in histogram.edges]
         counts = zip(edges, edges[1:], histogram.converged, histogram.unconverged, strict=False)
@@ -113,11 +117,11 @@ def histograms_csv(dataset: str, histograms: Sequence[HullHistogram]) -> str:
         for low, high, number, not_done in [*rows, *((low, high, number, "") for low, high, number in outside)]:
             share = number / histogram.requested if histogram.requested else ""
             figures = [histogram.requested, middle.value, middle.low, middle.high]
-            writer.writerow([dataset, histogram.method, low, high, number, not_done, share, *figures])
-    return text.getvalue()
+            lines.append([dataset, histogram.method, low, high, number, not_done, share, *figures])
+    return csv_text([*BIN_COLUMNS, *MODEL_COLUMNS], lines)
 
 
-def _energies(result: ModelResult) -> tuple[FloatArray, NDArray[np.bool_]]:
+def _energies(result: ModelResult) -> tuple[FloatArray, BoolArray]:
     """Energies above hull of a model's crystals that have a finite one, and whether they converged."""
     energies, converged = [np.zeros(0)], [np.zeros(0, dtype=bool)]
     for batch in result.run.scan(result.model, "stability", ["e_above_hull", "converged"]):

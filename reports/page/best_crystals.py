@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray
 from bench.crystals import Crystals
 from reports.page.stored_counts import flag, stored_crystals
 from reports.run_results import ModelResult
@@ -173,7 +173,7 @@ def view(crystal: Crystals) -> dict[str, Any]:
     }
 
 
-def _upright(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+def _upright(lattice: FloatArray) -> FloatArray:
     """(3, 3) the cell turned, not mirrored, so that c points along z and a lies in the plane of x and z."""
     third = lattice[2] / np.linalg.norm(lattice[2])
     first = lattice[0] - (lattice[0] @ third) * third
@@ -181,7 +181,7 @@ def _upright(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(lattice @ np.array([first, np.cross(third, first), third]).T, dtype=np.float64)
 
 
-def _images(position: NDArray[np.float64]) -> NDArray[np.float64]:
+def _images(position: FloatArray) -> FloatArray:
     """(1 to 8, 3) the position and its copies on opposite faces."""
     choices = [[x, *([x + 1.0] if x < NEAR_FACE else []), *([x - 1.0] if x > 1 - NEAR_FACE else [])] for x in position]
     return np.array([[a, b, c] for a in choices[0] for b in choices[1] for c in choices[2]])

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray
 from bench.datasets import BINS, CrystalCounts
 from reports.figures.files import line_of
 from reports.page.html_table import HtmlTable, simple_table
@@ -19,7 +19,6 @@ from reports.tables.split_row import TEST_SPLIT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FloatArray = NDArray[np.float64]
 
 # Quantity -> its title and unit, in the order in which they are shown.
 TITLES: Mapping[str, tuple[str, str]] = MappingProxyType(

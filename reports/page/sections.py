@@ -25,7 +25,7 @@ from reports.page.html_table import HtmlTable, simple_table
 from reports.page.ledger_funnel import Funnel, funnel, reasons_table
 from reports.page.periodic_table import PeriodicTable, elements_table, periodic_table
 from reports.page.stored_counts import model_counts
-from reports.run_results import ModelResult
+from reports.run_results import ModelResult, one_device
 from reports.tables.columns import distance, three_digits
 from reports.yields.curves import AXES, Axis
 from reports.yields.stored import read_curves
@@ -100,10 +100,10 @@ def _ledger(results: Sequence[ModelResult], name: str) -> Section:
 def _yields(results: Sequence[ModelResult], name: str) -> Section:
     anchor, title = f"{name}-yield", "The yield: good crystals for what they cost"
     curves = [curve for result in results for curve in read_curves(result)]
-    one_device = _one_device(results)
-    axes = [axis for axis in AXES if one_device or axis not in TIMES]
+    comparable = one_device(results)
+    axes = [axis for axis in AXES if comparable or axis not in TIMES]
     curves = [curve for curve in curves if curve.axis in axes]
-    apart = "" if one_device else "Device seconds are left out: the runs were sampled on different devices or threads."
+    apart = "" if comparable else "Device seconds are left out: the runs were sampled on different devices or threads."
     if not curves:
         missing = (
             "No model here has crystals that were scored and batches whose cost is known, so there is no yield curve."
@@ -146,8 +146,8 @@ def _yields(results: Sequence[ModelResult], name: str) -> Section:
 def _quality(results: Sequence[ModelResult], name: str) -> Section:
     anchor, title = f"{name}-quality", "Quality against cost"
     with_network = models(results)
-    one_device = _one_device(results)
-    costs = [cost for cost in COSTS if one_device or "seconds" not in cost]
+    comparable = one_device(results)
+    costs = [cost for cost in COSTS if comparable or "seconds" not in cost]
     if len(with_network) < 2 or not qualities(with_network):
         return Section(
             anchor,
@@ -191,10 +191,13 @@ def _hull(results: Sequence[ModelResult], name: str) -> Section:
 def _distributions(results: Sequence[ModelResult], name: str) -> list[Section]:
     anchor, title = f"{name}-spread", "Distributions beside the test split"
     others = f"{name}-elements", "Elements beside the test split"
-    if name not in DATASETS:
-        missing = f"{name} is none of the package's data sets, so nothing is known of its test split."
+    try:
+        split = split_counts(name)
+    except ValueError:
+        if name in DATASETS:
+            raise
+        missing = f"Nothing is known of the test split of {name}; `bench data {name} --reference FOLDER` counts it."
         return [Section(anchor, title, missing=missing), Section(*others, missing=missing)]
-    split = split_counts(name)
     counts = {result.method: model_counts(result) for result in results}
     present = {method: found for method, found in counts.items() if found.crystals}
     absent = [method for method in counts if method not in present]
@@ -272,8 +275,3 @@ def _distances(results: Sequence[ModelResult]) -> tuple[list[str], list[list[str
         if set(cells) != {"–"}:
             rows.append([result.method, *cells])
     return (["Model", *columns.values()], rows) if rows else None
-
-
-def _one_device(results: Sequence[ModelResult]) -> bool:
-    """Whether the device seconds of these models compare."""
-    return len({str((result.run.manifest["device"], result.run.manifest["threads"])) for result in results}) == 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import BoolArray, IntArray
 from bench.crystals import Crystals
 from bench.datasets import CrystalCounts
 from reports.run_results import ModelResult
@@ -30,7 +30,7 @@ def model_counts(result: ModelResult) -> CrystalCounts:
     return total
 
 
-def stored_crystals(result: ModelResult, repeat: int, rows: NDArray[np.int64]) -> dict[int, Crystals]:
+def stored_crystals(result: ModelResult, repeat: int, rows: IntArray) -> dict[int, Crystals]:
     """Row -> its crystal, as it was sampled, for those of some rows of a repeat that exist."""
     found: dict[int, Crystals] = {}
     for shard in result.run.folders(result.model)[repeat].shards():
@@ -42,7 +42,7 @@ def stored_crystals(result: ModelResult, repeat: int, rows: NDArray[np.int64]) -
     return found
 
 
-def flag(result: ModelResult, task: str, column: str, repeat: int) -> NDArray[np.bool_]:
+def flag(result: ModelResult, task: str, column: str, repeat: int) -> BoolArray:
     """(n,) a boolean column of a task's table; what is not known is not true."""
     table = result.run.task_table(result.model, task, repeat, [column])
     return np.asarray(table[column].fill_null(False).to_numpy(), dtype=bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from bench.statistics import SIGNIFICANCE, Metric, difference_p_value, holm, wilson
+from bench.statistics import SIGNIFICANCE, Metric, pairwise_p_values, wilson
 from reports.run_results import ModelResult
 from reports.tables.formats import DASH
 from reports.tables.paper_rows import PRINTED_ROWS, STABILITY_SAMPLES, PrintedRow
@@ -54,8 +54,7 @@ def _printed(row: PrintedRow, name: str, measured: Metric) -> Metric:
 
 def _p_values(figures: Mapping[str, Metric]) -> dict[Pair, float]:
     """Of the pairs whose figures are both known."""
-    pairs = [pair for pair in combinations(figures, 2) if all(figures[method].value is not None for method in pair)]
-    return dict(zip(pairs, holm([difference_p_value(figures[a], figures[b]) for a, b in pairs]), strict=True))
+    return pairwise_p_values({method: figure for method, figure in figures.items() if figure.value is not None})
 
 
 def _shown(figure: Metric, is_rate: bool) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
+from reports.csv_text import csv_text
 from reports.run_results import ModelResult
 from reports.tables.paper_rows import PrintedRow
 
@@ -23,11 +22,7 @@ def to_csv(results: Sequence[ModelResult], printed: Sequence[PrintedRow], metric
     identity = ["dataset", "model", "source", "run", "protocol", "requested", "rates"]
     fields = identity + [name + part for name in names for part in ("", "_low", "_high", "_n")]
     rows = [*map(_measured, results), *map(_printed, printed)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row, "rates": "fraction"} for row in rows)
-    return text.getvalue()
+    return csv_text(fields, [[{**row, "rates": "fraction"}.get(field, "") for field in fields] for row in rows])
 
 
 def _measured(result: ModelResult) -> dict[str, object]:

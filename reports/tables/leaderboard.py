@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, groupby
+from itertools import groupby
 from pathlib import Path
 
-from bench.statistics import SIGNIFICANCE, difference_p_value, holm
-from reports.run_results import ModelResult, read_results
+from bench.statistics import SIGNIFICANCE, pairwise_p_values
+from reports.run_results import ModelResult, one_device, read_results
 from reports.tables.columns import COLUMNS, Column, count, percent, three_digits
 from reports.tables.formats import DASH, Cell, Header, Table, to_text
 
@@ -62,11 +62,9 @@ def compose(results: Sequence[ModelResult], by: str | None = None) -> Table:
 def rank_models(models: Sequence[ModelResult], column: Column) -> list[tuple[int | None, ModelResult]]:
     """Models, the best first, each with 1 + the number of those that are better beyond noise; None without a figure.
 
-    Pairs are compared by `difference_p_value`, corrected over all pairs after Holm. ValueError where seconds of
-    different devices would be ranked.
+    Pairs are compared by `pairwise_p_values`. ValueError where seconds of different devices would be ranked.
     """
-    devices = {str((model.run.manifest["device"], model.run.manifest["threads"])) for model in models}
-    if "seconds" in column.metric and len(devices) > 1:
+    if "seconds" in column.metric and not one_device(models):
         raise ValueError(
             f"--by {column.metric}: the runs were sampled on different devices or threads, whose seconds do not "
             "compare; rank by evaluations_per_stable, or leave --by out"
@@ -75,13 +73,11 @@ def rank_models(models: Sequence[ModelResult], column: Column) -> list[tuple[int
         place: None if column.is_time and model.was_disturbed else column.comparable(model.known(column.metric))
         for place, model in enumerate(models)
     }
-    known = {place: m for place, m in figures.items() if m is not None and None not in (m.value, m.low, m.high)}
-    pairs = list(combinations(known, 2))
-    p_values = holm([difference_p_value(known[a], known[b]) for a, b in pairs])
+    known = {place: m for place, m in figures.items() if m is not None and m.has_interval}
     sign = 1 if column.better == "high" else -1
     goodness = {place: sign * (metric.value or 0.0) for place, metric in known.items()}
     beaten = dict.fromkeys(known, 0)
-    for (one, other), p_value in zip(pairs, p_values, strict=True):
+    for (one, other), p_value in pairwise_p_values(known).items():
         if p_value < SIGNIFICANCE:
             beaten[one if goodness[one] < goodness[other] else other] += 1
     order = sorted(known, key=lambda place: (beaten[place], -goodness[place], place))

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from bench.interfaces import task_name
 from reports.run_results import ModelResult, task_protocols
 from reports.tables.columns import percent
 
 TASK = "stability"
+SECOND_RATE = re.compile(r"stable_rate\[(.+)\]")
 OTHER_LINE = re.compile(r"stable_below_[0-9.]+_rate")
 
 
@@ -27,14 +29,17 @@ def stability_note(results: Sequence[ModelResult]) -> str:
 def second_potentials(results: Sequence[ModelResult]) -> list[str]:
     """For each further potential of the runs: its rates, where it and the first disagree, and its measured error."""
     lines = []
-    for task, protocol in task_protocols(results).items():
-        if not task.startswith(f"{TASK}-"):
+    protocols = task_protocols(results)
+    names = dict.fromkeys(name for result in results for name in result.metrics)
+    for potential in (found[1] for name in names if (found := SECOND_RATE.fullmatch(name))):
+        task = task_name(TASK, potential)
+        if task not in protocols:
             continue
-        name = protocol["potential"]["name"]
+        name = protocols[task]["potential"]["name"]
         rates = [
             f"{dataset}: {', '.join(shown)}"
             for dataset, members in groupby(results, key=lambda result: result.dataset)
-            if (shown := [text for member in members for text in _second_rate(member, task.removeprefix(f"{TASK}-"))])
+            if (shown := [text for member in members for text in _second_rate(member, potential)])
         ]
         if rates:
             error = _error(results, task)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.store import report_folder
-from reports.run_results import ModelResult, read_results
+from reports.run_results import ModelResult, one_device, read_results
 from reports.tables.columns import COLUMNS, Column, count
 from reports.tables.csv_rows import to_csv
 from reports.tables.footnotes import column_note, dash_note, disturbed_note, remarks
@@ -87,8 +87,7 @@ class _Notes:
 
 def _marks(column: Column, models: Sequence[ModelResult]) -> list[Mark]:
     """Marks of one data set's models. Seconds are compared only where all were measured on the same device."""
-    devices = {str((model.run.manifest["device"], model.run.manifest["threads"])) for model in models}
-    if column.better is None or (column.metric == "seconds_per_crystal" and len(devices) > 1):
+    if column.better is None or (column.metric == "seconds_per_crystal" and not one_device(models)):
         return [""] * len(models)
     figures = [
         None if column.is_time and model.was_disturbed else column.comparable(model.known(column.metric))

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.statistics import (
     CHUNK_CELLS,
     HIGH_QUANTILE,
@@ -26,9 +26,6 @@ from bench.statistics import (
     differ,
     wilson_bounds,
 )
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 Axis = Literal["seconds", "end_to_end", "evaluations"]
 Kind = Literal["valid", "stable", "sun", "vun"]

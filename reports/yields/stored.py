@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from bench.arrays import BoolArray, FloatArray, IntArray
 from bench.store import Run
 from reports.run_results import ModelResult
-from reports.yields.curves import AXES, Axis, FloatArray, IntArray, Kind, Repeat, YieldCurve
-
-BoolArray = NDArray[np.bool_]
+from reports.yields.curves import AXES, Axis, Kind, Repeat, YieldCurve
 
 # Columns that have to be true, by task, and the tasks of each kind. A kind is shown where a run has all of its tasks.
 COLUMNS = {"validity": ["valid"], "stability": ["stable"], "novelty": ["unique", "novel"]}

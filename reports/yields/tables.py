@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import combinations, groupby
 from typing import Literal
 
 from bench.statistics import Metric
+from reports.csv_text import csv_text
 from reports.tables.columns import three_digits
 from reports.tables.formats import DASH, TEXT_WIDTH
 from reports.yields.curves import AXES, Axis, Kind, Lead, YieldCurve, lead
@@ -177,7 +176,7 @@ def curves_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
         for cost, reading in zip(curve.grid, curve.readings(curve.grid), strict=True):
             place = [dataset, curve.method, curve.kind, AXES[curve.axis], repr(float(cost))]
             rows.append([*place, reading.n, reading.value, reading.low, reading.high, len(curve.repeats)])
-    return _csv(CURVE_COLUMNS, rows)
+    return csv_text(CURVE_COLUMNS, rows)
 
 
 def readings_csv(dataset: str, curves: Sequence[YieldCurve], costs: Sequence[float]) -> str:
@@ -192,7 +191,7 @@ def readings_csv(dataset: str, curves: Sequence[YieldCurve], costs: Sequence[flo
             else:
                 figures = [None] * 4
             rows.append([*place, *figures, len(curve.repeats)])
-    return _csv(CURVE_COLUMNS, rows)
+    return csv_text(CURVE_COLUMNS, rows)
 
 
 def costs_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
@@ -203,7 +202,7 @@ def costs_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
             expected, (seen, reached) = curve.expected_cost(n), curve.observed_cost(n)
             figures = [expected.value, expected.low, expected.high, seen, reached, len(curve.repeats)]
             rows.append([dataset, curve.method, curve.kind, AXES[curve.axis], n, *figures])
-    return _csv(COST_COLUMNS, rows)
+    return csv_text(COST_COLUMNS, rows)
 
 
 def by_time(curves: Sequence[YieldCurve]) -> list[YieldCurve]:
@@ -221,7 +220,7 @@ def leads_csv(dataset: str, curves: Sequence[YieldCurve]) -> str:
         crossed = " ".join(repr(cost) for cost in crossings)
         ends = [pair.leader, first, crossed, pair.sure_from, pair.empty]
         rows.append([dataset, curve.kind, AXES[curve.axis], pair.one, pair.other, *ends])
-    return _csv(LEAD_COLUMNS, rows)
+    return csv_text(LEAD_COLUMNS, rows)
 
 
 def common_cost(curves: Sequence[YieldCurve]) -> float:
@@ -258,11 +257,3 @@ def show_cost(metric: Metric) -> str:
 def number(value: float) -> str:
     """A mean number of crystals: whole where it is, else to a tenth while that is worth showing."""
     return f"{value:.0f}" if value >= 100 or value == round(value) else f"{value:.1f}"
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()

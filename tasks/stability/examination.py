@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bench.errors import one_line
 from tasks.stability.hull import hull_path, read_hull
 from tasks.stability.potentials import DEFAULT_POTENTIAL, known_potentials, load_potential, potential_protocol
 from tasks.stability.potentials.files import BUILT_IN, MATGL_FOLDERS, MATGL_ORGANISATION, PotentialNotHere, find_source
@@ -38,7 +39,7 @@ def _weights(name: str, deep: bool, required: bool) -> Line:
         return name, "missing", str(error), _how_to_get(name, "pip install"), required
     except Exception as error:  # of any library, on an installation that may be broken in any way
         remedy = _how_to_get(name, "pip install --force-reinstall --no-deps")
-        return name, "broken", _one_line(error), remedy, required
+        return name, "broken", one_line(error), remedy, required
     return name, "ok", found, "", required
 
 
@@ -48,10 +49,6 @@ def _how_to_get(name: str, install: str) -> str:
     if name in BUILT_IN:
         return f"{install} {'chgnet' if name == 'chgnet' else 'sevenn'}"
     return "install the package that brings it anew"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _hull(name: str, required: bool) -> Line:
@@ -64,5 +61,5 @@ def _hull(name: str, required: bool) -> Line:
     try:
         card = read_hull(path, potential_protocol(name)).card
     except Exception as error:  # a damaged file fails in the ways of its reader
-        return what, "broken", _one_line(error), again, required
+        return what, "broken", one_line(error), again, required
     return what, "ok", f"{card.get('phases')} phases, SHA-256 {str(card.get('sha256'))[:8]}", "", required

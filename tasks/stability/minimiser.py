@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from bench.crystals import FloatArray
+from bench.arrays import FloatArray
 
 MEMORY = 20  # pairs of steps and changes of slope; as many as a relaxation usually takes
 STIFFNESS = 25.0  # eV/A^2, of a bond: the first guess of the curvature

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.crystals import Crystals, FloatArray
+from bench.arrays import FloatArray
+from bench.crystals import Crystals
 from tasks.closest_pair import closest_pairs, reduce_lattices, shortest_translations
 from tasks.stability.isolation import cutoff_of, isolation
 from tasks.stability.minimiser import Minimiser

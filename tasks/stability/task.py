@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,7 @@ class Stability:
     device: str = "cpu"
     settings: RelaxationSettings = field(default_factory=RelaxationSettings)
 
+    kind: ClassVar[str] = PLAIN_NAME
     # Relaxing takes a tenth of a second to seconds a crystal: a kill should not lose minutes, nor one process end last.
     chunk_crystals = 64
 

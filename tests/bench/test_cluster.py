@@ -282,8 +282,7 @@ def test_a_file_is_scored_on_workers_as_it_is_here(tmp_path: Path, cluster: Dask
 def test_no_more_than_a_few_jobs_are_taken_ahead_of_their_answers(cluster: DaskProcesses) -> None:
     from bench.cluster import remote
     from bench.cluster.crew import JOBS_PER_WORKER, Crew
-    from bench.sampling.recipe import Recipe
-    from bench.sampling.sources import Request
+    from bench.sampling.sources import Recipe, Request
 
     (spec,) = parse_models("fake_generators:Fake")
     recipe = Recipe("fake", spec, "perov5", "cpu", "cpu", 1, 0, (1,))

@@ -57,5 +57,5 @@ def test_counts_come_back_from_a_file_and_a_damaged_one_says_how_to_write_it(tmp
     assert again.binned["volume_per_atom"].counts.tolist() == counts.binned["volume_per_atom"].counts.tolist()
     file = tmp_path / "mine.test-counts.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "elements": {"200": 1}}))
-    with pytest.raises(ValueError, match=r"python -m bench\.datasets\.histograms mine"):
+    with pytest.raises(ValueError, match=r"python -m bench data mine --reference"):
         CrystalCounts.read(tmp_path, "mine")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bench import registry
+from bench.commands.listing import prepare_dataset
 from bench.datasets import files as dataset_files
 from bench.datasets.files import DatasetSpec
 from bench.store import Run
@@ -147,6 +148,28 @@ def test_the_card_of_the_example_is_the_one_that_its_files_give(installed: Path,
     cards = [json.loads((folder / "rocksalts.json").read_text()) for folder in (kept, tmp_path / "new")]
     assert cards[0]["element_counts"] == cards[1]["element_counts"]
     assert (kept / "rocksalts.formulas").read_bytes() == (tmp_path / "new" / "rocksalts.formulas").read_bytes()
+
+
+def test_figures_of_a_run_of_the_test_split_go_beside_the_card(installed: Path, data: Path, tmp_path: Path) -> None:
+    crystals = data / "rock_salts" / "test.csv"
+    for command in (
+        f"score {crystals} --dataset rocksalts --tasks validity,properties --out r",
+        "data rocksalts --reference new --scored r",
+    ):
+        done = python(f"-m bench {command}", tmp_path, installed, BENCH_DATA_DIR=str(data))
+        assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "new" / "rocksalts.test.json").read_text())
+    counts = json.loads((tmp_path / "new" / "rocksalts.test-counts.json").read_text())
+    rows = crystals.read_text().count("_cell_length_a")
+    assert figures["requested"] == counts["crystals"] == rows
+    assert "emd_density" in figures["metrics"]
+    done = python("-m bench data perov5 --reference new --scored r", tmp_path)
+    assert "--scored r: a run on rocksalts, not on perov5" in done.stderr
+
+
+def test_figures_need_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="name the folder for its figures with --reference"):
+        prepare_dataset("perov5", 1, None, tmp_path)
 
 
 def test_without_its_card_a_data_set_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ import fake_generators
 import pytest
 from machine_load import busy_processes
 
-from bench import usage
 from bench.budget import Budget
-from bench.energy import Rapl, energy_counter
 from bench.registry import parse_models
 from bench.runner import Plan, run
+from bench.sampling import usage
+from bench.sampling.energy import Rapl, energy_counter
+from bench.sampling.usage import Meter, Reading, Usage, read_counters
 from bench.store import Run
-from bench.usage import Meter, Reading, Usage, read_counters
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what others use")
 
@@ -157,7 +157,7 @@ def test_joules_of_a_processor_are_those_of_all_its_packages_and_go_on_when_a_co
 
 
 def test_without_a_counter_of_energy_the_reason_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.energy.POWERCAP", tmp_path)
+    monkeypatch.setattr("bench.sampling.energy.POWERCAP", tmp_path)
     counter, reason = energy_counter("cpu")
     assert counter is None
     assert reason.startswith("the processor's energy counter (RAPL) is not there")

@@ -121,7 +121,7 @@ def test_crystals_that_did_not_converge_are_told_apart(make_relaxed: MakeRun) ->
 def test_the_panel_says_the_median_and_what_lies_beyond_its_edges() -> None:
     energies = np.array([0.3] * 90 + [1.2] * 5 + [-9.0] * 2)
     edges = bin_edges(energies)
-    histogram = HullHistogram.of("CrysLDM", 100, energies, np.ones(97, dtype=bool), edges)
+    histogram = HullHistogram.of("CrysLDM", 100, energies, np.ones(97, dtype=bool), edges, 0.1)
     (panel,) = draw([histogram], "MP-20").axes
     words = panel.get_title(loc="right")
     assert words == "median 0.30 [0.30, 0.30],  5.0 % above 0.5 →,  2.0 % below -1,  3.0 % without an energy"
@@ -131,9 +131,9 @@ def test_the_panel_says_the_median_and_what_lies_beyond_its_edges() -> None:
 def test_bars_are_percent_of_the_crystals_asked_for_on_shared_axes() -> None:
     edges = bin_edges(np.array([0.3]))
     energies, converged = np.full(50, 0.3), np.ones(50, dtype=bool)
-    histograms = [HullHistogram.of(name, n, energies, converged, edges) for name, n in (("a", 100), ("b", 200))]
+    histograms = [HullHistogram.of(name, n, energies, converged, edges, 0.1) for name, n in (("a", 100), ("b", 200))]
     panels = draw(histograms, "MP-20").axes
-    heights = [max(bar.get_height() for bar in panel.patches) for panel in panels]
+    heights = [max(bar.get_bbox().height for bar in panel.patches) for panel in panels]  # type: ignore[attr-defined]
     assert heights == pytest.approx([50, 25])
     assert panels[0].get_ylim() == panels[1].get_ylim()
     assert panels[0].get_xlim() == panels[1].get_xlim() == (edges[0], edges[-1])

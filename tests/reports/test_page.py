@@ -263,7 +263,7 @@ def test_a_run_whose_samples_and_ledger_are_gone_is_shown_in_sentences(make_run:
 @pytest.mark.usefixtures("undrawn")
 def test_a_data_set_that_is_not_ours_has_no_distributions(make_run: MakeRun) -> None:
     text = render([whole_run(make_run, {"crysldm": ENERGIES}, dataset="other")])
-    assert "other is none of the package&#39;s data sets" in text
+    assert "Nothing is known of the test split of other" in text
 
 
 @pytest.mark.usefixtures("undrawn")

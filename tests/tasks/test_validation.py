@@ -12,11 +12,12 @@ from tasks.stability.hull import Hull, energies_above, hull_path
 from tasks.stability.hull.phases import ELEMENTS, STRUCTURES, Phases
 from tasks.stability.potentials import potential_protocol
 from tasks.stability.potentials.measured_errors import measured_errors
+from tasks.stability.task import STABLE_BELOW
 from tasks.stability.validation import energies
 from tasks.stability.validation.__main__ import REFERENCE
 from tasks.stability.validation.comparison import above_hull, by_chemistry, compare
 from tasks.stability.validation.energies import RELAXED_PART, hull_of_points, measure
-from tasks.stability.validation.labelled import LINE, SOURCES, Labelled
+from tasks.stability.validation.labelled import SOURCES, Labelled
 from tasks.stability.validation.tables import BEGIN, END, read_figures, tables, write_tables
 from tests.toy_potential import Counting, crystal, rattled
 
@@ -129,7 +130,7 @@ def test_held_out_phases_lie_on_both_sides_of_the_line_and_a_larger_number_begin
     phases = Phases(rattled(0, 60), tuple(f"id-{b}" for b in range(60)), tuple(sources))
     found = SOURCES["mpts52"].read(lambda: phases)
     assert {sources[int(i[3:])] for i in found.ids} == {"mpts52"}
-    assert ((found.published >= LINE) == (np.arange(len(found.ids)) % 2 == 0)).all()
+    assert ((found.published >= STABLE_BELOW) == (np.arange(len(found.ids)) % 2 == 0)).all()
     assert found.published.max() <= 0.5
     assert found.published.tolist() == [published[int(i[3:])] for i in found.ids]
     assert len(found.ids) > 10
@@ -147,7 +148,7 @@ def test_shipped_figures_are_those_of_the_shipped_hull_and_weights(file):
     except ValueError:
         assert "sha256" not in found["hull"]
     else:
-        assert found["hull"]["sha256"] == json.loads(path.with_suffix(".json").read_text())["sha256"]
+        assert found["hull"]["sha256"] == json.loads(path.with_suffix(".json").read_text())["sha256"]  # type: ignore[attr-defined]
     for source in found["sources"].values():
         for kind in {"relaxed", "as_given", "as_given_of_relaxed"} & set(source):
             assert sum(source[kind]["confusion"].values()) == source[kind]["crystals"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import BoolArray, FloatArray, IntArray
+from bench.atomic import replacement, write_json
 from bench.crystals import Crystals
+from bench.device import one_thread_for_new_processes
 from tasks.stability.hull import Hull, energies_above, hull_path, read_hull
 from tasks.stability.hull.phases import Phases, read_phases
 from tasks.stability.potentials import Potential, load_potential
@@ -27,14 +28,12 @@ from tasks.stability.relaxation import RelaxationSettings, relax
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FloatArray = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 
 PART = 500  # phases between two files: seconds of work
 NEAR = 0.1  # eV/atom above the hull of single points, below which phases are relaxed
 SAMPLE = 200  # of the phases near the hull that a limit leaves out
 DECIMALS = 5
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def build(
@@ -117,7 +116,7 @@ def build_hull(
     ids = [phases.ids[i] for i in of_elements]
     formulas = [crystals.formula(b) for b in range(len(crystals))]
 
-    def energies_of(name: str, places: NDArray[np.int64], given: RelaxationSettings | None) -> Computed:
+    def energies_of(name: str, places: IntArray, given: RelaxationSettings | None) -> Computed:
         taken = {} if known is None else known.points if given is None else known.relaxed
         return parts.compute(name, [ids[b] for b in places], crystals[places], given, taken)
 
@@ -162,11 +161,11 @@ class Computed:
     """Energies (P,) in eV/atom, converged (P,), and the seconds that computing them took, not of those known before."""
 
     energies: FloatArray
-    converged: NDArray[np.bool_]
+    converged: BoolArray
     seconds: float
 
 
-def _has_elements(potential: Potential, crystals: Crystals) -> NDArray[np.bool_]:
+def _has_elements(potential: Potential, crystals: Crystals) -> BoolArray:
     of_atom = np.isin(crystals.atomic_numbers, sorted(potential.elements))
     unknown = np.repeat(np.arange(len(crystals)), crystals.num_atoms)[~of_atom]
     return ~np.isin(np.arange(len(crystals)), unknown)
@@ -219,19 +218,11 @@ class Parts:
             for job in missing:
                 yield write_part(self.potential, *job)
             return
-        before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # libraries read them when a process starts
-        try:
-            with ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn")) as pool:
-                futures = [pool.submit(_write_part_by_name, self.potential.name, *job) for job in missing]
-                for future in as_completed(futures):
-                    yield future.result()
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+        spawn = multiprocessing.get_context("spawn")
+        with one_thread_for_new_processes(), ProcessPoolExecutor(self.workers, spawn) as pool:
+            futures = [pool.submit(_write_part_by_name, self.potential.name, *job) for job in missing]
+            for future in as_completed(futures):
+                yield future.result()
 
 
 Job = tuple[Path, Crystals, RelaxationSettings | None]
@@ -277,7 +268,7 @@ def _relaxed(potential: Potential, crystals: Crystals, settings: RelaxationSetti
     return {"energy_per_atom": energies, "converged": converged}
 
 
-def _near(hull: Hull, crystals: Crystals, energies: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+def _near(hull: Hull, crystals: Crystals, energies: FloatArray) -> tuple[IntArray, FloatArray]:
     """Places of the phases within NEAR of the hull, the nearest and then the smallest first; their eV/atom above it."""
     found = energies_above(hull, crystals, energies)
     above = np.array([np.inf if isinstance(a, str) else max(a, 0.0) for a in found]).round(DECIMALS)
@@ -303,7 +294,7 @@ def _write(
     formulas: Sequence[str],
     energies: FloatArray,
     points: FloatArray,
-    relaxed: NDArray[np.bool_],
+    relaxed: BoolArray,
     card: dict[str, Any],
 ) -> None:
     import pyarrow as pa
@@ -313,15 +304,12 @@ def _write(
     path = out / f"{name}.parquet"
     _write_table(table, path)
     card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path.with_suffix(".json"))
+    write_json(path.with_suffix(".json"), card)
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
     """A file that appears whole or not at all."""
     import pyarrow.parquet as pq
 
-    temporary = path.with_suffix(".parquet.tmp")
-    pq.write_table(table, temporary, compression="zstd", compression_level=19)
-    os.replace(temporary, path)
+    with replacement(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=19)

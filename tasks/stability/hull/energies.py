@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray
 from bench.crystals import Crystals
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FloatArray = NDArray[np.float64]
 Composition = Mapping[str, float]  # element -> amount
 
 SYMBOL = re.compile(r"[A-Z][a-z]?")

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray
 from bench.crystals import Crystals
 from tasks.stability.hull import Hull
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
     from pymatgen.entries.computed_entries import ComputedEntry
 
-FloatArray = NDArray[np.float64]
 
 # What the energies are that a potential was trained on: the Materials Project's PBE and PBE+U as computed, or after the
 # corrections of MP2020. Others cannot be put on a hull of MP entries.

@@ -11,7 +11,6 @@ from tasks.stability.potentials.potential import (
     MP_ELEMENTS,
     EdgePotential,
     Evaluation,
-    FloatArray,
     Potential,
     require_elements,
 )
@@ -22,7 +21,6 @@ __all__ = [
     "MP_ELEMENTS",
     "EdgePotential",
     "Evaluation",
-    "FloatArray",
     "Potential",
     "known_potentials",
     "load_potential",

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.arrays import IntArray
 from tasks.stability.potentials.neighbours import Neighbours, edge_pairs
-
-IntArray = NDArray[np.int64]
 
 
 def pair_directions(found: Neighbours) -> tuple[IntArray, IntArray]:

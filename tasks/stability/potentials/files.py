@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from bench.errors import one_line
+
 # The folder's name under BENCH_POTENTIALS_DIR and in matgl's own organisation on the Hugging Face hub.
 MATGL_FOLDERS: Mapping[str, str] = MappingProxyType(
     {"m3gnet": "M3GNet-MP-2021.2.8-PES", "tensornet": "TensorNet-MatPES-PBE-v2025.1-PES"}
@@ -127,7 +129,7 @@ def _matgl_folder(name: str, download: bool) -> Path:
         try:
             found = Path(snapshot_download(repository, allow_patterns=list(MATGL_FILES), local_files_only=offline))
         except (OSError, ValueError, RuntimeError) as error:  # no connection, no such repository
-            failure = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            failure = one_line(error)
         else:
             if is_matgl_folder(found):
                 return found

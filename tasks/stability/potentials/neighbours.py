@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystals import Crystals
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Neighbours of one crystal: beyond it, memory and time of one over-dense cell would be those of a thousand others.
 MAX_EDGES = 400_000

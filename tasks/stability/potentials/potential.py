@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystals import Crystals
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from tasks.stability.potentials.neighbours import Neighbours
 
-FloatArray = NDArray[np.float64]
 
 # Of the Materials Project's relaxations, on which all of these were trained: 1 to 94 but Po, At, Rn, Fr, Ra.
 MP_ELEMENTS = frozenset(range(1, 95)) - frozenset(range(84, 89))
@@ -101,7 +100,7 @@ class EdgePotential:
         return Evaluation(energies, forces, virials / crystals.volumes[:, None, None])
 
 
-def _sums(rows: FloatArray, places: NDArray[np.int64], length: int) -> FloatArray:
+def _sums(rows: FloatArray, places: IntArray, length: int) -> FloatArray:
     """(length, K) sums of the rows (n, K) that go to each place."""
     columns = [np.bincount(places, column, minlength=length) for column in rows.T]
     return np.stack(columns, axis=1).astype(np.float64)

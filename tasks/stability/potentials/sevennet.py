@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.arrays import IntArray
 from tasks.stability.potentials.neighbours import Neighbours
 
 
@@ -31,7 +31,7 @@ class SevenNetEnergies:
         """vectors: (E, 3) those of `found` on the device, the leaf of the derivatives."""
         import sevenn._keys as keys
 
-        def on_device(array: NDArray[np.int64]) -> Tensor:
+        def on_device(array: IntArray) -> Tensor:
             return torch.tensor(array, device=vectors.device)
 
         counts = np.bincount(found.crystal_of_atom, minlength=found.num_crystals)

@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import BoolArray
 from tasks.stability.hull import Hull, hull_path, read_hull, read_hull_columns
 from tasks.stability.hull.phases import Phases, read_phases
 from tasks.stability.potentials import DEFAULT_POTENTIAL, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings
+from tasks.stability.task import STABLE_BELOW
 from tasks.stability.validation.comparison import above_hull, by_chemistry, compare, costs
 from tasks.stability.validation.energies import Measured, hull_of_points, measure
-from tasks.stability.validation.labelled import LINE, SOURCES
+from tasks.stability.validation.labelled import SOURCES
 from tasks.stability.validation.tables import write_tables
 
-FloatArray = NDArray[np.float64]
 REFERENCE = Path(__file__).parents[1] / "reference"
 
 
@@ -86,7 +86,7 @@ def validate(
         "potential": potential_protocol(name),
         "relaxation": RelaxationSettings().protocol(),
         "hull": card,
-        "stable_below_ev_per_atom": LINE,
+        "stable_below_ev_per_atom": STABLE_BELOW,
         "sources": {
             source: _compared(found, SOURCES[source].in_hull, hull, points, ids) for source, found in measured.items()
         },
@@ -113,7 +113,7 @@ def _as_given(measured: Measured, points: Hull) -> dict[str, Any]:
     return compare(above, measured.published, np.ones(len(measured.ids), dtype=np.bool_))
 
 
-def _part(hull: Hull, kept: NDArray[np.bool_]) -> Hull:
+def _part(hull: Hull, kept: BoolArray) -> Hull:
     formulas = [formula for formula, keep in zip(hull.formulas, kept, strict=True) if keep]
     return Hull(formulas, hull.energies[kept], {})
 

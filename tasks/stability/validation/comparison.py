@@ -7,16 +7,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import BoolArray, FloatArray
 from bench.statistics import Metric, wilson
 from tasks.stability.hull import Hull
 from tasks.stability.hull.energies import SYMBOL
+from tasks.stability.task import STABLE_BELOW
 from tasks.stability.validation.energies import Measured
-from tasks.stability.validation.labelled import LINE
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 DIGITS = 4
 NONMETALS = frozenset(
@@ -105,7 +102,7 @@ def compare(above: FloatArray, published: FloatArray, converged: BoolArray) -> d
     """
     known = np.isfinite(above)
     ours, theirs = np.maximum(above[known], 0.0), np.maximum(published[known], 0.0)
-    called, is_stable = (ours < LINE) & converged[known], theirs < LINE
+    called, is_stable = (ours < STABLE_BELOW) & converged[known], theirs < STABLE_BELOW
     error = ours - theirs
     return {
         "crystals": int(known.sum()),
@@ -141,7 +138,7 @@ def by_chemistry(formulas: Sequence[str], above: FloatArray, published: FloatArr
         chosen = here & np.isfinite(above)
         if chosen.any():
             error = ours[chosen] - published[chosen]
-            wrong = (ours[chosen] < LINE) != (published[chosen] < LINE)
+            wrong = (ours[chosen] < STABLE_BELOW) != (published[chosen] < STABLE_BELOW)
             found[kind] = {
                 "crystals": int(chosen.sum()),
                 "mae": _rounded(np.abs(error).mean()),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import resource
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import BoolArray, FloatArray, IntArray
+from bench.atomic import replacement
 from tasks.stability.hull import Hull
 from tasks.stability.hull.build import Parts, single_points
 from tasks.stability.hull.energies import SYMBOL
@@ -28,7 +28,6 @@ from tasks.stability.validation.labelled import Labelled
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FloatArray = NDArray[np.float64]
 ABOUT = b"crysldm_bench.energies_of"
 POINTS_PART, RELAXED_PART = 100, 20  # crystals between two files
 
@@ -43,13 +42,13 @@ class Measured:
 
     ids: list[str]
     formulas: list[str]
-    num_atoms: NDArray[np.int64]
+    num_atoms: IntArray
     published: FloatArray
     points: FloatArray
     point_seconds: FloatArray
     relaxed: FloatArray
-    converged: NDArray[np.bool_]
-    steps: NDArray[np.int64]
+    converged: BoolArray
+    steps: IntArray
     relax_seconds: FloatArray
 
     @property
@@ -57,7 +56,7 @@ class Measured:
         """(B,) their elements."""
         return [frozenset(SYMBOL.findall(formula)) for formula in self.formulas]
 
-    def __getitem__(self, chosen: NDArray[np.bool_]) -> Measured:
+    def __getitem__(self, chosen: BoolArray) -> Measured:
         """Those crystals alone."""
         places = np.flatnonzero(chosen)
         parts: dict[str, Any] = {}
@@ -201,6 +200,5 @@ def _write(table: pa.Table, file: Path) -> None:
     import pyarrow.parquet as pq
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
-    pq.write_table(table, temporary)
-    os.replace(temporary, file)
+    with replacement(file) as temporary:
+        pq.write_table(table, temporary)

@@ -12,16 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystals import Crystals
 from bench.datasets import load_properties, load_split
 from tasks.stability.hull.phases import Phases, phases_folder
+from tasks.stability.task import STABLE_BELOW
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-LINE = 0.1  # eV/atom
 MAX_PUBLISHED = 0.5  # eV/atom above the hull of the phases that are compared
 GENERATED = "wyformer_mpts52_chgnet_995.csv.gz"
 MAX_GENERATED_ATOMS = 52  # as in MPTS-52; the file has cells of up to 246
@@ -67,7 +64,7 @@ def _held_out(source: str, balanced: bool) -> Callable[[Callable[[], Phases]], L
         here = np.array([s == source for s in found.sources]) & (published >= 0) & (published <= MAX_PUBLISHED)
         order = _drawn(np.flatnonzero(here))
         if balanced:
-            above, below = order[published[order] >= LINE], order[published[order] < LINE]
+            above, below = order[published[order] >= STABLE_BELOW], order[published[order] < STABLE_BELOW]
             count = min(len(above), len(below))
             order = np.stack([above[:count], below[:count]], axis=1).ravel()
         return Labelled(found.crystals[order], tuple(found.ids[i] for i in order), published[order])

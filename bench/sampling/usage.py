@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.energy import EnergyCounter, Nvml, energy_counter, open_nvml
+from bench.sampling.energy import EnergyCounter, Nvml, energy_counter, open_nvml
 
 # A batch is disturbed where a thread of ours waited for a core for more than this share of its time, or others used
 # more than this share of the machine's cores (what the hypervisor took included) or of the GPU.
