@@ -48,7 +48,8 @@ Threads = Annotated[int | None, typer.Option(help="of sampling; default OMP_NUM_
 Seed = Annotated[int, typer.Option(help="of every random number")]
 Workers = Annotated[int, typer.Option(help="processes that score, of one thread each; never while sampling is timed")]
 Tasks = Annotated[str | None, typer.Option(help="such as validity,properties; default: all that exist")]
-Potential = Annotated[str | None, typer.Option(help="for stability, such as chgnet,m3gnet; the first fills the table")]
+_POTENTIALS = "for stability, such as chgnet,m3gnet; the first fills the table. a+b: a relaxes, b goes on and judges"
+Potential = Annotated[str | None, typer.Option(help=_POTENTIALS)]
 HullFile = Annotated[
     Path | None, typer.Option("--hull", help="instead of the package's: of `bench hull build`, or entries as JSON")
 ]
