@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from bench.atomic import write_text
 from bench.statistics import Metric
 from reports.figures import figure2
 from reports.figures.cost_quality import pairs_table
@@ -40,7 +41,7 @@ def main() -> None:
     filled = fill(documents, sections(given.runs, given.timing))
     draw_figures(read_results(by_name(given.runs)), given.docs[0].parent / "figures")
     for path, text in filled.items():
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
 
 def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:
