@@ -5,8 +5,9 @@ import gzip
 import hashlib
 import http.server
 import json
-import os
+import socket
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +30,11 @@ from bench.datasets import (
     write_reference_card,
 )
 from bench.datasets.card import ReferenceCard
-from bench.datasets.files import DATASETS, DatasetSpec, download_path, find_file, git_blob_sha1, require_file
+from bench.datasets.files import DATASETS, TIMEOUT_S, DatasetSpec, download_path, find_file, git_blob_sha1, require_file
 from bench.datasets.parsed import published_crystal
+from tests.at_hand import needs_data
 
 PEROV5 = DATASETS["perov5"]
-needs_data = pytest.mark.skipif("BENCH_DATA_DIR" not in os.environ, reason="BENCH_DATA_DIR is not set")
 ELEMENTS = ["Sr", "Ti", "O", "Ba", "Zr", "La", "Cs"]
 
 
@@ -246,6 +247,18 @@ def test_a_data_folder_that_does_not_exist_is_named(cache: Path, monkeypatch: py
     monkeypatch.setenv("BENCH_DATA_DIR", "/does/not/exist")
     with pytest.raises(ValueError, match="BENCH_DATA_DIR=/does/not/exist: no such folder"):
         load_split("perov5", "train")
+
+
+@pytest.mark.usefixtures("no_data")
+def test_a_server_that_never_answers_is_waited_for_once_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.datasets.files.TIMEOUT_S", (0.5, 0.5))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        base = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(DataUnavailable, match=r"val\.csv \(timed out\) or .*val\.csv \(the same host\)"):
+            require_file(dataclasses.replace(PEROV5, urls=(f"{base}/a", f"{base}/b")), "val")
+        assert time.monotonic() - started < 5
+    assert sum(TIMEOUT_S) < 20
 
 
 @pytest.mark.usefixtures("no_data")

@@ -11,9 +11,10 @@ from models.baselines.diffcsp.official import cspnet_from_official, from_officia
 from models.baselines.diffcsp.sampler import CrystalState, SamplerSettings, initial_state, sample_predictor_corrector
 from models.dense import buckets
 from models.diffusion import cosine_schedule, exponential_sigmas, wrapped_normal_score
+from tests.at_hand import needs_golden
 
 FOLDER = os.environ.get("BENCH_GOLDEN_DIR")
-pytestmark = pytest.mark.skipif(not FOLDER, reason="BENCH_GOLDEN_DIR is not set: no golden fixtures here")
+pytestmark = needs_golden
 
 
 def load(name):
