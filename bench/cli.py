@@ -34,6 +34,7 @@ from bench.commands.options import (
     Where,
     Workers,
 )
+from bench.device import let_threads_sleep
 from bench.errors import one_line
 from bench.progress import say, show_warning
 
@@ -311,10 +312,13 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a data set's training split."""
+    from bench.commands.train import parse_time
     from bench.commands.train import train as train_model
+    from bench.interfaces import TrainingPlan
 
-    written = train_model(model, dataset, preset, max_time, resume, seed, device.value, threads, out, epochs, init)
-    _show(f"weights: {written}")
+    limit = None if max_time is None else parse_time(max_time)
+    plan = TrainingPlan(model, dataset, preset, out, limit, resume, seed, device.value, threads, epochs, init)
+    _show(f"weights: {train_model(plan)}")
 
 
 @app.command()
@@ -359,7 +363,8 @@ def sample_external_command(
 ) -> None:
     """Run and time a model of another environment as it is: crystals and costs for `bench run --models NAME=FILE`."""
     from bench.commands.sample_external import External, sample_external
-    from bench.device import default_threads, resolve_device
+    from bench.device import named_threads, resolve_device
+    from bench.sampling.usage import available_cores
 
     asked = External(
         command,
@@ -367,7 +372,7 @@ def sample_external_command(
         out,
         meta or out.with_name(f"{out.name.split('.')[0]}.meta.json"),
         seed,
-        threads or default_threads(),
+        threads or named_threads() or available_cores(),
         resolve_device(device.value),
         ready=ready,
         done=done,
@@ -444,6 +449,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     warnings.showwarning = show_warning
+    let_threads_sleep()
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     try:
         code = app(arguments, prog_name="bench", standalone_mode=False) or 0

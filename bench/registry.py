@@ -65,7 +65,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
         "page": {"html": "reports.page.html_page:write_page"},
-        "trainer": {"train": "models.training:train"},
+        "trainer": {"train": "models.training.run:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull.build:build"},
         # (folder of a published checkpoint, or weights that `bench train` wrote, ...) -> generator

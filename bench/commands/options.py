@@ -44,7 +44,7 @@ Dataset = Annotated[str, typer.Option(help="perov5 or mp20")]
 _PRESETS = "size of our models: cpu (small, weights in the package), cpu-weak (for autoguidance) or paper"
 Preset = Annotated[str, typer.Option(help=_PRESETS)]
 DeviceOption = Annotated[Device, typer.Option(help="where to compute")]
-Threads = Annotated[int | None, typer.Option(help="threads of sampling; default OMP_NUM_THREADS or the cores")]
+Threads = Annotated[int | None, typer.Option(help="of sampling; default OMP_NUM_THREADS, or the best as measured")]
 Seed = Annotated[int, typer.Option(help="of every random number")]
 Workers = Annotated[int, typer.Option(help="processes that score, of one thread each; never while sampling is timed")]
 Tasks = Annotated[str | None, typer.Option(help="such as validity,properties; default: all that exist")]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from bench.arrays import IntArray
-from bench.crystal_io.arrays import read_eval_gen, read_parquet
 from bench.crystal_io.cif import parse_cifs, plain_crystal, read_cif
+from bench.crystal_io.eval_gen import read_eval_gen
 from bench.crystal_io.folders import read_folder, read_zip
+from bench.crystal_io.parquet import read_parquet
 from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text, printable
 from bench.crystal_io.texts import read_csv, read_extxyz, read_json
 from bench.crystals import Crystals, FilteredCrystals
@@ -77,8 +78,9 @@ def _read(path: Path, workers: int) -> ReadResult:
     if not path.is_file() and not path.is_dir():
         raise ValueError("neither a file nor a folder")
     if path.suffix.lower() in (".pt", ".pth"):
-        filtered, seconds = read_eval_gen(path)
-        return _collected([filtered], "crystal", workers, seconds)
+        found = read_eval_gen(path)
+        result = _collected([found.filtered], "crystal", workers, found.sampling_seconds)
+        return replace(result, remarks={**result.remarks, **found.remarks})
     return _collected(_places(path), "row", workers)
 
 

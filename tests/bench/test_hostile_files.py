@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bench.crystal_io import arrays as crystal_arrays
 from bench.crystal_io import folders as crystal_folders
+from bench.crystal_io import parquet as crystal_arrays
 from bench.crystal_io import read_crystals, write_crystals
 from bench.crystal_io import reading as crystal_io
 from bench.crystal_io import streams as crystal_text

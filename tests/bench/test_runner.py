@@ -566,7 +566,7 @@ def test_a_table_for_which_there_is_no_room_is_named_and_written_on_resume(
 ) -> None:
     run(plan(), tmp_path / "whole")
     with monkeypatch.context() as patch:
-        real = scoring.table_writer
+        real = scoring.table_writer  # type: ignore[attr-defined]
         patch.setattr(scoring, "table_writer", lambda path, schema: real(Path("/dev/full"), schema))
         with pytest.raises(
             ValueError, match=r"fake/validity\.parquet: No space left on device; what is complete is kept"

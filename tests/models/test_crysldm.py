@@ -10,8 +10,9 @@ from models.crysldm.generator import crysldm
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import LatentState, SamplerSettings, sample_latent
 from models.cspnet import CSPNetConfig, EvaluationCounter
+from models.denoiser import Denoiser
 from models.dense import DenseBatch
-from models.diffusion import SeededNoise
+from models.diffusion import SeededNoise, StepSchedule
 from tests.symmetry import TurnedNoise, random_rotation
 
 AE = AutoencoderConfig(latent_dim=4, hidden_dim=24, num_layers=2, num_frequencies=6)
@@ -206,7 +207,8 @@ def test_a_perfect_denoiser_leads_back_to_the_crystal(model):
     noise = SeededNoise.from_seed(3, "cpu", torch.float64)
     start = LatentState(noise.normal("z", (2, 3, 4)), noise.uniform("x", (2, 3, 3)), noise.normal("l", (2, 3, 3)))
     settings = SamplerSettings(corrector="variance", step_size=0.1)
-    end = sample_latent(Oracle(), start, schedule, coords, torch.arange(1, 21), settings, noise)
+    steps = StepSchedule(schedule, coords, torch.arange(1, 21))
+    end = sample_latent(Denoiser(Oracle()), start, steps, settings, noise)
     torch.testing.assert_close(end.z_h, clean_h, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(end.z_lattice, clean_l, rtol=1e-6, atol=1e-6)
     assert ((end.frac_coords - clean_x + 0.5) % 1 - 0.5).abs().max() < 0.02

@@ -185,7 +185,7 @@ def test_a_hull_of_the_users_own_takes_the_place_of_the_packages(tmp_path):
 def test_a_built_hull_is_taken_from_its_file(tmp_path):
     path = hull_path("chgnet")
     (tmp_path / "own.parquet").write_bytes(path.read_bytes())
-    card = json.loads(path.with_suffix(".json").read_text())
+    card = json.loads(path.with_suffix(".json").read_text())  # type: ignore[attr-defined]
     (tmp_path / "own.json").write_text(json.dumps(card))
     assert Stability(hull=str(tmp_path / "own.parquet")).protocol() == Stability().protocol()
     card["potential"]["sha256"] = "of other weights"
