@@ -18,12 +18,16 @@ from bench.errors import one_line
 
 MAX_TENSOR_VALUES = 2**26  # of one array
 MAX_DEPTH = 4  # of lists in lists
-FLOWMM_BITS = 7
-FEWEST_SCORES, ELEMENTS = 100, 118
+# A table of elements has 98 to 118 entries, one more for "no atom" or "masked"; codes of other widths are not known.
+ELEMENT_TABLE = range(98, 120)
+ONE_MORE = (101, 119)  # than tables have: the further entry may be the first or the last
+ANALOG_BITS = 7  # FlowMM: the bits of Z - 1, the lowest first, as -scale and +scale
+KNOWN_TYPES = (
+    "known are element numbers, one-hot types or scores over a table of "
+    f"{ELEMENT_TABLE[0]} to {ELEMENT_TABLE[-1]} elements, and FlowMM's {ANALOG_BITS} analog bits"
+)
 SAME_CELL = 0.01  # relative; cells are saved in single precision
-EVALUATIONS = "several evaluations are saved, of which the first is read"
-BATCHES = "several sets of arrays are saved, which are read one after the other"
-NO_ELEMENT_FIRST = "scores over 119 types are read as no element and the elements 1 to 118"
+HYDROGEN_FIRST = "types over {} entries are read with hydrogen as the first"
 UNDECIDED = "the type of an atom is no single element (equal or missing scores)"
 CONTRADICTION = "its lattice is not that of its lengths and angles"
 
@@ -56,8 +60,6 @@ def read_eval_gen(path: Path) -> ArrayCrystals:
         for remark in part.remarks:
             remarks[remark] = remarks.get(remark, 0) + part.filtered.requested
     filtered = FilteredCrystals.concatenate([part.filtered for part in parts])
-    if len(parts) > 1:
-        remarks[BATCHES] = filtered.requested
     seconds = [part.seconds for part in parts if part.seconds is not None]
     return ArrayCrystals(filtered, sum(seconds) if len(seconds) == len(parts) else None, remarks)
 
@@ -96,7 +98,6 @@ def _crystals(record: Mapping[Any, Any]) -> _Part:
         raise ValueError(f"holds no {', '.join(absent)}: not an eval_gen file; it holds {holds}")
     remarks: list[str] = []
     arrays: dict[str, FloatArray] = {}
-    lists = [key for key in needed if _is_list_of_arrays(record[key])]
     try:
         if "num_atoms" in record:
             counts, several = _joined("num_atoms", record["num_atoms"], 1)
@@ -113,10 +114,8 @@ def _crystals(record: Mapping[Any, Any]) -> _Part:
             f"frac_coords has shape {list(coords.shape)}, not (atoms, 3); of a trajectory save the last step alone"
         )
     if several > 1:
-        remarks.append(EVALUATIONS)
-    if lists and any(len(record[key]) > 1 for key in lists):
-        remarks.append(BATCHES)
-    numbers, undecided, remark = element_numbers(arrays[types_key], types_key)
+        remarks.append(f"the first of {several} evaluations in the file is read")
+    numbers, undecided, remark = element_numbers(arrays[types_key])
     remarks += [remark] if remark else []
     cells = lattices_from_parameters(arrays["lengths"], arrays["angles"]) if parameters else None
     differs: IntArray = np.zeros(0, dtype=np.int64)
@@ -140,31 +139,33 @@ def _crystals(record: Mapping[Any, Any]) -> _Part:
     return _Part(filtered, float(seconds) / max(several, 1) if known and seconds is not None else None, tuple(remarks))
 
 
-def element_numbers(types: FloatArray, key: str = "atom_types") -> tuple[FloatArray, IntArray, str | None]:
+def element_numbers(types: FloatArray) -> tuple[FloatArray, IntArray, str | None]:
     """(atoms,) element numbers, the atoms whose type is none (number 0), and a remark on how they were read.
 
-    types: (atoms,) or (atoms, 1) numbers; (atoms, 100 to 118) scores, the first of hydrogen, as CDVAE and DiffCSP have
-    them; (atoms, 119), the first of no element; (atoms, 7) FlowMM's analog bits: above 0 is 1, the lowest first, one
-    less than the number (Miller et al. 2024). ValueError for any other width.
+    types: (atoms,) or (atoms, 1) numbers; (atoms, K) one-hot types or scores over elements from hydrogen on, or analog
+    bits (Chen et al. 2023, as FlowMM has them: the sign of a value is a bit). ValueError with the shape for any other.
     """
     if types.ndim == 2 and types.shape[1] == 1:
         types = types[:, 0]
     if types.ndim == 1:
+        whole = np.isfinite(types) & (types == np.round(types))
+        if not whole.all():
+            raise ValueError(f"atom_types has {types[~whole][0]:g} where an element number belongs; {KNOWN_TYPES}")
         return types, np.zeros(0, dtype=np.int64), None
     width = types.shape[1] if types.ndim == 2 else 0
-    if width == FLOWMM_BITS:
-        undecided = ~np.isfinite(types).all(axis=1)
-        numbers = (types > 0) @ (2.0 ** np.arange(FLOWMM_BITS)) + 1
-    elif FEWEST_SCORES <= width <= ELEMENTS + 1:
-        undecided = np.isnan(types).any(axis=1) | ((types == types.max(axis=1, keepdims=True)).sum(axis=1) != 1)
-        numbers = types.argmax(axis=1) + (width <= ELEMENTS) * 1.0
+    if width == ANALOG_BITS:
+        if len(types) and not (types < 0).any():
+            raise ValueError(f"atom_types of shape {types.shape} has no value below 0, so they are no analog bits")
+        undecided = ~(np.isfinite(types) & (types != 0)).all(axis=1)
+        numbers = (types > 0) @ (2.0 ** np.arange(ANALOG_BITS)) + 1
+    elif width in ELEMENT_TABLE:
+        # Not one in a row of zeros, nor where a score is NaN.
+        undecided = (types == types.max(axis=1, keepdims=True)).sum(axis=1) != 1
+        numbers = types.argmax(axis=1) + 1.0
     else:
-        raise ValueError(
-            f"{key} has shape {list(types.shape)}: known are element numbers (atoms,), scores over "
-            f"{FEWEST_SCORES} to {ELEMENTS + 1} types (atoms, types), FlowMM's {FLOWMM_BITS} bits; save element numbers"
-        )
+        raise ValueError(f"atom_types has the shape {types.shape}, whose code is not known; {KNOWN_TYPES}")
     numbers[undecided] = 0
-    return numbers, np.flatnonzero(undecided), NO_ELEMENT_FIRST if width == ELEMENTS + 1 else None
+    return numbers, np.flatnonzero(undecided), HYDROGEN_FIRST.format(width) if width in ONE_MORE else None
 
 
 def _joined(key: str, content: Any, axes: int, like: bool = False) -> tuple[FloatArray, int]:
@@ -175,6 +176,11 @@ def _joined(key: str, content: Any, axes: int, like: bool = False) -> tuple[Floa
     if _is_list_of_arrays(content):
         parts = [_joined(key, entry, axes, like) for entry in content]
         rows = [part.reshape(1, *part.shape) if part.ndim < _rows(key) else part for part, _ in parts]
+        if any(part.shape[1:] != rows[0].shape[1:] for part in rows):
+            shapes = ", ".join(dict.fromkeys(str(part.shape) for part in rows))
+            raise ValueError(f"{key} is a list of arrays that do not fit together ({shapes[:200]})")
+        if sum(part.size for part in rows) > MAX_TENSOR_VALUES:
+            raise ValueError(f"{key} has more than {MAX_TENSOR_VALUES} values")
         return np.concatenate(rows), max(number for _, number in parts)
     values = _values(key, content)
     if key == "num_atoms":

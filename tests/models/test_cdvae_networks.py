@@ -189,3 +189,16 @@ def test_nearest_image_of_a_shift_is_the_shortest():
     shift = torch.tensor([[0.9, -0.6, 0.1], [0.2, 0.0, -0.95]])
     found = nearest_image(shift, lattices, torch.zeros(2, dtype=torch.long))
     torch.testing.assert_close(found, torch.tensor([[-0.4, 1.6, 0.4], [0.8, 0.0, 0.2]]))
+
+
+def test_cells_have_the_lengths_and_angles_asked_for():
+    lengths = torch.tensor([[3.0, 4.0, 5.0], [6.0, 7.0, 5.5]], dtype=torch.float64)
+    angles = torch.tensor([[90.0, 90.0, 90.0], [75.0, 112.0, 64.0]], dtype=torch.float64)
+    alpha, beta, gamma = torch.cos(torch.deg2rad(angles)).unbind(1)
+    one = torch.ones_like(alpha)
+    cosines = torch.stack([one, gamma, beta, gamma, one, alpha, beta, alpha, one], dim=1).view(-1, 3, 3)
+    lattices = lattices_from_parameters(lengths, angles)
+    gram = lattices @ lattices.transpose(1, 2)  # of a, b, c: |a| |b| cos gamma and so on
+    torch.testing.assert_close(gram, cosines * lengths[:, :, None] * lengths[:, None])
+    assert (lattices[:, 2, :2] == 0).all() and (lattices[:, 0, 1] == 0).all()
+    assert (torch.linalg.det(lattices) > 0).all()

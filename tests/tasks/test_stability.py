@@ -16,7 +16,16 @@ from tasks.stability.relaxation import RelaxationSettings
 from tasks.stability.task import STABLE_BELOW, Stability
 from tests.toy_potential import crystal
 
-COLUMNS = ["formula", "energy_per_atom", "e_above_hull", "stable", "converged", "relax_steps", "reason"]
+COLUMNS = [
+    "formula",
+    "energy_per_atom",
+    "e_above_hull",
+    "stable",
+    "converged",
+    "relax_steps",
+    "potential_of_verdict",
+    "reason",
+]
 PEROVSKITE = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
 
 

@@ -1,4 +1,4 @@
-"""Crystals from Parquet files."""
+"""Crystals from Parquet files: our own tables, or a column of texts or of dictionaries."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.crystal_io.streams import MAX_JSON_CHARACTERS, MAX_PLACES, MAX_TEXT_BYTES, CifText, Missing, Place
+from bench.crystal_io.structure_dicts import crystal_of
 from bench.crystal_io.table import COLUMNS, table_to_filtered
-from bench.crystal_io.texts import pymatgen_dict, structure_column, structure_text
+from bench.crystal_io.texts import structure_column, structure_text
 from bench.crystals import Crystals, FilteredCrystals
 from bench.errors import one_line
 from bench.parquet import open_table
@@ -74,7 +75,7 @@ def _structures(columns: Iterator[pa.Array]) -> Iterator[Place]:
     for column in columns:
         if pa.types.is_struct(column.type):
             indices = range(len(column))
-            entries: list[Crystals | CifText | Missing] = [pymatgen_dict(cell) for cell in column.to_pylist()]
+            entries: list[Crystals | CifText | Missing] = [crystal_of(cell) for cell in column.to_pylist()]
         else:
             if not pa.types.is_dictionary(column.type):
                 column = column.cast(pa.large_string()).dictionary_encode()
