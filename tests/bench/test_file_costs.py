@@ -54,7 +54,9 @@ def test_a_file_stands_beside_a_model_that_samples_with_the_costs_that_meta_give
 
 
 @pytest.mark.usefixtures("mine")
-def test_beside_seconds_to_spend_a_file_is_said_to_be_whole_and_what_it_took(capsys: pytest.CaptureFixture[str]) -> None:
+def test_beside_seconds_to_spend_a_file_is_said_to_be_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     models = ["--models", "fake_generators:Fake,mine=mine.zip,other=mine.zip", "--budget", "0.2s"]
     assert bench("run", *models, "--meta", "mine=meta.json", *SCORED, "--out", "r") == 0
     said = " ".join(capsys.readouterr().out.split())
