@@ -39,13 +39,14 @@ REMEDY = "list the symmetry operators"
 
 @dataclass(frozen=True)
 class Symmetry:
-    """What a CIF says of its symmetry. readings: operators that may hold, the likeliest first.
+    """What a CIF says of its symmetry. readings: operators that may hold. listed: those that the file gives itself.
 
     conflict: what contradicts what, where they are not all that the file says of its symmetry; "" where they are.
     """
 
     readings: tuple[Operators, ...]
     conflict: str = ""
+    listed: tuple[Operators, ...] = ()
 
 
 P1 = Symmetry((IDENTITY,))
@@ -105,7 +106,7 @@ def _explicit(
     if agree:
         if not fits_cell(explicit[0], parameters):
             raise ValueError(_misfit("its symmetry operators", parameters))
-        return Symmetry((explicit[0],))
+        return Symmetry((explicit[0],), listed=(explicit[0],))
     said = [f"operators of group {each}" if each else "operators that form no group" for each in numbers]
     said += [f"the symbol {symbol[:40]!r}" for symbol in sorted(symbols)] + ([f"number {number}"] if number else [])
     others = [setting for settings in named for setting in settings if number in (None, setting.number)]
@@ -113,7 +114,8 @@ def _explicit(
         others = list(numbered_settings(number, code))
     left_out = [setting.operators for setting in _usual(others, parameters) if explicit[0] <= setting.operators]
     whole = [operators for operators, each in zip(explicit, numbers, strict=True) if each is not None]
-    return Symmetry(tuple(dict.fromkeys([*whole, *left_out])), f"lists {' and '.join(dict.fromkeys(said))}")
+    readings = tuple(dict.fromkeys([*whole, *left_out]))
+    return Symmetry(readings, f"lists {' and '.join(dict.fromkeys(said))}", tuple(whole))
 
 
 def _by_name(symbols: set[str], number: int | None, code: str | None, parameters: Sequence[float]) -> Symmetry:
