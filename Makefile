@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format perf ci nightly docs runs reproduction figures
+.PHONY: help install test lint format perf ci coverage nightly docs runs reproduction figures
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,11 +17,12 @@ install:  ## editable install with what the tests need, and the pre-commit hooks
 test:  ## the fast tests
 	$(PYTHON) -m pytest -m "not slow and not nightly"
 
-lint:  ## ruff, mypy and the import contracts
+lint:  ## ruff, mypy, the import contracts and spelling
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
+	codespell
 
 format:  ## let ruff rewrite what it can
 	ruff check --fix .
@@ -34,6 +35,9 @@ perf:  ## speed comparisons on a quiet machine; fails where ours is slower than 
 
 ci:  ## what CI runs: a fresh environment, lint, every test but the nightly ones, a small real run
 	.ci/run
+
+coverage:  ## which lines the fast tests reach
+	$(PYTHON) -m pytest -m "not slow and not nightly" --cov
 
 nightly:  ## tests too long for CI; those of the page need a browser (Debian: chromium, chromium-driver)
 	$(PYTHON) -m pytest -m nightly

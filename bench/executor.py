@@ -58,7 +58,11 @@ class LocalExecutor:
         return describe_device(resolve_device(asked))
 
     def open(self, recipe: Recipe, generator: Generator, loaded: Callable[[Generator], None]) -> Source:
-        """Sampled here."""
+        """Sampled here, repeats in processes of their own unless a clock of this process is given."""
+        if recipe.fresh and self.clock is None:
+            from bench.sampling.fresh import FreshSource
+
+            return FreshSource(recipe, loaded)
         return recipe.source(generator, self.clock or device_clock(recipe.device), loaded, metered=self.clock is None)
 
     def scoring(self, tasks: Sequence[Task], dataset: str) -> AbstractContextManager[ScoringPool]:

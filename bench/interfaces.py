@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -121,6 +123,31 @@ class Task(Protocol):
 
         A task may do without this method. Goes into summary.json, and is no part of the protocol.
         """
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What `bench train` is asked for.
+
+    out: folder of checkpoints, logs and weights, by default checkpoints/MODEL-DATASET-PRESET. max_time: of this call; a
+    stopped run goes on with `resume`. device: "auto", "cpu" or "cuda". threads: one is best beside other work.
+    epochs: of the last stage, instead of the preset's. init: weights that the last stage starts from, in place of the
+    stages before it. compile_network: by torch.compile; None means where there is a C++ compiler, on a GPU or where all
+    crystals have one N: 20 sizes of N take minutes to compile.
+    """
+
+    model: str
+    dataset: str
+    preset: str = "cpu"
+    out: Path | None = None
+    max_time: timedelta | None = None
+    resume: bool = False
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 1
+    epochs: int | None = None
+    init: Path | None = None
+    compile_network: bool | None = None
 
 
 def task_kind(task: Task) -> str:

@@ -62,10 +62,11 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "table1": "reports.tables.table1:render",
             "yield": "reports.yields.figure:render_at",
             "leaderboard": "reports.tables.leaderboard:render",
+            "costs": "reports.tables.costs:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
         "page": {"html": "reports.page.html_page:write_page"},
-        "trainer": {"train": "models.training:train"},
+        "trainer": {"train": "models.training.run:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull.build:build"},
         # (folder of a published checkpoint, or weights that `bench train` wrote, ...) -> generator
@@ -354,6 +355,11 @@ def _task_targets() -> dict[str, str]:
     return {**known("task"), **{name: entry.value for name, entry in plugin_tasks().items()}}
 
 
+def _label(potential: str) -> str:
+    """The name of a potential or of a chain of them, first+judge; of paths, their last part."""
+    return "+".join(Path(part).name for part in potential.split("+"))
+
+
 def build_tasks(
     names: Sequence[str] | None,
     potentials: Sequence[str] = (),
@@ -383,7 +389,7 @@ def build_tasks(
         if potentials and "potential" in accepted:
             takes_potential = True
             tasks += [
-                factory(potential=potential, name=task_name(name, Path(potential).name) if number else name, **options)
+                factory(potential=potential, name=task_name(name, _label(potential)) if number else name, **options)
                 for number, potential in enumerate(potentials)
             ]
         else:

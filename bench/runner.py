@@ -16,7 +16,7 @@ from bench.atomic import folder_lock, remove_left_over, write_json
 from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock
 from bench.commands.report import write_reports
 from bench.datasets import DataUnavailable, canonical_name, reference_card
-from bench.device import default_threads
+from bench.device import named_threads
 from bench.errors import one_line
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task, task_kind
@@ -26,6 +26,7 @@ from bench.run_folder import manifest as manifests
 from bench.run_folder.summary import summarise
 from bench.sampling.loop import Sampling, sample
 from bench.sampling.model import Model, build_model, describe_model, stored_model
+from bench.sampling.thread_choice import Measured, choose_threads
 from bench.scoring.between_batches import scoring_between_batches
 from bench.scoring.tables import Scorer, score
 from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, default_folder, read_state, write_state
@@ -94,6 +95,7 @@ def run(
     registry.require_distinct([model.name for model in models])
     budget = plan.budget or Budget(num_samples=DEFAULT_NUM_SAMPLES[device])
     protocol = manifests.protocol(dataset, reference_card(dataset).sha256, tasks)
+    entries = {model.name: describe_model(model, device, plan.repeats, budget) for model in models}
     manifest = {
         "format": FORMAT,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -110,10 +112,10 @@ def run(
         "default_budget": plan.budget is None,
         "preset": plan.preset,
         "device": described,
-        "threads": plan.threads or default_threads(),
+        "threads": plan.threads or _threads(models, entries, device, budget, executor),
         "seed": plan.seed,
         "repeats": plan.repeats,
-        "models": {model.name: describe_model(model, device, plan.repeats, budget) for model in models},
+        "models": entries,
         "software": manifests.software(),
         "sessions": [],
     }
@@ -132,6 +134,18 @@ def run(
             if not has_crystals(new):
                 shutil.rmtree(root)  # nothing to go on from; the folder was empty or not there before
             raise
+
+
+def _threads(
+    models: Sequence[Model], entries: Mapping[str, Any], device: str, budget: Budget, executor: Executor
+) -> int:
+    """Threads of a run that names none; 1 where other machines sample, and none of them is asked."""
+    if executor.name != "local":
+        return named_threads() or 1
+    sizes = {
+        name: min(entry["batch_size"], budget.num_samples or entry["batch_size"]) for name, entry in entries.items()
+    }
+    return choose_threads([Measured(m.spec, m.dataset, m.preset, sizes[m.name]) for m in models], device)
 
 
 def resume(

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from models.training import read_log
+from models.training.log import read_log
 from models.weights import read_card
 from reports.run_results import METHODS
 

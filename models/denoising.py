@@ -6,7 +6,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.cspnet import CSPNet
-from models.diffusion import CoordSchedule, GaussianSchedule, Noise, time_embedding, wrapped_normal_score
+from models.diffusion import (
+    CoordSchedule,
+    GaussianSchedule,
+    Noise,
+    add_noise,
+    perturb_coords,
+    time_embedding,
+    wrapped_normal_score,
+)
 
 
 def denoising_losses(
@@ -30,21 +38,21 @@ def denoising_losses(
     if times is None:
         times = (noise.uniform("times", (len(nodes),)) * gaussian.num_steps).long() + 1
     lookup = times.cpu()
-    product, sigma, norm = (
+    alpha_bar, sigma, norm = (
         values[lookup].to(device, dtype)[:, None, None]  # (B, 1, 1)
         for values in (gaussian.alphas_cumprod, coords.sigmas, coords.score_norms)
     )
-    eps_lattice = noise.normal("lattice", tuple(lattices.shape))
+    eps_lattices = noise.normal("lattice", tuple(lattices.shape))
     eps_nodes = noise.normal("node", tuple(nodes.shape))
-    shift = sigma * noise.normal("coord", tuple(frac_coords.shape))
+    eps_coords = noise.normal("coord", tuple(frac_coords.shape))
     out = network(
-        product.sqrt() * nodes + (1 - product).sqrt() * eps_nodes,
-        frac_coords + shift,
-        product.sqrt() * lattices + (1 - product).sqrt() * eps_lattice,
+        add_noise(nodes, eps_nodes, alpha_bar),
+        perturb_coords(frac_coords, eps_coords, sigma),
+        add_noise(lattices, eps_lattices, alpha_bar),
         time_embedding(times.to(dtype), network.config.time_dim),
     )
-    target = -wrapped_normal_score(shift, sigma) / norm.sqrt()
-    lattice, coord = F.mse_loss(out.lattice, eps_lattice), F.mse_loss(out.coord, target)
-    types = F.mse_loss(out.node, eps_nodes)
+    negative_score = -wrapped_normal_score(sigma * eps_coords, sigma) / norm.sqrt()
+    lattice, types = F.mse_loss(out.lattice, eps_lattices), F.mse_loss(out.node, eps_nodes)
+    coord = F.mse_loss(out.coord, negative_score)
     total = weights[0] * lattice + weights[1] * coord + weights[2] * types
     return {"loss": total, "lattice": lattice, "coord": coord, "type": types}

@@ -1,14 +1,44 @@
-"""Noise schedules, the wrapped normal distribution, and the randomness that samplers draw on."""
+"""The algebra of diffusion: noise added and taken away, noise schedules, the wrapped normal, and random draws.
+
+alpha_bar is the product of the alphas up to a time, the share of signal: 1 for clean data, near 0 at the last time.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+def add_noise(clean: Tensor, eps: Tensor, alpha_bar: Tensor | float) -> Tensor:
+    """sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) eps: what is left of clean data at a time. CrysLDM, eq. 8.
+
+    clean, eps: of one shape; alpha_bar: broadcastable to it.
+    """
+    return alpha_bar**0.5 * clean + (1 - alpha_bar) ** 0.5 * eps
+
+
+def predicted_clean(noisy: Tensor, eps: Tensor, alpha_bar: float) -> Tensor:
+    """The clean data that a prediction of the noise implies: `add_noise` solved for `clean`."""
+    return (noisy - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5
+
+
+def implied_noise(noisy: Tensor, clean: Tensor, alpha_bar: float) -> Tensor:
+    """The noise that clean data imply: `add_noise` solved for `eps`."""
+    return (noisy - alpha_bar**0.5 * clean) / (1 - alpha_bar) ** 0.5
+
+
+def perturb_coords(frac_coords: Tensor, eps: Tensor, sigma: Tensor | float) -> Tensor:
+    """Gamma_w(X + sigma eps): a draw from the wrapped normal around X, within [0, 1). CrysLDM, eq. 11.
+
+    frac_coords, eps: (..., 3), eps normal; sigma: broadcastable to them, fractional.
+    """
+    return (frac_coords + sigma * eps) % 1.0
 
 
 @dataclass(frozen=True)
@@ -24,7 +54,7 @@ class GaussianSchedule:
 
     @classmethod
     def from_alphas_cumprod(cls, alphas_cumprod: Tensor) -> GaussianSchedule:
-        """From the products alone; alphas_cumprod[0] is 1."""
+        """From the cumulative products of the alphas; alphas_cumprod[0] is 1."""
         previous = torch.cat([torch.ones(1, dtype=alphas_cumprod.dtype), alphas_cumprod[:-1]])
         betas = 1 - alphas_cumprod / previous
         variance = betas * (1 - previous) / (1 - alphas_cumprod).clamp_min(1e-300)
@@ -38,14 +68,14 @@ class GaussianSchedule:
 
     def take(self, times: Tensor) -> GaussianSchedule:
         """The schedule that visits only `times` (ascending, without 0): same marginals at those times."""
-        products = self.alphas_cumprod[torch.cat([torch.zeros(1, dtype=torch.long), times])]
-        return GaussianSchedule.from_alphas_cumprod(products)
+        visited = self.alphas_cumprod[torch.cat([torch.zeros(1, dtype=torch.long), times])]
+        return GaussianSchedule.from_alphas_cumprod(visited)
 
 
 def cosine_schedule(
     num_steps: int, offset: float = 0.008, beta_range: tuple[float, float] = (1e-4, 0.9999)
 ) -> GaussianSchedule:
-    """Products of alphas ~ cos^2, betas clipped to `beta_range`.
+    """alpha_bar ~ cos^2, betas clipped to `beta_range`.
 
     Nichol and Dhariwal 2021 (Improved DDPM), eq. 17; the clip is DiffCSP's.
     """
@@ -94,6 +124,86 @@ def strided_times(num_steps: int, visited: int) -> Tensor:
     return times
 
 
+class Step(NamedTuple):
+    """One step of a sampler, from a time to the next less noisy one; plain numbers.
+
+    number: S for the first, 1 for the last. time: what the network is told. next_: of where the step leads.
+    posterior_sigma: spread of an ancestral step. score_scale: by which the network's score is multiplied.
+    """
+
+    number: int
+    time: int
+    alpha_bar: float
+    next_alpha_bar: float
+    beta: float
+    posterior_sigma: float
+    sigma: float
+    next_sigma: float
+    score_scale: float
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it leads to clean data, where samplers add no noise."""
+        return self.number == 1
+
+
+@dataclass(frozen=True)
+class StepSchedule:
+    """The S steps of a sampler: both schedules at the times that it visits.
+
+    gaussian, coords: S + 1 entries. times: (S,) ascending, the network's times.
+    """
+
+    gaussian: GaussianSchedule
+    coords: CoordSchedule
+    times: Tensor
+
+    @classmethod
+    def strided(cls, gaussian: GaussianSchedule, coords: CoordSchedule, steps: int) -> StepSchedule:
+        """`steps` of the times 1..T, evenly strided with the same marginals; all of them for T steps."""
+        times = strided_times(gaussian.num_steps, steps)
+        return cls(gaussian.take(times), coords.take(times), times)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __iter__(self) -> Iterator[Step]:
+        """From the noisiest to the last."""
+        gaussian, coords = self.gaussian, self.coords
+        for k in range(len(self), 0, -1):
+            yield Step(
+                number=k,
+                time=int(self.times[k - 1]),
+                alpha_bar=float(gaussian.alphas_cumprod[k]),
+                next_alpha_bar=float(gaussian.alphas_cumprod[k - 1]),
+                beta=float(gaussian.betas[k]),
+                posterior_sigma=float(gaussian.posterior_sigmas[k]),
+                sigma=float(coords.sigmas[k]),
+                next_sigma=float(coords.sigmas[k - 1]),
+                score_scale=float(coords.score_norms[k]) ** 0.5,
+            )
+
+
+def predict_coords(frac_coords: Tensor, negative_score: Tensor, step: Step, eps: Tensor | None) -> Tensor:
+    """The ancestral step of coordinates along the score, not wrapped yet. CrysLDM, Algorithm 2, line 8.
+
+    negative_score: what the network gives, (..., 3). eps: normal noise, None at the last step.
+    Song et al. 2021 (score SDEs), Algorithm 2, its predictor for a variance that explodes.
+    """
+    gap = step.sigma**2 - step.next_sigma**2
+    moved = frac_coords - gap * step.score_scale * negative_score
+    return moved if eps is None else moved + step.next_sigma * gap**0.5 / step.sigma * eps
+
+
+def correct_coords(frac_coords: Tensor, negative_score: Tensor, step: Step, size: float, eps: Tensor | None) -> Tensor:
+    """A Langevin step of that size along the score, not wrapped yet. CrysLDM, Algorithm 2, line 11.
+
+    negative_score, eps: as in `predict_coords`.
+    """
+    moved = frac_coords - size * step.score_scale * negative_score
+    return moved if eps is None else moved + (2 * size) ** 0.5 * eps
+
+
 def wrapped_normal_score(displacement: Tensor, sigma: Tensor) -> Tensor:
     """Gradient of the log density of a wrapped normal, d/dx log N_w(x; 0, sigma^2), period 1.
 
@@ -132,56 +242,6 @@ def time_embedding(times: Tensor, dim: int) -> Tensor:
     frequencies = torch.exp(ramp * (-math.log(10000) / (half - 1)))
     angles = times[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
-
-
-# Volume per atom (A^3) below which hardly a cell of the training data lies: one of 1000 has less than 7.85 (Perov-5)
-# or 7.38 (MP-20). In few steps small networks flatten cells: of all orientations of a nearly flat cell the mean is
-# flat, so a network leaves a plane slowly that a cell has fallen into.
-STRIDED_MIN_VOLUME = 7.5
-
-
-def bounded_entries(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
-    """Predicted noise, changed so that every entry of the implied clean value lies within +-bound.
-
-    noisy: sqrt(product) clean + sqrt(1 - product) noise.
-    """
-    clean = ((noisy - (1 - product) ** 0.5 * eps) / product**0.5).clamp(-bound, bound)
-    return (noisy - product**0.5 * clean) / (1 - product) ** 0.5
-
-
-def bounded_norm(noisy: Tensor, eps: Tensor, product: float, bound: float) -> Tensor:
-    """Predicted noise of matrices, changed so that the clean ones have Frobenius norm <= bound; equivariant.
-
-    noisy, eps: (B, 3, 3), as in `bounded_entries`.
-    """
-    clean = (noisy - (1 - product) ** 0.5 * eps) / product**0.5
-    clean = clean * (bound / clean.flatten(1).norm(dim=1).clamp_min(bound))[:, None, None]
-    return (noisy - product**0.5 * clean) / (1 - product) ** 0.5
-
-
-def bounded_volume(noisy: Tensor, eps: Tensor, product: float, smallest: float) -> Tensor:
-    """Predicted noise of matrices, changed so that the clean ones have |det| >= `smallest`; equivariant.
-
-    noisy, eps: (B, 3, 3), as in `bounded_entries`. A cell that is too small gets its flattest direction raised, no
-    further than the next one, and is then scaled; the others are left as they are, bit for bit. So are all of them
-    while there is less signal than noise (product < 0.5): what is implied is a mean over many orientations then. Just
-    above that it still is over some, and cells that would not have flattened are raised a little with the others.
-    """
-    if product < 0.5:
-        return eps
-    clean = (noisy - (1 - product) ** 0.5 * eps) / product**0.5
-    rows = torch.linalg.det(clean).abs() < smallest  # not those that are not finite
-    if not rows.any():
-        return eps
-    left, sizes, right = torch.linalg.svd(clean[rows])
-    largest, middle, flattest = sizes.clamp_min(1e-3 * smallest ** (1 / 3)).unbind(1)
-    flattest = torch.minimum(middle, torch.maximum(flattest, smallest / (largest * middle)))
-    sizes = torch.stack([largest, middle, flattest], dim=1)
-    scale = (smallest / sizes.prod(1)).clamp_min(1.0) ** (1 / 3)
-    raised = left @ ((scale[:, None] * sizes)[..., None] * right)
-    bounded = eps.clone()
-    bounded[rows] = (noisy[rows] - product**0.5 * raised) / (1 - product) ** 0.5
-    return bounded
 
 
 class Noise(Protocol):

@@ -1,27 +1,23 @@
-"""Crystals from a trained diffusion model: the generator that CrysLDM and DiffCSP share."""
+"""Crystals from a trained diffusion model: the generator that CrysLDM and DiffCSP share, and its named samplers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.datasets import canonical_name, reference_card
 from bench.interfaces import SampleBatch
-from models.baselines.diffcsp.sampler import STRIDED_CLAMP
-from models.crysldm.sampler import SamplerSettings as LatentSampler
-from models.cspnet import CSPNet, EvaluationCounter
-from models.dense import DenseBatch, buckets, unpack
-from models.diffusion import STRIDED_MIN_VOLUME, Noise, SeededNoise
+from models.cspnet import CSPNet
 from models.guidance import Guidance, weak_path
 from models.presets import preset
+from models.sampling import StepCallback, sample_crystals
 from models.weights import (
-    FREE_OF_A_WEAK_NETWORK,
+    MAY_DIFFER_IN_A_WEAK_NETWORK,
     differing_keys,
     find_weights,
     load_into,
@@ -30,115 +26,103 @@ from models.weights import (
     require_trained_for,
 )
 
-Sampler = TypeVar("Sampler")
+Settings = TypeVar("Settings")
 
 
-class DiffusionModel(Protocol):
-    """What the generator needs of a model."""
-
-    network: CSPNet
-    weak: CSPNet | None
-    config: Any
-    type_frequencies: Tensor
-
-    def sample(self, batch: int, num_atoms: int, noise: Noise, steps: int) -> DenseBatch:
-        """(B) crystals of N atoms."""
-
-
-def sample_crystals(
-    model: DiffusionModel, num_atoms_probabilities: Any, num_crystals: int, seed: int, steps: int, device: str
-) -> SampleBatch:
-    """Crystals with N ~ p(N), one bucket of equal N after another. What a network makes not finite gets a reason.
-
-    num_atoms_probabilities: (N_max + 1,), entry n is p(N = n).
-    """
-    size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-    rng = np.random.default_rng(int(size_seed))
-    num_atoms = rng.choice(len(num_atoms_probabilities), size=num_crystals, p=num_atoms_probabilities)
-    noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
-    evaluations = np.zeros(num_crystals, dtype=np.int64)
-    batches, places = [], []
-    networks = [model.network] if model.weak is None else [model.network, model.weak]
-    for n, indices in buckets(num_atoms):
-        with EvaluationCounter(*networks) as counter:
-            batches.append(model.sample(len(indices), n, noise, steps))
-        evaluations[indices] = counter.per_crystal
-        places.append(indices)
-    filtered = unpack(batches, places)
-    return SampleBatch(filtered.crystals, steps, evaluations, dict(filtered.reasons))
-
-
-def usual_settings(card: Any, strided: bool) -> Any:
-    """The sampler's settings in the weights' card, for fewer steps than T changed where they would fail.
-
-    CrysLDM's latents step by DDIM then, DiffCSP's clean values are bounded, and cells of both are kept from
-    flattening (from 3 steps on).
-    """
-    if not strided:
-        return card
-    if isinstance(card, LatentSampler):
-        return replace(card, latent_step="ddim", min_volume=STRIDED_MIN_VOLUME)
-    return replace(card, clamp=card.clamp or STRIDED_CLAMP, min_volume=STRIDED_MIN_VOLUME)
-
-
-def sampler_from_card(settings: Callable[..., Sampler], values: Mapping[str, Any]) -> Sampler:
+def sampler_from_card(settings: Callable[..., Settings], values: Mapping[str, Any]) -> Settings:
     """A sampler's settings as a weights card holds them; what it does not name has its default."""
     clamp, guidance = values.get("clamp"), values.get("guidance")
     if guidance is not None:
-        guidance = Guidance(**{**guidance, "products": tuple(guidance["products"])})
+        between = guidance.get("products", guidance.get("alpha_bar_range"))
+        others = {name: value for name, value in guidance.items() if name not in ("products", "alpha_bar_range")}
+        guidance = Guidance(**others, alpha_bar_range=tuple(between))
     return settings(**{**values, "clamp": None if clamp is None else tuple(clamp), "guidance": guidance})
+
+
+def sampler_to_card(settings: Any) -> dict[str, Any]:
+    """A sampler's settings as plain values, in the words of the manifests of runs that are stored already."""
+    values = asdict(settings)
+    if values["guidance"] is not None:
+        values["guidance"]["products"] = values["guidance"].pop("alpha_bar_range")
+    return values
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A named sampler. settings: those of the weights' card, and whether fewer steps than T are taken -> its own.
+    """A named sampler on a model's weights.
 
-    suffix: of the model's name. steps: that it takes when none are asked for, None for T. weak: whether it needs
-    a weak network, whose weights lie beside the model's (`weak_path`).
+    suffix: of the model's name. changes: fields of the sampler's settings and their values. as_published: whether they
+    change the published settings rather than those of the weights' card. steps: taken when none are asked for, None
+    for T.
     """
 
-    suffix: str
-    settings: Callable[[Any, bool], Any]
+    suffix: str = ""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    as_published: bool = False
     steps: int | None = None
-    weak: bool = False
+
+    def settings(self, of_card: Any, fewer_steps: bool) -> Any:
+        """The sampler's settings. fewer_steps: whether fewer than T are taken."""
+        base = type(of_card)() if self.as_published else of_card
+        return replace(base.for_few_steps() if fewer_steps else base, **self.changes)
+
+    @property
+    def needs_weak_network(self) -> bool:
+        """Whether a weak network, whose weights lie beside the model's (`weak_path`), guides it."""
+        guidance = self.changes.get("guidance")
+        return guidance is not None and guidance.away_from == "weak network"
 
 
-DEFAULT = Variant("", usual_settings)
+@dataclass(frozen=True)
+class GeneratorFactory:
+    """Builds the generators of a model: of any data set, number of steps and weights, by one of its samplers.
 
+    name: of the model. module: configuration -> model. config_from_card: what a weights card says of it ->
+    configuration.
+    """
 
-def guided(fast: Variant, suffix: str, guidance: Guidance, steps: int) -> Variant:
-    """A variant with guidance."""
-    weak = guidance.away_from == "weak network"
-    return Variant(suffix, lambda card, strided: replace(fast.settings(card, strided), guidance=guidance), steps, weak)
+    name: str
+    module: Callable[[Any], Any]
+    config_from_card: Callable[[dict[str, Any]], Any]
+    variant: Variant = field(default_factory=Variant)
+
+    def __call__(
+        self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+    ) -> DiffusionGenerator:
+        """The generator, not loaded. Arguments and errors as of `DiffusionGenerator`."""
+        return DiffusionGenerator(self, dataset, preset, steps, weights)
+
+    def by(
+        self, suffix: str, *, as_published: bool = False, steps: int | None = None, **changes: Any
+    ) -> GeneratorFactory:
+        """The factory of another sampler on the same weights: this one's settings with these changes."""
+        variant = Variant(suffix, {**self.variant.changes, **changes}, as_published, steps)
+        return replace(self, variant=variant)
 
 
 class DiffusionGenerator:
     """A trained model as a `bench.interfaces.Generator`.
 
-    module: configuration -> model. config_from_card: what a weights card says of it -> configuration. steps: of the
-    sampler, strided evenly over 1..T when fewer; None for the variant's own, or T. weights: a file, or None for the
-    shipped weights of (name, dataset, preset). variant: another sampler on the same weights, whose suffix the name
-    gets. ValueError where weights, or the weak network that the variant needs, are missing, of another data set or
-    without so many steps.
+    factory: says which model and which sampler. steps: of the sampler, strided evenly over 1..T when fewer; None for
+    the sampler's own, or T. weights: a file, or None for the shipped weights of (model, dataset, preset). ValueError
+    where weights, or the weak network that the sampler needs, are missing, of another data set or without so many
+    steps.
     """
 
     def __init__(
         self,
-        name: str,
-        module: Callable[[Any], Any],
-        config_from_card: Callable[[dict[str, Any]], Any],
+        factory: GeneratorFactory,
         dataset: str,
         preset: str = "cpu",
         steps: int | None = None,
         weights: Path | None = None,
-        variant: Variant = DEFAULT,
     ) -> None:
-        self.name = name + variant.suffix
+        variant = factory.variant
+        self.name = factory.name + variant.suffix
         self.dataset = canonical_name(dataset)
         self.preset = preset
-        self._family = name
-        self.weights = weights or find_weights(name, self.dataset, preset)
-        self._module, self._config_from_card = module, config_from_card
+        self._factory = factory
+        self.weights = weights or find_weights(factory.name, self.dataset, preset)
         config = self._config(self.weights)
         if steps is None:
             steps = variant.steps or config.num_steps
@@ -147,11 +131,10 @@ class DiffusionGenerator:
         self.steps = steps
         sampler = variant.settings(config.sampler, steps < config.num_steps)
         self._sampling_config = replace(config, sampler=sampler)
-        self._weak = weak_path(self.weights) if variant.weak else None
+        self._weak = weak_path(self.weights) if variant.needs_weak_network else None
         if self._weak is not None:
             self._check_weak(self._weak)
         self._model: Any = None
-        self._device = "cpu"
 
     @staticmethod
     def batch_size(device: str) -> int:
@@ -162,18 +145,25 @@ class DiffusionGenerator:
     def card(self) -> dict[str, Any]:
         """The weights' card, that of the weak network where one guides, and how the sampler steps."""
         weak = {} if self._weak is None else {"weak": read_card(self._weak)}
-        sampling = {"steps": self.steps, **asdict(self._sampling_config.sampler)}
+        sampling = {"steps": self.steps, **sampler_to_card(self._sampling_config.sampler)}
         return {**read_card(self.weights), **weak, "sampling": sampling}
+
+    @property
+    def model(self) -> Any:
+        """The network with its schedules, once it is loaded. ValueError before."""
+        if self._model is None:
+            raise ValueError(f"{self.name}: call load before its model is asked for")
+        return self._model
 
     def load(self, device: str = "cpu") -> None:
         """Reads the weights, checks them against their card and moves them to the device."""
         state_dict = read_weights(self.weights)[0]
-        model = self._module(self._sampling_config)
+        model = self._factory.module(self._sampling_config)
         load_into(model, state_dict, self.weights)
         if self._weak is not None:
             model.weak = self._load_weak(self._weak, state_dict)
         model.requires_grad_(False).eval().to(device)
-        self._model, self._device = model, device
+        self._model = model
         reference = reference_card(self.dataset)
         counts = reference.element_counts[1 : len(model.type_frequencies) + 1]
         model.type_frequencies.copy_(torch.from_numpy(counts / counts.sum()))
@@ -182,9 +172,9 @@ class DiffusionGenerator:
     def _config(self, weights: Path) -> Any:
         """The configuration in a weights file's card. ValueError for another data set's, or where there is none."""
         card = read_card(weights)
-        require_trained_for(self._family, self.dataset, card, weights)
+        require_trained_for(self._factory.name, self.dataset, card, weights)
         try:
-            config = self._config_from_card(card["config"])
+            config = self._factory.config_from_card(card["config"])
             if not isinstance(config.num_steps, int):
                 raise TypeError(f"num_steps is {config.num_steps!r}")
             return config
@@ -202,12 +192,12 @@ class DiffusionGenerator:
         ours = read_card(self.weights)["config"]
         if weak.exists():
             self._config(weak)
-            others = differing_keys(ours, read_card(weak)["config"], FREE_OF_A_WEAK_NETWORK)
+            others = differing_keys(ours, read_card(weak)["config"], MAY_DIFFER_IN_A_WEAK_NETWORK)
             if others:
                 raise ValueError(f"{weak}: does not go with {self.weights} (differs in {', '.join(others)})")
             return
         others = differing_keys(
-            ours, asdict(preset(self._family, self.dataset, "cpu-weak").config), FREE_OF_A_WEAK_NETWORK
+            ours, asdict(preset(self._factory.name, self.dataset, "cpu-weak").config), MAY_DIFFER_IN_A_WEAK_NETWORK
         )
         if others:
             raise ValueError(
@@ -215,14 +205,15 @@ class DiffusionGenerator:
                 f"(differs in {', '.join(others)})"
             )
         raise ValueError(
-            f"{self.name}: its weak network {weak} is missing; train it: python -m bench train --model {self._family} "
-            f"--dataset {self.dataset} --preset cpu-weak --init {self.weights}, and put the weights there"
+            f"{self.name}: its weak network {weak} is missing; train it: python -m bench train "
+            f"--model {self._factory.name} --dataset {self.dataset} --preset cpu-weak --init {self.weights}, "
+            "and put the weights there"
         )
 
     def _load_weak(self, path: Path, state_dict: Mapping[str, Tensor]) -> CSPNet:
         """The weak network; both must see the same latents, so all but the networks must be equal."""
         weak_dict = read_weights(path)[0]
-        weak = self._module(self._config(path))
+        weak = self._factory.module(self._config(path))
         load_into(weak, weak_dict, path)
         shared = {key for key in state_dict.keys() | weak_dict.keys() if not key.startswith("network.")}
         if not all(k in state_dict and k in weak_dict and torch.equal(state_dict[k], weak_dict[k]) for k in shared):
@@ -232,8 +223,11 @@ class DiffusionGenerator:
         network: CSPNet = weak.network
         return network
 
-    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
-        """That many crystals; a function of (seed, num_crystals, weights, steps, threads, device)."""
+    def sample(self, num_crystals: int, seed: int, callback: StepCallback | None = None) -> SampleBatch:
+        """That many crystals; a function of (seed, num_crystals, weights, steps, threads, device).
+
+        callback: watches or records the trajectory, as of `models.sampling.sample_crystals`.
+        """
         if self._model is None:
             self.load("cpu")
-        return sample_crystals(self._model, self._probabilities, num_crystals, seed, self.steps, self._device)
+        return sample_crystals(self._model, self._probabilities, num_crystals, seed, self.steps, callback=callback)

@@ -21,28 +21,34 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from models.cspnet import CSPNet, CSPNetOutput
+from models.diffusion import implied_noise
 
 # What the network got, in its order: nodes, fractional coordinates, lattices and time features.
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
-# (prediction, what the network got, product of alphas) -> the prediction that the sampler is to follow.
+# (prediction, what the network got, alpha_bar) -> the prediction that the sampler is to follow.
 Guide = Callable[[CSPNetOutput, Inputs, float], CSPNetOutput]
+
+
+def unguided(out: CSPNetOutput, inputs: Inputs, alpha_bar: float) -> CSPNetOutput:
+    """The network's own prediction."""
+    return out
 
 
 @dataclass(frozen=True)
 class Guidance:
     """How much, when, and away from what. weight: w above.
 
-    products: the products of alphas (share of signal) between which it acts. With less signal nothing is known yet and
-    w would magnify the network's errors; with more the type is decided.
+    alpha_bar_range: the shares of signal between which it acts. With less signal nothing is known yet and w would
+    magnify the network's errors; with more the type is decided.
     """
 
     weight: float = 1.0
-    products: tuple[float, float] = (0.3, 0.95)
+    alpha_bar_range: tuple[float, float] = (0.3, 0.95)
     away_from: Literal["lone atoms", "weak network"] = "lone atoms"
 
-    def acts_at(self, product: float) -> bool:
+    def acts_at(self, alpha_bar: float) -> bool:
         """Whether it acts at this share of signal."""
-        return self.products[0] <= product <= self.products[1]
+        return self.alpha_bar_range[0] <= alpha_bar <= self.alpha_bar_range[1]
 
 
 @dataclass(frozen=True)
@@ -57,25 +63,25 @@ class LoneAtoms:
     log_frequencies: Tensor
     variance: float = 0.0
 
-    def noise(self, noisy: Tensor, product: float) -> Tensor:
-        """Mean noise in sqrt(product) code + sqrt(1 - product) noise, given that value alone.
+    def noise(self, noisy: Tensor, alpha_bar: float) -> Tensor:
+        """Mean noise in a noisy code (`add_noise`), given that value alone.
 
         noisy: (..., D), and the same shape back.
         """
-        total = product * self.variance + 1 - product
-        distance = product**0.5 * noisy @ self.codes.T - 0.5 * product * self.codes.square().sum(1)  # (..., K)
+        total = alpha_bar * self.variance + 1 - alpha_bar
+        distance = alpha_bar**0.5 * noisy @ self.codes.T - 0.5 * alpha_bar * self.codes.square().sum(1)  # (..., K)
         mean_code = (self.log_frequencies + distance / total).softmax(-1) @ self.codes
-        shrink = product**0.5 * self.variance / total
-        clean = mean_code + shrink * (noisy - product**0.5 * mean_code)
-        return (noisy - product**0.5 * clean) / (1 - product) ** 0.5
+        shrink = alpha_bar**0.5 * self.variance / total
+        clean = mean_code + shrink * (noisy - alpha_bar**0.5 * mean_code)
+        return implied_noise(noisy, clean, alpha_bar)
 
     def guide(self, guidance: Guidance) -> Guide:
         """What changes the nodes' noise that a network predicts where the guidance acts, and nothing else."""
 
-        def guided(out: CSPNetOutput, inputs: Inputs, product: float) -> CSPNetOutput:
-            if not guidance.acts_at(product):
+        def guided(out: CSPNetOutput, inputs: Inputs, alpha_bar: float) -> CSPNetOutput:
+            if not guidance.acts_at(alpha_bar):
                 return out
-            return out._replace(node=out.node + guidance.weight * (out.node - self.noise(inputs[0], product)))
+            return out._replace(node=out.node + guidance.weight * (out.node - self.noise(inputs[0], alpha_bar)))
 
         return guided
 
@@ -83,8 +89,8 @@ class LoneAtoms:
 def weak_guide(weak: CSPNet, guidance: Guidance) -> Guide:
     """What moves all that a network predicts away from a weak network's prediction, where the guidance acts."""
 
-    def guided(out: CSPNetOutput, inputs: Inputs, product: float) -> CSPNetOutput:
-        if not guidance.acts_at(product):
+    def guided(out: CSPNetOutput, inputs: Inputs, alpha_bar: float) -> CSPNetOutput:
+        if not guidance.acts_at(alpha_bar):
             return out
         pairs = zip(out, weak(*inputs), strict=True)
         return CSPNetOutput(*(ours + guidance.weight * (ours - worse) for ours, worse in pairs))
@@ -101,10 +107,10 @@ class Guided(Protocol):
         """Atoms as they would be without the others."""
 
 
-def guide_of(model: Guided, guidance: Guidance | None) -> Guide | None:
-    """The guide that a sampler's settings ask for."""
+def guide_of(model: Guided, guidance: Guidance | None) -> Guide:
+    """The guide that a sampler's settings ask for. ValueError where a weak network is asked for and there is none."""
     if guidance is None:
-        return None
+        return unguided
     if guidance.away_from == "lone atoms":
         return model.lone_atoms().guide(guidance)
     if model.weak is None:

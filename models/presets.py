@@ -1,4 +1,4 @@
-"""Named sizes and training settings: what `--preset cpu` and `--preset paper` mean for each model and data set.
+"""The models that can be trained, and their named sizes: what `--preset cpu` and `--preset paper` mean for each.
 
 `paper`: the published sizes and optimiser (DiffCSP's for both; the CrysLDM paper gives none). `cpu`: one small network,
 shared by both models, that two cores train in about an hour on Perov-5. `cpu-weak`: a smaller one that is hardly
@@ -7,24 +7,27 @@ trained, for autoguidance (models/guidance.py).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from models.baselines.cdvae.autoencoder import CDVAEConfig
+import torch
+
+from models.baselines.cdvae.autoencoder import CDVAE, CDVAEConfig
 from models.baselines.cdvae.encoder import EncoderConfig
 from models.baselines.cdvae.gemnet import GemNetConfig
 from models.baselines.cdvae.langevin import LangevinSettings
-from models.baselines.diffcsp.diffusion import DiffCSPConfig
+from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
 from models.baselines.diffcsp.sampler import STRIDED_CLAMP
 from models.baselines.diffcsp.sampler import SamplerSettings as DiffCSPSampler
 from models.crysldm.autoencoder import AutoencoderConfig
-from models.crysldm.latent_diffusion import CrysLDMConfig
+from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings as CrysLDMSampler
 from models.cspnet import CSPNetConfig
-from models.optimiser import OptimiserName
+from models.trainable import Trainable
+from models.training.optimiser import OptimiserName
 
 PresetName = Literal["cpu", "cpu-weak", "paper"]
-MODELS = ("crysldm", "diffcsp", "cdvae")
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,17 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class Preset:
-    """A model's configuration and its training stages in order."""
+    """A model's class, its configuration and its training stages in order."""
 
-    config: CrysLDMConfig | DiffCSPConfig | CDVAEConfig
+    model: Callable[[Any], Trainable]
+    config: Any
     stages: tuple[StageConfig, ...]
+
+    def build(self, seed: int) -> Trainable:
+        """The model with fresh weights that the seed fixes; global random state is left alone."""
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            return self.model(self.config)
 
 
 # Corrector steps published with DiffCSP's ab initio configurations.
@@ -79,26 +89,18 @@ _PAPER_BATCH = {"diffcsp": {"perov5": 1024, "mp20": 256}, "cdvae": {"perov5": 51
 
 def preset(model: str, dataset: str, name: str) -> Preset:
     """The preset of a model for a data set ("perov5", "mp20"). ValueError lists the known ones."""
-    if model not in MODELS:
-        raise ValueError(f"no preset for model {model!r}; known: {', '.join(MODELS)}")
+    if model not in PRESETS:
+        raise ValueError(f"no preset for model {model!r}; known: {', '.join(PRESETS)}")
     if dataset not in _DIFFCSP_STEP_LR:
         raise ValueError(f"no preset for data set {dataset!r}; known: {', '.join(_DIFFCSP_STEP_LR)}")
     if name not in get_args(PresetName):
         raise ValueError(f"no preset {name!r}; known: {', '.join(get_args(PresetName))}")
-    if name == "cpu-weak":
-        return _weak(preset(model, dataset, "cpu"), dataset)
-    small = name == "cpu"
-    if model == "cdvae":
-        return _small_cdvae(dataset) if small else Preset(CDVAEConfig(), (_published_stage(dataset, "cdvae"),))
-    diffusion = _small_stage(dataset) if small else _published_stage(dataset)
+    return PRESETS[model](dataset, name)
+
+
+def _crysldm(dataset: str, name: str) -> Preset:
+    small = name != "paper"
     types = _MP20_TYPES if small and dataset == "mp20" else 1.0
-    if model == "diffcsp":
-        network = _CPU_NETWORK if small else CSPNetConfig()
-        # As published, but that a quarter of a small network's cells on MP-20 blow up without a bound.
-        clamp = STRIDED_CLAMP if small and dataset == "mp20" else None
-        settings = DiffCSPSampler(step_lr=_DIFFCSP_STEP_LR[dataset], clamp=clamp)
-        weights = (1.0, 1.0, 20.0 * types)
-        return Preset(DiffCSPConfig(network=network, loss_weights=weights, sampler=settings), (diffusion,))
     autoencoder = AutoencoderConfig() if small else AutoencoderConfig(hidden_dim=256, num_frequencies=128)
     network = replace(_CPU_NETWORK if small else CSPNetConfig(), node_dim=autoencoder.latent_dim)
     # The remedies that a small network needs at T = 100 (models/crysldm/sampler.py says why). z_L has unit root mean
@@ -110,8 +112,41 @@ def preset(model: str, dataset: str, name: str) -> Preset:
         vae = replace(vae, epochs=3, max_pairs=8000, learning_rate=2e-3, ema_decay=0.99)
         vae = replace(vae, precision="32-true", validate_every=1)
     weights = (1.0, 1.0, types)
-    latent = CrysLDMConfig(autoencoder=autoencoder, network=network, loss_weights=weights, sampler=sampler)
-    return Preset(latent, (vae, diffusion))
+    config = CrysLDMConfig(autoencoder=autoencoder, network=network, loss_weights=weights, sampler=sampler)
+    diffusion = _small_stage(dataset) if small else _published_stage(dataset)
+    if name == "cpu-weak":
+        narrow = replace(network, num_layers=2, hidden_dim=64)
+        config, diffusion = replace(config, network=narrow), _weak_stage(dataset, diffusion)
+    return Preset(CrysLDM, config, (vae, diffusion))
+
+
+def _diffcsp(dataset: str, name: str) -> Preset:
+    small = name != "paper"
+    types = _MP20_TYPES if small and dataset == "mp20" else 1.0
+    network = _CPU_NETWORK if small else CSPNetConfig()
+    # As published, but that a quarter of a small network's cells on MP-20 blow up without a bound.
+    clamp = STRIDED_CLAMP if small and dataset == "mp20" else None
+    settings = DiffCSPSampler(step_lr=_DIFFCSP_STEP_LR[dataset], clamp=clamp)
+    config = DiffCSPConfig(network=network, loss_weights=(1.0, 1.0, 20.0 * types), sampler=settings)
+    diffusion = _small_stage(dataset) if small else _published_stage(dataset)
+    if name == "cpu-weak":
+        # As wide as the other: less width than 100 one-hot types could not even pass their noise on, and with types
+        # weighing more the network would learn nothing of coordinates in this time.
+        config = replace(config, network=replace(network, num_layers=2), loss_weights=(1.0, 1.0, 20.0))
+        diffusion = _weak_stage(dataset, diffusion)
+    return Preset(DiffCSP, config, (diffusion,))
+
+
+def _cdvae(dataset: str, name: str) -> Preset:
+    if name == "cpu-weak":
+        raise ValueError("no preset cpu-weak for cdvae: its sampler takes no guidance")
+    return (
+        _small_cdvae(dataset) if name == "cpu" else Preset(CDVAE, CDVAEConfig(), (_published_stage(dataset, "cdvae"),))
+    )
+
+
+# (data set, name of the preset) -> preset. Another model joins here and in `bench.registry`, and nowhere else.
+PRESETS: Mapping[str, Callable[[str, str], Preset]] = {"crysldm": _crysldm, "diffcsp": _diffcsp, "cdvae": _cdvae}
 
 
 def _small_stage(dataset: str) -> StageConfig:
@@ -126,22 +161,13 @@ def _small_stage(dataset: str) -> StageConfig:
     return replace(stage, optimiser="muon", learning_rate=1.5e-3)
 
 
-def _weak(small: Preset, dataset: str) -> Preset:
-    """About 2400 steps of half the depth and, where latents are narrow, half the width; more would guide worse."""
-    if isinstance(small.config, CDVAEConfig):
-        raise ValueError("no preset cpu-weak for cdvae: its sampler takes no guidance")
-    config = small.config
-    network = replace(config.network, num_layers=2)
-    if isinstance(config, CrysLDMConfig):
-        config = replace(config, network=replace(network, hidden_dim=64))
-    else:
-        # Less width than 100 one-hot types could not even pass their noise on, and with types weighing more the
-        # network would learn nothing of coordinates in this time.
-        config = replace(config, network=network, loss_weights=(1.0, 1.0, 20.0))
-    # The averaged weights of 2400 steps with the usual 0.999 would hold a tenth of the random ones.
-    stage = replace(small.stages[-1], epochs=_WEAK_EPOCHS[dataset], optimiser="adam", learning_rate=2e-3)
-    stage = replace(stage, ema_decay=0.99)
-    return Preset(config, (*small.stages[:-1], stage))
+def _weak_stage(dataset: str, stage: StageConfig) -> StageConfig:
+    """About 2400 steps, of a network of half the depth and, where latents are narrow, half the width.
+
+    More would guide worse. With the usual 0.999 a tenth of the averaged weights would still be the random ones.
+    """
+    stage = replace(stage, epochs=_WEAK_EPOCHS[dataset], optimiser="adam", learning_rate=2e-3)
+    return replace(stage, ema_decay=0.99)
 
 
 def _small_cdvae(dataset: str) -> Preset:
@@ -178,7 +204,7 @@ def _small_cdvae(dataset: str) -> Preset:
         validate_every=5,
         sample_every=20,
     )
-    return Preset(config, (stage,))
+    return Preset(CDVAE, config, (stage,))
 
 
 def _published_stage(dataset: str, model: str = "diffcsp") -> StageConfig:

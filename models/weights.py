@@ -36,15 +36,16 @@ def find_weights(model: str, dataset: str, preset: str) -> Path:
     return path
 
 
-# What a weak network may have otherwise than the one that it guides, and what any start of a training may have.
-FREE_OF_A_START = ("sampler", "loss_weights")
-FREE_OF_A_WEAK_NETWORK = (*FREE_OF_A_START, "network")
+# What may differ between the configuration of a training and that of the weights it starts from, and between those of a
+# weak network and the one that it guides.
+MAY_DIFFER_AT_THE_START = ("sampler", "loss_weights")
+MAY_DIFFER_IN_A_WEAK_NETWORK = (*MAY_DIFFER_AT_THE_START, "network")
 
 
-def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any], free: Collection[str]) -> list[str]:
-    """Where two configurations differ, as a card writes them, but for what is free."""
+def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any], may_differ: Collection[str]) -> list[str]:
+    """Where two configurations differ, as a card writes them, and may not."""
     one, other = (json.loads(json.dumps(config)) for config in (ours, theirs))
-    return sorted(key for key in (one.keys() | other.keys()) - set(free) if one.get(key) != other.get(key))
+    return sorted(key for key in (one.keys() | other.keys()) - set(may_differ) if one.get(key) != other.get(key))
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ def atoms_of(crystals, b):
 class PotentialCalculator(Calculator):
     """One of our potentials as a calculator of ASE."""
 
-    implemented_properties = ("energy", "forces", "stress")
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
 
     def __init__(self, potential):
         super().__init__()

@@ -19,13 +19,14 @@ CELLS = torch.tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)))
 def plain_neighbours(cart_coords, lattices, num_atoms, cutoff, max_neighbors):
     """(2, E) atoms (neighbour, centre), (E, 3) cells of the neighbours and (B,) edges of each crystal."""
     starts = num_atoms.cumsum(0) - num_atoms
-    centres, others, crystals = [], [], []
+    parts: tuple[list[torch.Tensor], ...] = ([], [], [])
     for b, (start, n) in enumerate(zip(starts.tolist(), num_atoms.tolist(), strict=True)):
         atoms = torch.arange(start, start + n)
-        centres.append(atoms.repeat_interleave(n))
-        others.append(atoms.repeat(n))
-        crystals.append(torch.full((n * n,), b))
-    centres, others, crystals = torch.cat(centres), torch.cat(others), torch.cat(crystals)
+        for part, of_pairs in zip(
+            parts, (atoms.repeat_interleave(n), atoms.repeat(n), torch.full((n * n,), b)), strict=True
+        ):
+            part.append(of_pairs)
+    centres, others, crystals = map(torch.cat, parts)
 
     cells = CELLS.to(lattices).T.expand(len(lattices), -1, -1)  # (B, 3, 27)
     shifts = torch.bmm(lattices.transpose(1, 2), cells)[crystals]  # (P, 3, 27)
@@ -62,13 +63,15 @@ def symmetric_edges(edges, cells, per_crystal, distances, directions):
     half = (source < target) | ((source == target) & earlier)
     crystal = torch.arange(len(per_crystal)).repeat_interleave(per_crystal)[half]
     count = torch.bincount(crystal, minlength=len(per_crystal))
-    order, swap, start = [], [], 0
+    ordered: list[torch.Tensor] = []
+    swapped: list[torch.Tensor] = []
+    start = 0
     for n in count.tolist():
         forward = torch.arange(start, start + n)
-        order += [forward, forward + len(crystal)]
-        swap += [forward + start + n, forward + start]
+        ordered += [forward, forward + len(crystal)]
+        swapped += [forward + start + n, forward + start]
         start += n
-    order, swap = torch.cat(order), torch.cat(swap)
+    order, swap = torch.cat(ordered), torch.cat(swapped)
     source, target = torch.cat([source[half], target[half]])[order], torch.cat([target[half], source[half]])[order]
     distances = torch.cat([distances[half]] * 2)[order]
     directions = torch.cat([directions[half], -directions[half]])[order]

@@ -67,6 +67,10 @@ class DaskSource:
     crew: Crew
     timed = True
     holds = None
+    single_use = False
+
+    def close(self) -> None:
+        """The workers stay for others."""
 
     def prepare(self) -> PreparationCost:
         """What loading and warming up took the first worker. Each one does it once, before its first batch."""

@@ -79,7 +79,7 @@ def render(findings: Iterable[Finding]) -> str:
         remedies: dict[str, list[str]] = {}
         for finding in wanted:
             remedies.setdefault(finding.remedy, []).append(finding.what)
-        names = {remedy: ", ".join(whats) for remedy, whats in remedies.items()}
+        names = {remedy: ", ".join(parts) for remedy, parts in remedies.items()}
         named = max(map(len, names.values()), default=0)
         lines += ["", title] * bool(names) + [f"  {names[remedy].ljust(named)}  {remedy}" for remedy in names]
     return "\n".join([*lines, "", verdict(findings)])
@@ -159,7 +159,7 @@ def _requirement(requirement: Requirement) -> Finding:
 
 
 def _machine(deep: bool) -> Iterator[Finding]:
-    from bench.device import default_threads, describe_device, resolve_device
+    from bench.device import describe_device, named_threads, resolve_device
 
     if deep:
         import torch
@@ -168,8 +168,9 @@ def _machine(deep: bool) -> Iterator[Finding]:
     device = describe_device(resolve_device("auto"))
     yield Finding("machine", "device", "ok", f"{device['kind']}: {device['name']}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    named = "OMP_NUM_THREADS" if os.environ.get("OMP_NUM_THREADS") else "all cores"
-    yield Finding("machine", "threads", "ok", f"{default_threads()} for sampling ({named}); {cores} cores")
+    named = named_threads()
+    threads = f"{named} for sampling (OMP_NUM_THREADS)" if named else "for sampling: the best by measurement"
+    yield Finding("machine", "threads", "ok", f"{threads}; {cores} cores")
 
 
 def _folders() -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,9 @@ from bench.store import Run
 def list_models() -> str:
     """Names of the generators, what each is and the weights in the package."""
     rows = [(name, first_line(target)) for name, target in registry.known("generator").items()]
-    rows += [(name, entry.value) for name, entry in registry.plugin_generators().items()]
+    for name, entry in registry.plugin_generators().items():
+        package = entry.dist.name if entry.dist else entry.value
+        rows.append((name, f"{first_line(entry.value)} (package {package})".strip()))
     text = tabulate(rows, headers=("model", "what"))
     weights = shipped_weights()
     listed = tabulate(weights, headers=("weights in the package", "MB", "trained on"))
@@ -37,14 +40,21 @@ def list_models() -> str:
 
 
 def first_line(target: str) -> str:
-    """First line of the docstring of "module:Class", read without importing the module."""
+    """First line of the docstring of "module:Class", or of the string below "name = ...", without an import of it."""
     module, _, name = target.partition(":")
-    spec = find_spec(module)
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # a package above it
+        spec = None
     if spec is None or spec.origin is None:
         return ""
-    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    for node, below in itertools.zip_longest(body, body[1:]):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return (ast.get_docstring(node) or "").partition("\n")[0]
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
+            about = below.value if isinstance(below, ast.Expr) else None
+            return str(about.value).partition("\n")[0] if isinstance(about, ast.Constant) else ""
     return ""
 
 

@@ -34,6 +34,11 @@ def write_page(
     return str(registry.plugin("page", "html")(folders, file, paper, leaderboard, by))
 
 
+def costs(folders: Sequence[Path], format: str) -> str:
+    """What the models of these runs took: time, evaluations, memory, energy."""
+    return str(registry.plugin("table", "costs")(folders, format))
+
+
 def report(folders: Sequence[Path], format: str, paper: bool = False, at: Sequence[float] = ()) -> str:
     """What `bench report` shows: Table 1, and as text what else was written; with `at`, what was there by then instead.
 

@@ -10,10 +10,11 @@ from bench.crystal_io import write_crystals
 from bench.crystal_io.writing import WRITERS
 from bench.crystals import FilteredCrystals
 from bench.datasets import canonical_name
-from bench.device import default_threads, resolve_device
+from bench.device import resolve_device
 from bench.progress import progress
 from bench.run_folder.ledger import kind_of
 from bench.sampling.sources import GeneratorSource, declared_batch_size
+from bench.sampling.thread_choice import Measured, choose_threads
 
 
 def sample_file(
@@ -33,11 +34,13 @@ def sample_file(
         raise ValueError(f"--out {out}: unknown ending; known are {', '.join(WRITERS)}")
     budget = Budget(num_samples=num_samples)
     device = resolve_device(device)
-    generator = registry.build_generator(specs[0], canonical_name(dataset), preset)
-    planner = BatchPlanner(budget, timed_batch_size(declared_batch_size(generator, device), budget))
-    source = GeneratorSource(
-        generator.name, generator, device, threads or default_threads(), seed, (), device_clock(device)
-    )
+    dataset = canonical_name(dataset)
+    generator = registry.build_generator(specs[0], dataset, preset)
+    size = timed_batch_size(declared_batch_size(generator, device), budget)
+    planner = BatchPlanner(budget, size)
+    if threads is None:
+        threads = choose_threads([Measured(specs[0], dataset, preset, min(size, num_samples))], device)
+    source = GeneratorSource(generator.name, generator, device, threads, seed, (), device_clock(device))
     out.parent.mkdir(parents=True, exist_ok=True)
     source.load()
     parts: list[FilteredCrystals] = []

@@ -9,29 +9,16 @@ from pathlib import Path
 from bench import registry
 from bench.crystals import Crystals, FilteredCrystals
 from bench.datasets import canonical_name, reference_card
+from bench.interfaces import TrainingPlan
 from bench.progress import progress
 from bench.scoring.tables import score_in_memory
 
 LOGGED = ("valid_composition", "valid_structure", "valid", "emd_num_elements", "emd_density")
 
 
-def train(
-    model: str,
-    dataset: str,
-    preset: str,
-    max_time: str | None = None,
-    resume: bool = False,
-    seed: int = 0,
-    device: str = "auto",
-    threads: int = 1,
-    out: Path | None = None,
-    epochs: int | None = None,
-    init: Path | None = None,
-) -> Path:
-    """Trains a model and gives its weights file. max_time: HH:MM:SS. ValueError says what to change."""
-    dataset = canonical_name(dataset)
-    limit = None if max_time is None else parse_time(max_time)
-    reference = reference_card(dataset)
+def train(plan: TrainingPlan) -> Path:
+    """Trains a model and gives its weights file. ValueError says what to change."""
+    reference = reference_card(canonical_name(plan.dataset))
     tasks = registry.build_tasks(("validity", "properties"))
 
     def score(crystals: Crystals) -> dict[str, float]:
@@ -39,24 +26,10 @@ def train(
         if len(crystals) == 0:
             return {}
         tables = score_in_memory(tasks, FilteredCrystals.complete(crystals))
-        found = {name: m.value for task in tasks for name, m in task.summary(tables, reference, seed).items()}
+        found = {name: m.value for task in tasks for name, m in task.summary(tables, reference, plan.seed).items()}
         return {name: value for name in LOGGED if (value := found.get(name)) is not None}
 
-    written: Path = registry.plugin("trainer", "train")(
-        model=model,
-        dataset=dataset,
-        preset=preset,
-        max_time=limit,
-        resume=resume,
-        seed=seed,
-        device=device,
-        threads=threads,
-        out=out,
-        epochs=epochs,
-        init=init,
-        score=score,
-        progress=progress,
-    )
+    written: Path = registry.plugin("trainer", "train")(plan, score=score, progress=progress)
     return written
 
 

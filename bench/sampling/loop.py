@@ -38,22 +38,29 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
     """
     source: Source | None = None
     prepared = PreparationCost()
-    for repeat, folder in enumerate(folders):
-        missing, state = folder.recover(), read_state(folder.path)
-        sampled = state["sampled"] and not folder.was_cut
-        if sampled and not missing:
-            continue
-        if source is None:
-            source = open_source()
-            prepared = source.prepare()
-        state |= prepared.state()
-        write_state(folder.path, state)
-        _repair(how.name, folder, source, repeat, missing)
-        if not sampled:
-            chosen = folders[0].batches[0].num_crystals if folders[0].batches else None
-            _sample_rest(how, folder, source, repeat, prepared, chosen)
-        folder.write_batch_table()
-        write_state(folder.path, {**read_state(folder.path), "sampled": True})  # scoring may have added its seconds
+    try:
+        for repeat, folder in enumerate(folders):
+            missing, state = folder.recover(), read_state(folder.path)
+            sampled = state["sampled"] and not folder.was_cut
+            if sampled and not missing:
+                continue
+            if source is not None and source.single_use:
+                source.close()
+                source = None
+            if source is None:
+                source = open_source()
+                prepared = source.prepare()
+            state |= prepared.state()
+            write_state(folder.path, state)
+            _repair(how.name, folder, source, repeat, missing)
+            if not sampled:
+                chosen = folders[0].batches[0].num_crystals if folders[0].batches else None
+                _sample_rest(how, folder, source, repeat, prepared, chosen)
+            folder.write_batch_table()
+            write_state(folder.path, {**read_state(folder.path), "sampled": True})  # scoring may have added its seconds
+    finally:
+        if source is not None:
+            source.close()
 
 
 def _repair(name: str, folder: SampleFolder, source: Source, repeat: int, missing: list[int]) -> None:

@@ -76,8 +76,8 @@ class Model:
             entry["card"] = card
             write_json(run.root / MANIFEST, manifest)
 
-        threads, seed = manifest["threads"], manifest["seed"]
-        recipe = Recipe(self.name, self.spec, self.dataset, self.preset, device, threads, seed, warmup_sizes)
+        threads, seed, fresh = manifest["threads"], manifest["seed"], entry["repeats"] > 1
+        recipe = Recipe(self.name, self.spec, self.dataset, self.preset, device, threads, seed, warmup_sizes, fresh)
         return executor.open(recipe, self.generator, loaded)
 
 

@@ -85,11 +85,18 @@ class Source(Protocol):
     def holds(self) -> int | None:
         """Crystals that there are; None where there is no end."""
 
+    @property
+    def single_use(self) -> bool:
+        """Whether each repeat takes a source of its own."""
+
     def prepare(self) -> PreparationCost:
         """Makes ready."""
 
     def draws(self, requests: Iterable[Request], ahead: bool) -> Iterator[SourceBatch]:
         """The batches asked for, in order. ahead: whether the next may be asked for before the last one was given."""
+
+    def close(self) -> None:
+        """Ends what it started; it gives no more."""
 
 
 def batch_seed(seed: int, repeat: int, number: int) -> int:
@@ -127,6 +134,7 @@ class GeneratorSource:
     meter: Meter | None = None
     timed = True
     holds = None
+    single_use = False
 
     def prepare(self) -> PreparationCost:
         """Loads the weights and samples batches that nobody keeps."""
@@ -143,6 +151,9 @@ class GeneratorSource:
             self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))
             warmup.append((size, self.clock.stop()))
         return PreparationCost(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
+
+    def close(self) -> None:
+        """Nothing was started."""
 
     def load(self) -> None:
         """Loads the weights and sets the threads."""
@@ -181,7 +192,10 @@ class GeneratorSource:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model by name, and how its batches are sampled. It pickles, whatever its generator does."""
+    """A model by name, and how its batches are sampled. It pickles, whatever its generator does.
+
+    fresh: each repeat in a process of its own, where the executor samples on this machine.
+    """
 
     name: str
     spec: ModelSpec
@@ -191,6 +205,7 @@ class Recipe:
     threads: int
     seed: int
     warmup_sizes: tuple[int, ...]
+    fresh: bool = False
 
     def build(self) -> Generator:
         """The generator, not yet loaded."""
@@ -227,6 +242,10 @@ class FileSource:
     costs: FileCosts
     remarks: Mapping[str, int] = field(default_factory=dict)
     timed = False
+    single_use = False
+
+    def close(self) -> None:
+        """Nothing was started."""
 
     @property
     def holds(self) -> int:
@@ -255,8 +274,10 @@ class FileSource:
             costs = replace(costs, sampling_seconds=result.sampling_seconds)
         for remark, count in result.remarks.items():
             warnings.warn(f"{path.name}, {count} of {places} crystals: {remark}", stacklevel=2)
+        for remark, count in result.unread.items():
+            warnings.warn(f"{path.name}: {count} {remark}", stacklevel=2)
         filtered = FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons)
-        return cls(filtered, costs, result.remarks)
+        return cls(filtered, costs, {**result.remarks, **result.unread})
 
     def prepare(self) -> PreparationCost:
         """Nothing to do: the crystals are there."""

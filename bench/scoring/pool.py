@@ -108,10 +108,11 @@ def _start_worker(tasks: dict[str, Task], all_workers: Barrier) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A killed parent leaves the queue open on our side too, so that waiting for work would never end.
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=end_with, args=(parent.sentinel,), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
+def end_with(sentinel: int) -> None:
+    """Ends this process at once when the one with that sentinel is no more."""
     multiprocessing.connection.wait([sentinel])
     os._exit(1)
 

@@ -122,6 +122,13 @@ class Control:
 
 
 TrainCopy = functools.partial(Control, "train-copy", copied)
+"""A control: crystals of the training data as they are."""
+
 IndependentElements = functools.partial(Control, "independent-elements", independent_elements)
+"""A control: training crystals whose elements are drawn at random, each by its frequency in the data."""
+
 ShuffledSites = functools.partial(Control, "shuffled-sites", shuffled_sites)
+"""A control: the atoms of one training crystal on the places of another of the same size."""
+
 IonExchange = functools.partial(Control, "ion-exchange", ion_exchange)
+"""A control: training crystals with one element replaced by another of its column of the periodic table."""

@@ -1,30 +1,15 @@
-"""CrysLDM as a generator of the harness."""
+"""CrysLDM as a generator of the harness, and its named samplers; `bench models` prints the sentence below each."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
-from models.generation import DEFAULT, DiffusionGenerator, Variant, guided, sampler_from_card, usual_settings
+from models.generation import GeneratorFactory, sampler_from_card
 from models.guidance import Guidance
-
-AS_WRITTEN = Variant(
-    "-as-written", lambda card, strided: replace(usual_settings(SamplerSettings(), strided), min_volume=None)
-)
-# Ancestral steps, not DDIM: their noise repairs what the few steps of the coordinates get wrong (docs/models.md).
-FAST = Variant(
-    "-fast",
-    lambda card, strided: replace(usual_settings(card, strided), corrector="none", latent_step="ancestral"),
-    steps=24,
-)
-# On MP-20 more weight and more steps give fewer elements to a crystal, but fewer valid compositions (docs/models.md).
-GUIDED = guided(FAST, "-guided", Guidance(0.7), steps=16)
-AUTOGUIDED = guided(FAST, "-autoguided", Guidance(3.0, (0.2, 0.98), "weak network"), steps=24)
 
 
 def config_from_card(values: dict[str, Any]) -> CrysLDMConfig:
@@ -39,40 +24,19 @@ def config_from_card(values: dict[str, Any]) -> CrysLDMConfig:
     )
 
 
-def crysldm(
-    dataset: str,
-    preset: str = "cpu",
-    steps: int | None = None,
-    weights: Path | None = None,
-    variant: Variant = DEFAULT,
-) -> DiffusionGenerator:
-    """CrysLDM with the weights trained for a data set. Algorithm 2 with T = 100, or `steps` strided DDIM steps."""
-    return DiffusionGenerator("crysldm", CrysLDM, config_from_card, dataset, preset, steps, weights, variant)
+crysldm = GeneratorFactory("crysldm", CrysLDM, config_from_card)
+"""CrysLDM, the latent diffusion model of the paper: 100 steps of two network evaluations each."""
 
+crysldm_as_written = crysldm.by("-as-written", as_published=True, min_volume=None)
+"""CrysLDM with the sampling algorithm as the paper prints it, without the remedies of this project."""
 
-def crysldm_as_written(
-    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
-) -> DiffusionGenerator:
-    """CrysLDM's weights with Algorithm 2 as the paper writes it: its corrector step (step_size 1e-3) and no bounds."""
-    return crysldm(dataset, preset, steps, weights, AS_WRITTEN)
+# Ancestral steps, not DDIM: their noise repairs what the few steps of the coordinates get wrong (docs/models.md).
+crysldm_fast = crysldm.by("-fast", steps=24, corrector="none", latent_step="ancestral")
+"""CrysLDM made quicker: 24 steps of one network evaluation each."""
 
+# On MP-20 more weight and more steps give fewer elements to a crystal, but fewer valid compositions (docs/models.md).
+crysldm_guided = crysldm_fast.by("-guided", steps=16, guidance=Guidance(0.7))
+"""CrysLDM in 16 steps, its choice of elements sharpened by what the other atoms say: at no extra cost."""
 
-def crysldm_fast(
-    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
-) -> DiffusionGenerator:
-    """CrysLDM's weights in 24 strided ancestral steps of one evaluation: no corrector."""
-    return crysldm(dataset, preset, steps, weights, FAST)
-
-
-def crysldm_guided(
-    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
-) -> DiffusionGenerator:
-    """`crysldm_fast` with types guided by context: away from what each atom would be alone."""
-    return crysldm(dataset, preset, steps, weights, GUIDED)
-
-
-def crysldm_autoguided(
-    dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
-) -> DiffusionGenerator:
-    """`crysldm_fast` guided by a weak network: away from what a small, hardly trained one predicts."""
-    return crysldm(dataset, preset, steps, weights, AUTOGUIDED)
+crysldm_autoguided = crysldm_fast.by("-autoguided", steps=24, guidance=Guidance(3.0, (0.2, 0.98), "weak network"))
+"""CrysLDM in 24 steps, each led away from what a smaller, hardly trained network predicts."""

@@ -16,16 +16,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.interfaces import SampleBatch
+from models.bounds import Bounds
 from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig, Posterior
 from models.crysldm.sampler import SamplerSettings, initial_state, sample_latent
 from models.cspnet import CSPNet, CSPNetConfig
+from models.denoiser import Denoiser
 from models.denoising import denoising_losses
 from models.dense import DenseBatch
-from models.diffusion import Noise, coord_schedule, cosine_schedule, strided_times
+from models.diffusion import Noise, SeededNoise, StepSchedule, coord_schedule, cosine_schedule
 from models.guidance import LoneAtoms, guide_of
+from models.sampling import StepCallback, sample_crystals
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,36 @@ class CrysLDM(nn.Module):
         clean = z_h, batch.frac_coords, z_lattice
         return denoising_losses(self.network, self.gaussian, self.coords, clean, noise, self.config.loss_weights, times)
 
+    def trained_part(self, stage: str) -> nn.Module:
+        """Algorithm 1: the autoencoder in stage 1 ("vae"), the denoising network in stage 2."""
+        return self.autoencoder if stage == "vae" else self.network
+
+    def compiled_parts(self, stage: str) -> list[nn.Module]:
+        """What is worth compiling of it."""
+        return [self.autoencoder.encoder, self.autoencoder.decoder] if stage == "vae" else [self.network]
+
+    def stage_input(self, stage: str, crystals: list[DenseBatch]) -> list[DenseBatch]:
+        """In stage 2 with their posteriors, computed once: the encoder is frozen."""
+        return crystals if stage == "vae" else [self.with_posterior(batch) for batch in crystals]
+
+    def fit_statistics(self, stage: str, train: list[DenseBatch], seed: int) -> None:
+        """Before stage 2, `standardise_latents`: only now do the latents mean anything."""
+        if stage != "vae":
+            self.standardise_latents(train, SeededNoise.from_seed(seed, "cpu"))
+
+    def stage_losses(self, stage: str, batch: DenseBatch, noise: Noise, progress: float) -> dict[str, Tensor]:
+        """Eq. 5 in stage 1, eqs. 10 and 12 in stage 2."""
+        return self.autoencoder.losses(batch, noise) if stage == "vae" else self.losses(batch, noise)
+
+    def sample_in_training(
+        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: NDArray[np.float64]
+    ) -> SampleBatch:
+        """Crystals of the weights as they are, as `crysldm@STEPS` samples them."""
+        steps = min(max_steps, self.config.num_steps)
+        sampler = self.config.sampler
+        settings = sampler.for_few_steps() if steps < self.config.num_steps else sampler
+        return sample_crystals(self, num_atoms_probabilities, num_crystals, seed, steps, settings)
+
     def train(self, mode: bool = True) -> CrysLDM:
         """As of any module; what was encoded with the weights before is forgotten."""
         self._alone = None
@@ -172,14 +208,34 @@ class CrysLDM(nn.Module):
         return LoneAtoms(codes, self.type_frequencies.log(), float(variance))
 
     @torch.no_grad()
-    def sample(self, batch: int, num_atoms: int, noise: Noise, steps: int) -> DenseBatch:
-        """(B) crystals of N atoms in `steps` steps: all of 1..T, or evenly strided with the same marginals."""
-        times = strided_times(self.config.num_steps, steps)
-        state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
-        schedules = self.gaussian.take(times), self.coords.take(times)
-        settings = self.config.sampler
-        guide = guide_of(self, settings.guidance)
-        smallest = None if settings.min_volume is None else settings.min_volume * num_atoms / self.volume_unit()
-        end = sample_latent(self.network, state, *schedules, times, settings, noise, guide, smallest)
-        z_h = end.z_h * self.latent_std + self.latent_mean
-        return self.autoencoder.decode(z_h, end.frac_coords, end.z_lattice * self.lattice_std)
+    def sample(
+        self,
+        num_crystals: int,
+        num_atoms: int,
+        noise: Noise,
+        steps: int,
+        settings: SamplerSettings | None = None,
+        callback: StepCallback | None = None,
+    ) -> DenseBatch:
+        """(B) crystals of N atoms in `steps` steps: all of 1..T, or evenly strided with the same marginals.
+
+        Algorithm 2, lines 2-14. settings: those of the configuration when None. callback: as of `sample_latent`, whose
+        latents `decode` turns into crystals.
+        """
+        settings = settings or self.config.sampler
+        schedule = StepSchedule.strided(self.gaussian, self.coords, steps)
+        state = initial_state(noise, num_crystals, num_atoms, self.config.network.node_dim)
+        denoiser = Denoiser(self.network, guide_of(self, settings.guidance), self._bounds(settings, num_atoms))
+        end = sample_latent(denoiser, state, schedule, settings, noise, callback)
+        return self.decode(end.z_h, end.frac_coords, end.z_lattice)
+
+    def _bounds(self, settings: SamplerSettings, num_atoms: int) -> Bounds:
+        entries, norm = settings.clamp or (None, None)
+        volume = None if settings.min_volume is None else settings.min_volume * num_atoms / self.volume_unit()
+        return Bounds(entries, norm, volume)
+
+    def decode(self, z_h: Tensor, frac_coords: Tensor, z_lattice: Tensor) -> DenseBatch:
+        """The most likely crystals of standardised latents z_h (B, N, D) and z_L (B, 3, 3). Algorithm 2, line 13."""
+        return self.autoencoder.decode(
+            z_h * self.latent_std + self.latent_mean, frac_coords, z_lattice * self.lattice_std
+        )

@@ -16,22 +16,16 @@ Where Algorithm 2 of the paper is silent or slips, chosen here:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
 
-from models.cspnet import CSPNet
-from models.diffusion import (
-    CoordSchedule,
-    GaussianSchedule,
-    Noise,
-    bounded_entries,
-    bounded_norm,
-    bounded_volume,
-    time_embedding,
-)
-from models.guidance import Guidance, Guide
+from models.bounds import STRIDED_MIN_VOLUME
+from models.denoiser import Denoiser
+from models.diffusion import Noise, Step, StepSchedule, add_noise, correct_coords, predict_coords, predicted_clean
+from models.guidance import Guidance
+from models.sampling import StepCallback
 
 LatentStep = Literal["ancestral", "ddim"]
 
@@ -49,7 +43,7 @@ class LatentState:
 class SamplerSettings:
     """How Algorithm 2 steps.
 
-    latent_step: "ancestral" (lines 5-6) or "ddim" (the deterministic step of Song et al. 2021, better for few steps).
+    latent_step: "ancestral" (lines 6-7) or "ddim" (the deterministic step of Song et al. 2021, better for few steps).
     corrector: step rule of line 10, "eta" or "variance" (module docstring), or "none" (one evaluation a step).
     step_size: its factor. clamp: (bound on |z_h| entries, bound on the Frobenius norm of z_L), or None.
     min_volume: bound on the volume of the implied clean cell (A^3 per atom), which the model turns into one on
@@ -63,77 +57,69 @@ class SamplerSettings:
     min_volume: float | None = None
     guidance: Guidance | None = None
 
+    def for_few_steps(self) -> SamplerSettings:
+        """The same, changed where fewer steps than T would fail: DDIM steps, and cells that do not flatten."""
+        return replace(self, latent_step="ddim", min_volume=STRIDED_MIN_VOLUME)
 
-def initial_state(noise: Noise, batch: int, num_atoms: int, latent_dim: int) -> LatentState:
+
+def initial_state(noise: Noise, num_crystals: int, num_atoms: int, latent_dim: int) -> LatentState:
     """Line 2: normal latents, uniform coordinates."""
-    z_h = noise.normal("latent", (batch, num_atoms, latent_dim))
-    z_lattice = noise.normal("latent lattice", (batch, 3, 3))
-    return LatentState(z_h, noise.uniform("coord", (batch, num_atoms, 3)), z_lattice)
+    z_h = noise.normal("latent", (num_crystals, num_atoms, latent_dim))
+    z_lattice = noise.normal("latent lattice", (num_crystals, 3, 3))
+    return LatentState(z_h, noise.uniform("coord", (num_crystals, num_atoms, 3)), z_lattice)
 
 
 def sample_latent(
-    network: CSPNet,
+    denoiser: Denoiser,
     state: LatentState,
-    gaussian: GaussianSchedule,
-    coords: CoordSchedule,
-    times: Tensor,
+    schedule: StepSchedule,
     settings: SamplerSettings,
     noise: Noise,
-    guide: Guide | None = None,
-    smallest_cell: float | None = None,
+    callback: StepCallback | None = None,
 ) -> LatentState:
     """Algorithm 2, lines 3-12: latents by DDPM (or DDIM), coordinates by predictor and Langevin corrector.
 
-    times: (S,) network times of the S steps, ascending; the schedules hold S + 1 entries. No noise at the last step.
-    guide: changes what the network predicts; not what the corrector asks of it. smallest_cell: bound on |det| of the
-    implied clean z_L.
+    No noise at the last step. callback: is told after each step how many are done, and the state: "step", "steps",
+    "time", "x" (fractional coordinates), "z_h" and "z_lattice".
     """
     z_h, x, z_lattice = state.z_h, state.frac_coords, state.z_lattice
-    for step in range(len(times), 0, -1):
-        features = time_embedding(times[step - 1].to(x.device, x.dtype).expand(len(x)), network.config.time_dim)
-        last = step == 1
-        sigma, next_sigma = float(coords.sigmas[step]), float(coords.sigmas[step - 1])
-        score_scale = float(coords.score_norms[step]) ** 0.5
-        product = float(gaussian.alphas_cumprod[step])
-        inputs = z_h, x, z_lattice, features
-        out = network(*inputs)
-        if guide is not None:
-            out = guide(out, inputs, product)
-
-        gap = sigma**2 - next_sigma**2
-        predicted = x - gap * score_scale * out.coord
-        if not last:
-            predicted = predicted + next_sigma * gap**0.5 / sigma * noise.normal("coord", tuple(x.shape))
+    latent_step = ddim_step if settings.latent_step == "ddim" else ancestral_step
+    for step in schedule:
+        predicted = denoiser.predict(z_h, x, z_lattice, step)  # line 5
+        x = predict_coords(x, predicted.coord, step, _draw_unless_last(noise, x, step))  # line 8
         if settings.corrector != "none":
             # At the last step sigma_0 = 0 and the corrector moves nothing; evaluated all the same, as written.
-            size = settings.step_size * next_sigma**2 / (sigma if settings.corrector == "eta" else 1.0)
-            corrected = network(z_h, predicted, z_lattice, features).coord
-            predicted = predicted - size * score_scale * corrected
-            if not last:
-                predicted = predicted + (2 * size) ** 0.5 * noise.normal("coord", tuple(x.shape))
-        x = predicted % 1.0
-
-        eps_h, eps_lattice = out.node, out.lattice
-        if settings.clamp is not None:
-            eps_h = bounded_entries(z_h, eps_h, product, settings.clamp[0])
-            eps_lattice = bounded_norm(z_lattice, eps_lattice, product, settings.clamp[1])
-        if smallest_cell is not None:
-            eps_lattice = bounded_volume(z_lattice, eps_lattice, product, smallest_cell)
-        z_h = _latent_step(z_h, eps_h, gaussian, step, settings.latent_step, noise, "latent")
-        z_lattice = _latent_step(z_lattice, eps_lattice, gaussian, step, settings.latent_step, noise, "latent lattice")
+            score = denoiser.negative_score(z_h, x, z_lattice, step)  # line 9
+            size = corrector_size(settings, step)  # line 10
+            x = correct_coords(x, score, step, size, _draw_unless_last(noise, x, step))  # line 11
+        x = x % 1.0
+        z_h = latent_step(z_h, predicted.node, step, noise, "latent")  # line 6
+        z_lattice = latent_step(z_lattice, predicted.lattice, step, noise, "latent lattice")  # line 7
+        if callback is not None:
+            done = len(schedule) - step.number + 1
+            told = {"step": done, "steps": len(schedule), "time": step.time}
+            callback({**told, "x": x, "z_h": z_h, "z_lattice": z_lattice})
     return LatentState(z_h, x, z_lattice)
 
 
-def _latent_step(
-    z: Tensor, eps: Tensor, gaussian: GaussianSchedule, step: int, kind: LatentStep, noise: Noise, name: str
-) -> Tensor:
-    """One step of lines 5-6: from z_t and its predicted noise to z_{t-1}."""
-    product, previous = float(gaussian.alphas_cumprod[step]), float(gaussian.alphas_cumprod[step - 1])
-    if kind == "ddim":
-        clean = (z - (1 - product) ** 0.5 * eps) / product**0.5
-        return previous**0.5 * clean + (1 - previous) ** 0.5 * eps
-    beta = float(gaussian.betas[step])
-    mean = (z - beta / (1 - product) ** 0.5 * eps) / (1 - beta) ** 0.5
-    if step == 1:
-        return mean
-    return mean + float(gaussian.posterior_sigmas[step]) * noise.normal(name, tuple(z.shape))
+def corrector_size(settings: SamplerSettings, step: Step) -> float:
+    """Line 10: eta_t, step_size sigma_{t-1}^2 / sigma_t ("eta"); without the division for "variance"."""
+    return settings.step_size * step.next_sigma**2 / (step.sigma if settings.corrector == "eta" else 1.0)
+
+
+def ancestral_step(z: Tensor, eps: Tensor, step: Step, noise: Noise, name: str) -> Tensor:
+    """Lines 6 and 7: from z_t and its predicted noise to a draw of z_{t-1}. Ho et al. 2020 (DDPM), Algorithm 2.
+
+    name: of the latent, for the draws.
+    """
+    mean = (z - step.beta / (1 - step.alpha_bar) ** 0.5 * eps) / (1 - step.beta) ** 0.5
+    return mean if step.is_last else mean + step.posterior_sigma * noise.normal(name, tuple(z.shape))
+
+
+def ddim_step(z: Tensor, eps: Tensor, step: Step, noise: Noise, name: str) -> Tensor:
+    """The deterministic step in their place: the clean latent, noised to t-1. Song et al. 2021 (DDIM), eq. 12."""
+    return add_noise(predicted_clean(z, eps, step.alpha_bar), eps, step.next_alpha_bar)
+
+
+def _draw_unless_last(noise: Noise, x: Tensor, step: Step) -> Tensor | None:
+    return None if step.is_last else noise.normal("coord", tuple(x.shape))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from bench.atomic import write_text
 from bench.statistics import Metric
 from reports.figures import figure2
 from reports.figures.cost_quality import pairs_table
@@ -39,7 +40,7 @@ def main() -> None:
     document = given.docs.read_text(encoding="utf-8")
     filled = fill(document, sections(given.runs, given.timing), given.docs)
     draw_figures(read_results(by_name(given.runs)), given.docs.parent / "figures")
-    given.docs.write_text(filled, encoding="utf-8")
+    write_text(given.docs, filled)
 
 
 def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:

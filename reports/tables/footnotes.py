@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from bench.sample_size import crystals_for_rates
+from bench.statistics import Metric, differ
 from reports.run_results import ModelResult
 from reports.tables.columns import distance, three_digits
 from reports.tables.paper_rows import PAPER, PrintedRow
@@ -74,6 +76,7 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
     few = [f"{r.method} ({batches})" for r in results if 0 < (batches := _timed_batches(r)) < FEW_BATCHES]
     if few:
         lines.append(f"Times from fewer than ten batches, with wide intervals: {', '.join(few)}.")
+    lines += too_small(results)
     controls = dict.fromkeys(result.method for result in results if result.is_control)
     if controls:
         lines.append(f"Controls, which use no network and are not ranked: {', '.join(controls)}.")
@@ -86,6 +89,46 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
             "names for stability; it prints none, and no times. Not ranked."
         )
     return lines
+
+
+def too_small(results: Sequence[ModelResult]) -> list[str]:
+    """For each data set, the largest difference of stable rates (or valid ones) that its runs are too small to show.
+
+    Only between the best and those that noise cannot tell from it; nothing where all are equal.
+    """
+    lines = []
+    for dataset, members in groupby(results, key=lambda result: result.dataset):
+        models = [result for result in members if not result.is_control]
+        for metric, word in (("stable_rate", "stable"), ("valid", "valid")):
+            rates = {m.method: rate for m in models if (rate := m.known(metric)) and rate.value is not None}
+            if len(rates) < 2:
+                continue
+            best = max(rates, key=lambda method: rates[method].value or 0.0)
+            tied = {m: r for m, r in rates.items() if r.value != rates[best].value and not differ(r, rates[best])}
+            if tied:
+                least = min(tied, key=lambda method: tied[method].value or 0.0)
+                lines.append(_more_crystals(dataset, word, (best, rates[best]), (least, tied[least])))
+            break
+    return list(filter(None, lines))
+
+
+def _more_crystals(dataset: str, word: str, best: tuple[str, Metric], other: tuple[str, Metric]) -> str:
+    """That two rates would differ beyond noise with more crystals, and with how many; empty where they have so many."""
+    high, low = best[1].value or 0.0, other[1].value or 0.0
+    needed, there = crystals_for_rates(high, low), min(best[1].n, other[1].n)
+    if there >= needed:
+        return ""
+    return (
+        f"{dataset}: {there} crystals cannot show whether {best[0]} ({100 * high:.1f} % {word}) and {other[0]} "
+        f"({100 * low:.1f} %) differ as they seem to; about {round_up(needed)} of each would, in 80 % of cases "
+        "(`bench plan`)."
+    )
+
+
+def round_up(number: int) -> int:
+    """To two digits, upwards."""
+    unit = int(10 ** max(len(str(number)) - 2, 0))
+    return -(-number // unit) * unit
 
 
 def _timed_batches(result: ModelResult) -> int:

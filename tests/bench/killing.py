@@ -65,11 +65,11 @@ def kill_in(moment: str, chance: random.Random, kind: str) -> None:
         sources.GeneratorSource._sample = counted(sources.GeneratorSource._sample)  # type: ignore[method-assign]
     elif moment == "scoring":
         scoring.score_chunk = counted(scoring.score_chunk)
-        scoring_pool.wait = counted(scoring_pool.wait)  # where workers score
+        scoring_pool.wait = counted(scoring_pool.wait)  # type: ignore[attr-defined] # where workers score
     elif moment == "writing":
         os.fsync, os.replace = counted(os.fsync), counted(os.replace)
     else:
-        runner.write_reports = counted(runner.write_reports)
+        runner.write_reports = counted(runner.write_reports)  # type: ignore[attr-defined]
 
 
 def process(arguments: list[str], log: Path, before: Callable[[], None] = lambda: None) -> int:
@@ -103,8 +103,8 @@ def found(root: Path) -> dict[str, bool]:
 
 
 def main() -> None:
-    kind, folder, *moments = sys.argv[1:]
-    folder = Path(folder)
+    kind, where, *moments = sys.argv[1:]
+    folder = Path(where)
     options = ["run", *(FAKE if kind == "fake" else REAL), "--device", "cpu", "--threads", "1"]
     if kind == "fake":
         registry.PLUGINS = FAKE_PLUGINS

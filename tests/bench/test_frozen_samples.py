@@ -34,7 +34,7 @@ def test_the_metrics_of_frozen_crystals_are_exactly_what_they_were(tmp_path: Pat
 
 
 def test_a_metric_that_moves_by_a_millionth_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = properties.median
+    real = properties.median  # type: ignore[attr-defined]
 
     def slightly_other(values: object) -> Metric:
         found = real(values)  # type: ignore[arg-type]

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bench.crystal_io import arrays as crystal_arrays
 from bench.crystal_io import folders as crystal_folders
+from bench.crystal_io import parquet_tables as crystal_arrays
 from bench.crystal_io import read_crystals, write_crystals
 from bench.crystal_io import reading as crystal_io
 from bench.crystal_io import streams as crystal_text
@@ -252,8 +252,8 @@ def test_a_zip_whose_list_of_files_is_large_is_refused_before_it_is_read(
         ("[1" + "0" * 10_000 + "]", "not JSON (Exceeds the limit"),
         ('[{"sites": "\\ud800"}]', "none of its 1 could be read; structure 0: not a pymatgen structure"),
         ("[1, 2", "structure 1: not JSON"),
-        ("[1 2]", "not JSON (neither , nor ] behind structure 0)"),
-        ("[1] [", "not JSON (text behind the end of the list)"),
+        ("[1 2]", "not JSON (neither , nor ] behind entry 0 of a list)"),
+        ("[1] [", "not JSON (text behind its end)"),
         ('{"a": 1} x', "not JSON (text behind its end)"),
         ("[1,]", "structure 1: not JSON"),
     ],

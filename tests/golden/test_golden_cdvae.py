@@ -128,7 +128,8 @@ def test_replayed_draws_end_at_the_published_sample(tmp_path):
     found = apart(*end, final, num_atoms)
     met = [same and shift <= 1e-3 for shift, same in found]
     if not all(met):
-        narrower = apart(*replay_with_avx2(tmp_path / "end.pt"), final, num_atoms)
+        coords, types = replay_with_avx2(tmp_path / "end.pt")
+        narrower = apart(coords, types, final, num_atoms)
         met = [before or (same and shift <= 1e-3) for before, (shift, same) in zip(met, narrower, strict=True)]
     if all(met):
         return

@@ -9,8 +9,9 @@ import torch
 
 from models.baselines.diffcsp.official import cspnet_from_official, from_official
 from models.baselines.diffcsp.sampler import CrystalState, SamplerSettings, initial_state, sample_predictor_corrector
+from models.denoiser import Denoiser
 from models.dense import buckets
-from models.diffusion import cosine_schedule, exponential_sigmas, wrapped_normal_score
+from models.diffusion import StepSchedule, cosine_schedule, exponential_sigmas, wrapped_normal_score
 
 FOLDER = os.environ.get("BENCH_GOLDEN_DIR")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="BENCH_GOLDEN_DIR is not set: no golden fixtures here")
@@ -109,14 +110,13 @@ def test_replayed_draws_end_at_the_published_sample():
     network, gaussian, coords = from_official(fixture["state_dict"])
     steps, num_types = fixture["config"]["timesteps"], network.config.node_dim
     settings = SamplerSettings(step_lr=fixture["config"]["step_lr"], sigma_begin=fixture["config"]["sigma_begin"])
+    schedule = StepSchedule(gaussian, coords, torch.arange(1, steps + 1))
     final = fixture["final"]
     for n, crystals, atoms in by_size(fixture["num_atoms"]):
         noise = Replay(fixture["draws"], crystals, atoms)
         with torch.no_grad():
             start = initial_state(noise, len(crystals), n, num_types)
-            end: CrystalState = sample_predictor_corrector(
-                network, start, gaussian, coords, torch.arange(1, steps + 1), settings, noise
-            )
+            end: CrystalState = sample_predictor_corrector(Denoiser(network), start, schedule, settings, noise)
         assert next(noise.draws, None) is None
         torch.testing.assert_close(end.types, final["atom_types"][atoms], rtol=1e-8, atol=1e-8)
         torch.testing.assert_close(end.lattices, final["lattices"][crystals], rtol=1e-8, atol=1e-8)

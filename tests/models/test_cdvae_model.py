@@ -11,7 +11,7 @@ import torch
 from models.baselines.cdvae.autoencoder import CDVAE, CDVAEConfig, draw_types
 from models.baselines.cdvae.encoder import EncoderConfig
 from models.baselines.cdvae.gemnet import DecoderOutput, GemNetConfig
-from models.baselines.cdvae.generator import cdvae, config_from_card, sample_crystals
+from models.baselines.cdvae.generator import cdvae, config_from_card
 from models.baselines.cdvae.graph import Layout
 from models.baselines.cdvae.langevin import LangevinSettings, annealed_langevin, steps_of_levels
 from models.baselines.cdvae.official import from_official
@@ -384,7 +384,7 @@ def test_what_a_network_makes_not_finite_is_a_reason_or_a_crystal_but_no_crash(b
     net.lattice_mean += torch.tensor([2.5, 2.5, 2.5, 90, 90, 90])
     layer = net.get_submodule(broken)
     (layer[-1] if isinstance(layer, torch.nn.Sequential) else layer).bias.data.fill_(torch.nan)
-    batch = sample_crystals(net, 4, seed=0, steps=4, device="cpu")
+    batch = net.sample_crystals(4, seed=0, steps=4)
     assert batch.requested == 4
     if broken == "lattice_head":
         assert all("lattice is not finite" in reason for reason in batch.reasons.values()) and len(batch.reasons) == 4

@@ -49,7 +49,7 @@ def test_more_steps_than_the_card_says_are_more_at_each_level():
 def test_the_list_of_models_and_the_doctor_know_it(capsys):
     assert bench("models") == 0
     shown = capsys.readouterr().out
-    assert "CDVAE with the weights" in shown and "cdvae-perov5-cpu" in shown
+    assert "CDVAE, a baseline" in shown and "cdvae-perov5-cpu" in shown
     assert bench("doctor") == 0
     assert "cdvae" in capsys.readouterr().out
 

@@ -109,7 +109,7 @@ class Scripted(torch.nn.Module):
     @torch.jit.export
     def __setstate__(self, state: tuple[torch.Tensor, bool]):
         print("code of the file runs")
-        self.weight = state[0]
+        self.weight = state[0]  # type: ignore[assignment]
         self.training = state[1]
 
 

@@ -10,19 +10,19 @@ import torch
 from bench.datasets import reference_card
 from bench.interfaces import Generator
 from models.baselines.diffcsp import generator as diffcsp_generator
+from models.baselines.diffcsp.diffusion import DiffCSP
 from models.baselines.diffcsp.generator import diffcsp
 from models.baselines.diffcsp.sampler import STRIDED_CLAMP
+from models.bounds import STRIDED_MIN_VOLUME
 from models.crysldm import generator as crysldm_generator
 from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.generator import crysldm
-from models.crysldm.latent_diffusion import CrysLDMConfig
+from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
-from models.diffusion import STRIDED_MIN_VOLUME, strided_times
-from models.generation import DEFAULT
+from models.diffusion import strided_times
 from models.guidance import weak_path
-from models.presets import preset
-from models.trainees import build, sample
+from models.presets import Preset, preset
 from models.weights import find_weights, read_weights, save_weights
 
 CONFIGS = {
@@ -39,6 +39,7 @@ CONFIGS = {
     ),
 }
 FACTORIES = {"crysldm": crysldm, "diffcsp": diffcsp}
+MODELS = {"crysldm": CrysLDM, "diffcsp": DiffCSP}
 MODULES = {"crysldm": crysldm_generator, "diffcsp": diffcsp_generator}
 
 
@@ -47,13 +48,22 @@ def weights(request, tmp_path):
     """(model, weights file) of a tiny untrained network."""
     config = CONFIGS[request.param]
     path = tmp_path / "weights.safetensors"
-    save_weights(path, build(config, 0).state_dict(), {"config": dataclasses.asdict(config)})
+    save_weights(path, build(request.param, config).state_dict(), {"config": dataclasses.asdict(config)})
     return request.param, path
 
 
-def make(weights, **options):
+def build(name, config, seed=0):
+    return Preset(MODELS[name], config, ()).build(seed)
+
+
+def sampler(name, suffix=""):
+    """The factory of one of a model's named samplers."""
+    return getattr(MODULES[name], f"{name}{suffix}")
+
+
+def make(weights, suffix="", **options):
     name, path = weights
-    generator = FACTORIES[name](dataset="mp20", weights=path, **options)
+    generator = sampler(name, suffix)(dataset="mp20", weights=path, **options)
     generator.load("cpu")
     return generator
 
@@ -85,25 +95,21 @@ def test_evaluations_are_two_a_step(weights):
 
 
 @pytest.mark.parametrize("steps", [None, 3])
-@pytest.mark.parametrize("variant", ["fast", "guided"])
-def test_the_fast_samplers_spend_one_evaluation_a_step_and_say_so_in_their_names(weights, steps, variant, monkeypatch):
+@pytest.mark.parametrize("suffix", ["_fast", "_guided"])
+def test_the_fast_samplers_spend_one_evaluation_a_step_and_say_so_in_their_names(weights, steps, suffix):
     name, path = weights
-    constant = variant.upper()
-    shorter = dataclasses.replace(getattr(MODULES[name], constant), steps=5)
-    monkeypatch.setattr(MODULES[name], constant, shorter)
-    generator = getattr(MODULES[name], f"{name}_{variant}")(dataset="mp20", weights=path, steps=steps)
+    factory = sampler(name, suffix)
+    shorter = dataclasses.replace(factory, variant=dataclasses.replace(factory.variant, steps=5))
+    generator = shorter(dataset="mp20", weights=path, steps=steps)
     generator.load("cpu")
     batch = generator.sample(num_crystals=6, seed=0)
-    assert generator.name == f"{name}-{variant}"
+    assert generator.name == f"{name}{suffix.replace('_', '-')}"
     assert batch.steps == (steps or 5)
     assert (batch.network_evaluations == batch.steps).all()
 
 
 def test_guidance_changes_types_and_not_what_is_drawn(weights):
-    module = MODULES[weights[0]]
-    fast, guided = (
-        make(weights, variant=v, steps=4).sample(num_crystals=20, seed=0) for v in (module.FAST, module.GUIDED)
-    )
+    fast, guided = (make(weights, suffix, steps=4).sample(num_crystals=20, seed=0) for suffix in ("_fast", "_guided"))
     assert (fast.crystals.num_atoms == guided.crystals.num_atoms).all()
     assert (fast.crystals.atomic_numbers != guided.crystals.atomic_numbers).any()
 
@@ -113,21 +119,19 @@ def test_the_fast_samplers_keep_the_bounds_of_the_card_and_diffcsp_gets_some_whe
     name, path = weights
     config = dataclasses.replace(CONFIGS[name], sampler=dataclasses.replace(CONFIGS[name].sampler, clamp=clamp))
     save_weights(path, read_weights(path)[0], {"config": dataclasses.asdict(config)})
-    used = [
-        make(weights, variant=MODULES[name].FAST, steps=s)._model.config.sampler.clamp for s in (4, config.num_steps)
-    ]
+    used = [make(weights, "_fast", steps=s)._model.config.sampler.clamp for s in (4, config.num_steps)]
     assert used == [clamp or (STRIDED_CLAMP if name == "diffcsp" else None), clamp]
 
 
 def test_few_steps_keep_cells_from_flattening_and_the_papers_samplers_are_left_alone(weights):
-    def bound(variant, steps=None):
-        return make(weights, variant=variant, steps=steps)._model.config.sampler.min_volume
+    def bound(suffix, steps=None):
+        return make(weights, suffix, steps=steps)._model.config.sampler.min_volume
 
-    variants = [DEFAULT, MODULES[weights[0]].FAST, MODULES[weights[0]].GUIDED]
-    assert [bound(variant, 4) for variant in variants] == [STRIDED_MIN_VOLUME] * 3
-    assert [bound(variant, CONFIGS[weights[0]].num_steps) for variant in variants] == [None] * 3
+    suffixes = ["", "_fast", "_guided"]
+    assert [bound(suffix, 4) for suffix in suffixes] == [STRIDED_MIN_VOLUME] * 3
+    assert [bound(suffix, CONFIGS[weights[0]].num_steps) for suffix in suffixes] == [None] * 3
     if weights[0] == "crysldm":
-        assert bound(crysldm_generator.AS_WRITTEN, 4) is None
+        assert bound("_as_written", 4) is None
 
 
 @pytest.mark.parametrize("steps", [0, 13])
@@ -195,7 +199,7 @@ def add_weak(weights, other_latents=False, **other):
     """A tiny weak network beside the weights, with their latents or with others."""
     name, path = weights
     config = dataclasses.replace(small_config(name), **other)
-    model = build(config, 5)
+    model = build(name, config, 5)
     state = model.state_dict()
     if not other_latents:
         state |= {key: value for key, value in read_weights(path)[0].items() if not key.startswith("network.")}
@@ -203,14 +207,14 @@ def add_weak(weights, other_latents=False, **other):
 
 
 def autoguided(weights, **options):
-    return make(weights, variant=MODULES[weights[0]].AUTOGUIDED, **options)
+    return make(weights, "_autoguided", **options)
 
 
 def guided_steps(generator):
     """Steps in which the weak network is asked too."""
     model = generator._model
-    products = model.gaussian.alphas_cumprod[strided_times(model.config.num_steps, generator.steps)]
-    return sum(model.config.sampler.guidance.acts_at(float(product)) for product in products)
+    alpha_bars = model.gaussian.alphas_cumprod[strided_times(model.config.num_steps, generator.steps)]
+    return sum(model.config.sampler.guidance.acts_at(float(alpha_bar)) for alpha_bar in alpha_bars)
 
 
 def test_both_evaluations_of_a_step_are_counted_and_the_card_names_both_weights(weights):
@@ -225,10 +229,10 @@ def test_both_evaluations_of_a_step_are_counted_and_the_card_names_both_weights(
 
 
 def test_a_weak_network_equal_to_the_other_changes_nothing(weights):
-    name, path = weights
+    path = weights[1]
     state, card = read_weights(path)
     save_weights(weak_path(path), state, {"config": card["config"]})
-    fast = make(weights, variant=MODULES[name].FAST, steps=4).sample(num_crystals=8, seed=1)
+    fast = make(weights, "_fast", steps=4).sample(num_crystals=8, seed=1)
     guided = autoguided(weights, steps=4).sample(num_crystals=8, seed=1)
     assert fast.crystals == guided.crystals
     add_weak(weights)
@@ -240,7 +244,7 @@ def test_a_missing_weak_network_says_how_to_train_it(name, tmp_path):
     path = tmp_path / "mine.safetensors"
     path.with_suffix(".json").write_bytes(find_weights(name, "mp20", "cpu").with_suffix(".json").read_bytes())
     with pytest.raises(ValueError, match=rf"bench train --model {name} --dataset mp20 --preset cpu-weak --init {path}"):
-        FACTORIES[name](dataset="mp20", weights=path, variant=MODULES[name].AUTOGUIDED)
+        sampler(name, "_autoguided")(dataset="mp20", weights=path)
 
 
 def test_where_no_preset_trains_the_missing_weak_network_the_remedy_is_not_named(weights):
@@ -275,7 +279,7 @@ def test_what_is_wrong_is_known_before_anything_is_loaded(weights):
 
 
 def test_the_card_says_how_the_sampler_steps(weights):
-    fast, papers = (make(weights, variant=v, steps=4).card for v in (MODULES[weights[0]].FAST, DEFAULT))
+    fast, papers = (make(weights, suffix, steps=4).card for suffix in ("_fast", ""))
     assert fast["sampling"]["steps"] == papers["sampling"]["steps"] == 4
     assert fast["sampling"]["corrector"] != papers["sampling"]["corrector"]
     assert fast["config"] == papers["config"]
@@ -293,7 +297,7 @@ def test_a_weak_network_of_other_latents_is_refused(weights):
 @pytest.mark.parametrize("name", list(FACTORIES))
 def test_the_weak_preset_is_the_small_network_of_the_same_latents(name, dataset):
     small, weak = preset(name, dataset, "cpu"), preset(name, dataset, "cpu-weak")
-    sizes = [sum(p.numel() for p in build(p.config, 0).network.parameters()) for p in (small, weak)]
+    sizes = [sum(p.numel() for p in p.build(0).network.parameters()) for p in (small, weak)]  # type: ignore[attr-defined]
     assert sizes[1] < 0.6 * sizes[0]
     same = dataclasses.replace(weak.config, network=small.config.network, loss_weights=small.config.loss_weights)
     assert same == small.config
@@ -309,10 +313,10 @@ def test_cdvae_has_no_weak_preset():
 def test_crystals_of_a_model_in_training_are_those_of_its_generator(weights, steps):
     name, path = weights
     config = dataclasses.replace(CONFIGS[name], sampler=dataclasses.replace(CONFIGS[name].sampler, clamp=None))
-    model = build(config, 0)
+    model = build(name, config)
     model.load_state_dict(read_weights(path)[0])
     save_weights(path, model.state_dict(), {"config": dataclasses.asdict(config)})
     expected = make(weights, steps=min(steps, config.num_steps)).sample(num_crystals=6, seed=3)
     probabilities = reference_card("mp20").num_atoms_probabilities
-    assert sample(model, probabilities, 6, 3, steps, "cpu").crystals == expected.crystals
+    assert model.sample_in_training(6, 3, steps, probabilities).crystals == expected.crystals
     assert model.config == config

@@ -9,8 +9,8 @@ from models.crysldm.generator import crysldm
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.cspnet import CSPNet, CSPNetConfig, CSPNetOutput
 from models.dense import DenseBatch
-from models.diffusion import SeededNoise
-from models.guidance import Guidance, Inputs, LoneAtoms, guide_of, weak_guide
+from models.diffusion import SeededNoise, add_noise, predicted_clean
+from models.guidance import Guidance, Inputs, LoneAtoms, guide_of, unguided, weak_guide
 
 
 def lone_atoms(variance: float) -> LoneAtoms:
@@ -34,17 +34,17 @@ def prediction(dtype: torch.dtype = torch.float32) -> CSPNetOutput:
 
 
 @pytest.mark.parametrize("variance", [0.0, 0.3])
-@pytest.mark.parametrize("product", [0.05, 0.5, 0.95])
-def test_the_noise_of_a_lone_atom_is_the_mean_over_all_that_it_could_be(variance: float, product: float) -> None:
+@pytest.mark.parametrize("alpha_bar", [0.05, 0.5, 0.95])
+def test_the_noise_of_a_lone_atom_is_the_mean_over_all_that_it_could_be(variance: float, alpha_bar: float) -> None:
     atoms = lone_atoms(variance)
     noise = SeededNoise.from_seed(1, "cpu", torch.float64)
     types = torch.multinomial(atoms.log_frequencies.exp(), 400_000, replacement=True, generator=noise.generator)
     eps = noise.normal("eps", (len(types), 3))
     clean = atoms.codes[types] + variance**0.5 * noise.normal("code", (len(types), 3))
-    noisy = product**0.5 * clean + (1 - product) ** 0.5 * eps
-    error = eps - atoms.noise(noisy, product)
+    noisy = add_noise(clean, eps, alpha_bar)
+    error = eps - atoms.noise(noisy, alpha_bar)
     # The mean given the value leaves an error that no function of the value foretells.
-    for feature in (torch.ones_like(noisy), noisy, noisy.square(), noisy.sin(), atoms.noise(noisy, product)):
+    for feature in (torch.ones_like(noisy), noisy, noisy.square(), noisy.sin(), atoms.noise(noisy, alpha_bar)):
         products = error * feature
         assert (products.mean(0).abs() < 5 * products.std(0) / len(types) ** 0.5).all()
 
@@ -52,7 +52,7 @@ def test_the_noise_of_a_lone_atom_is_the_mean_over_all_that_it_could_be(variance
 def test_a_type_that_the_data_does_not_have_is_never_thought_of() -> None:
     atoms = lone_atoms(0.0)
     noisy = atoms.codes[4:] * 0.9**0.5
-    clean = (noisy - 0.1**0.5 * atoms.noise(noisy, 0.9)) / 0.9**0.5
+    clean = predicted_clean(noisy, atoms.noise(noisy, 0.9), 0.9)
     assert not torch.allclose(clean, atoms.codes[4:], atol=0.1)
     assert torch.isfinite(clean).all()
 
@@ -65,10 +65,10 @@ def test_a_network_that_does_not_look_around_is_left_alone() -> None:
     assert torch.equal(guided.coord, out.coord)
 
 
-def test_guidance_acts_between_its_products_alone() -> None:
+def test_guidance_acts_within_its_range_of_signal_alone() -> None:
     atoms, noisy, out = lone_atoms(0.1), inputs(), prediction()
     atoms = dataclasses.replace(atoms, codes=atoms.codes.float(), log_frequencies=atoms.log_frequencies.float())
-    guidance = Guidance(weight=1.0, products=(0.3, 0.9))
+    guidance = Guidance(weight=1.0, alpha_bar_range=(0.3, 0.9))
     for guided in (atoms.guide(guidance), weak_guide(CSPNet(NET), guidance)):
         assert guided(out, noisy, 0.2) is out
         assert guided(out, noisy, 0.95) is out
@@ -88,7 +88,7 @@ def test_autoguidance_steps_away_from_the_weak_network_in_all_three() -> None:
 
 def test_a_model_without_a_weak_network_cannot_be_guided_by_it() -> None:
     model = CrysLDM(CrysLDMConfig())
-    assert guide_of(model, None) is None
+    assert guide_of(model, None) is unguided
     with pytest.raises(ValueError, match="weak network"):
         guide_of(model, Guidance(away_from="weak network"))
 

@@ -122,7 +122,7 @@ def test_a_command_named_in_a_sentence_exists_with_its_options(shown: Shown) -> 
     words = shown.text.removeprefix("python -m ").split()[1:]
     command = APP
     while words and words[0] in getattr(command, "commands", {}):
-        command = command.commands[words.pop(0)]
+        command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
     assert command is not APP, "no such command"
     assert not words or not hasattr(command, "commands"), f"no such command {words[0]}"
     options = {name for parameter in command.params for name in parameter.opts} | {"--help", "--debug"}

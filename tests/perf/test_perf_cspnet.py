@@ -9,7 +9,8 @@ import torch
 
 from models.baselines.diffcsp.sampler import SamplerSettings, initial_state, sample_predictor_corrector
 from models.cspnet import CSPNet, CSPNetConfig
-from models.diffusion import SeededNoise, coord_schedule, cosine_schedule, strided_times
+from models.denoiser import Denoiser
+from models.diffusion import SeededNoise, StepSchedule, coord_schedule, cosine_schedule, strided_times
 from models.presets import preset
 from tests.edge_list_cspnet import EdgeListCSPNet
 
@@ -21,17 +22,16 @@ CPU = preset("diffcsp", "perov5", "cpu").config.network
 def step(config, plain, batch, num_atoms):
     """A function that runs one predictor-corrector step (two evaluations) from the prior."""
     torch.manual_seed(0)
-    network = CSPNet(config).eval()
-    if plain:
-        network = EdgeListCSPNet(network)
+    dense = CSPNet(config).eval()
+    network = EdgeListCSPNet(dense) if plain else dense
     times = strided_times(1000, 1)
-    gaussian, coords = cosine_schedule(1000).take(times), coord_schedule(1000).take(times)
+    schedule = StepSchedule(cosine_schedule(1000).take(times), coord_schedule(1000).take(times), times)
     state = initial_state(SeededNoise.from_seed(0, "cpu"), batch, num_atoms, config.node_dim)
 
     @torch.no_grad()
     def run():
         noise = SeededNoise.from_seed(1, "cpu")
-        return sample_predictor_corrector(network, state, gaussian, coords, times, SamplerSettings(), noise)
+        return sample_predictor_corrector(Denoiser(network), state, schedule, SamplerSettings(), noise)
 
     return run
 

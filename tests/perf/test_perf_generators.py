@@ -8,14 +8,13 @@ import pytest
 
 from models.diffusion import SeededNoise
 from models.presets import preset
-from models.trainees import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CRYSTALS = 20
 
 
 def sampler(name):
-    model = build(preset(name, "perov5", "cpu").config, seed=0).eval()
+    model = preset(name, "perov5", "cpu").build(seed=0).eval()  # type: ignore[attr-defined]
     return lambda: model.sample(CRYSTALS, 5, SeededNoise.from_seed(0, "cpu"), model.config.num_steps)
 
 

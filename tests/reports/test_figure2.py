@@ -133,7 +133,7 @@ def test_bars_are_percent_of_the_crystals_asked_for_on_shared_axes() -> None:
     energies, converged = np.full(50, 0.3), np.ones(50, dtype=bool)
     histograms = [HullHistogram.of(name, n, energies, converged, edges, 0.1) for name, n in (("a", 100), ("b", 200))]
     panels = draw(histograms, "MP-20").axes
-    heights = [max(bar.get_height() for bar in panel.patches) for panel in panels]
+    heights = [max(bar.get_bbox().height for bar in panel.patches) for panel in panels]  # type: ignore[attr-defined]
     assert heights == pytest.approx([50, 25])
     assert panels[0].get_ylim() == panels[1].get_ylim()
     assert panels[0].get_xlim() == panels[1].get_xlim() == (edges[0], edges[-1])

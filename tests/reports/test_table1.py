@@ -306,3 +306,12 @@ def test_a_budget_of_seconds_is_said_with_what_it_pays_for_and_how_late_the_late
     assert "in 60 device seconds each (overshoot at most 0.250 s), seed 7." in render([folder])
     both = make_run({"crysldm": {}}, budget={"seconds": 60.0, "covers": "end-to-end"}, name="both")
     assert "in 60 seconds of sampling and scoring each" in render([both])
+
+
+def test_a_run_too_small_for_the_difference_that_it_seems_to_show_says_so(make_run: MakeRun) -> None:
+    few = {"crysldm": {"stable": 7, "valid": 98, "n": 100}, "diffcsp": {"stable": 12, "valid": 98, "n": 100}}
+    text = " ".join(render([make_run(few, "few")]).split())
+    said = "100 crystals cannot show whether DiffCSP (12.0 % stable) and CrysLDM (7.0 %) differ as they seem to; about"
+    assert f"Perov-5: {said} 540 of each would" in text
+    assert "cannot show" not in render([make_run({"crysldm": {"stable": 70}, "diffcsp": {"stable": 120}}, "many")])
+    assert "cannot show" not in render([make_run({"crysldm": {"stable": 70}, "diffcsp": {"stable": 70}}, "equal")])

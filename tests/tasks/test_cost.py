@@ -130,3 +130,33 @@ def test_a_second_potential_has_its_name_in_brackets():
 def test_what_does_not_belong_together_is_refused(requested, known):
     with pytest.raises(ValueError, match="crystals requested"):
         cost_metrics(batches(), requested, known)
+
+
+def with_usage(**columns):
+    table = batches()
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    return table
+
+
+def test_the_undisturbed_share_is_of_the_seconds_of_counted_batches_of_which_it_is_known():
+    share = cost_metrics(with_usage(disturbed=[False, True, True]), 40)["undisturbed_share"]
+    assert (share.value, share.n) == (2.0 / 5.0, 2)
+    share = cost_metrics(with_usage(disturbed=pa.array([None, True, False], pa.bool_())), 40)["undisturbed_share"]
+    assert (share.value, share.n) == (0.0, 1)
+    assert cost_metrics(batches(), 40)["undisturbed_share"] == Metric(None)  # a run of an earlier version
+
+
+def test_memory_is_the_highest_peak_and_energy_that_of_all_batches_also_for_each_stable_crystal():
+    table = with_usage(peak_memory_bytes=[5, 9, 7], energy_j=[3600.0, 1800.0, 1800.0])
+    metrics = cost_metrics(table, 40, stable(4))
+    assert metrics["peak_memory_bytes"].value == 9
+    assert metrics["peak_memory_bytes_per_stable"].value == 9 / 4
+    assert metrics["energy_wh"].value == 2.0
+    assert metrics["energy_wh_per_stable"].value == 0.5
+    assert metrics["peak_device_memory_bytes"].value is None
+
+
+def test_energy_that_one_batch_does_not_say_is_not_known():
+    metrics = cost_metrics(with_usage(energy_j=pa.array([1.0, None, 1.0], pa.float64())), 40, stable(4))
+    assert metrics["energy_wh"].value is metrics["energy_wh_per_stable"].value is None

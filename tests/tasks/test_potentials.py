@@ -2,7 +2,6 @@
 
 import json
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,12 +23,12 @@ from tests.symmetry import random_rotation
 from tests.toy_potential import Counting, crystal, rattled
 
 needs_files = pytest.mark.skipif("BENCH_POTENTIALS_DIR" not in os.environ, reason="needs BENCH_POTENTIALS_DIR")
-needs_sevenn = pytest.mark.skipif(find_spec("sevenn") is None, reason="needs the extra sevennet")
 NAMES = [
     "chgnet",
     pytest.param("m3gnet", marks=needs_files),
     pytest.param("tensornet", marks=needs_files),
-    pytest.param("sevennet", marks=needs_sevenn),
+    "sevennet",
+    "sevennet-l3i5",
 ]
 
 
@@ -100,13 +99,13 @@ def test_chgnet_in_a_batch_equals_the_packages_own_prediction():
         np.testing.assert_allclose(found.stresses[b] * EV_PER_A3_IN_GPA, theirs["s"], atol=2e-2)
 
 
-@needs_sevenn
-def test_sevennet_in_a_batch_equals_the_packages_own_calculator():
+@pytest.mark.parametrize(("name", "theirs"), [("sevennet", "7net-0"), ("sevennet-l3i5", "7net-l3i5")])
+def test_sevennet_in_a_batch_equals_the_packages_own_calculator(name, theirs):
     from sevenn.calculator import SevenNetCalculator
 
     crystals = mixed()
-    found = load_potential("sevennet").evaluate(crystals)
-    calculator = SevenNetCalculator("7net-0", device="cpu")
+    found = load_potential(name).evaluate(crystals)
+    calculator = SevenNetCalculator(theirs, device="cpu")
     for b in range(len(crystals)):
         atoms = atoms_of(crystals, b)
         atoms.calc = calculator

@@ -148,7 +148,7 @@ def test_shipped_figures_are_those_of_the_shipped_hull_and_weights(file):
     except ValueError:
         assert "sha256" not in found["hull"]
     else:
-        assert found["hull"]["sha256"] == json.loads(path.with_suffix(".json").read_text())["sha256"]
+        assert found["hull"]["sha256"] == json.loads(path.with_suffix(".json").read_text())["sha256"]  # type: ignore[attr-defined]
     for source in found["sources"].values():
         for kind in {"relaxed", "as_given", "as_given_of_relaxed"} & set(source):
             assert sum(source[kind]["confusion"].values()) == source[kind]["crystals"]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.crystals import filter_crystals
+from bench.interfaces import SampleBatch
 from models.baselines.cdvae.cells import (
     lattices_from_parameters,
     nearest_image,
@@ -21,8 +25,10 @@ from models.baselines.cdvae.encoder import DimeNetPlusPlus, EncoderConfig
 from models.baselines.cdvae.gemnet import GemNetConfig, GemNetT
 from models.baselines.cdvae.graph import Layout
 from models.baselines.cdvae.langevin import LangevinSettings, annealed_langevin, steps_of_levels
+from models.cspnet import EvaluationCounter
 from models.dense import DenseBatch
-from models.diffusion import Noise
+from models.diffusion import Noise, SeededNoise
+from models.sampling import StepCallback
 
 
 @dataclass(frozen=True)
@@ -135,12 +141,13 @@ class CDVAE(nn.Module):
         steps: int | None = None,
         num_atoms: Tensor | None = None,
         atomic_numbers: Tensor | None = None,
-        on_step: Callable[[int], None] | None = None,
+        callback: StepCallback | None = None,
     ) -> RaggedCrystals:
         """Crystals of latents (B, latent_dim), by `steps` Langevin steps, all `num_steps` of them when None.
 
         num_atoms: (B,), the latents' own predictions when None; where they say "no atoms" the crystal has none.
-        atomic_numbers: (A,) first types, drawn from the predicted composition when None.
+        atomic_numbers: (A,) first types, drawn from the predicted composition when None. callback: as of
+        `annealed_langevin`; it is told of the crystals that have atoms.
         """
         with torch.no_grad():
             predicted = self.statistics(z)
@@ -167,7 +174,7 @@ class CDVAE(nn.Module):
                 levels,
                 self.config.sampler,
                 noise,
-                on_step,
+                callback,
             )
         return RaggedCrystals(num_atoms, atomic_numbers, frac_coords, lattices)
 
@@ -219,7 +226,9 @@ class CDVAE(nn.Module):
 
         used = cells
         if not teacher_forcing:
-            used = lattices_from_parameters(*self.cell_parameters(predicted.scaled_lattice, num_atoms))
+            # As published: the losses of coordinates and types do not train the lattice head, nor the latent by it.
+            scaled = predicted.scaled_lattice.detach()
+            used = lattices_from_parameters(*self.cell_parameters(scaled, num_atoms))
         moved = noise.normal("coord", tuple(frac_coords.shape)) * sigma
         noisy = (frac_coords + to_cartesian(moved, torch.linalg.pinv(used), layout.crystal)) % 1.0
         out = self.decoder(z, noisy, noisy_types, used, layout)
@@ -240,10 +249,49 @@ class CDVAE(nn.Module):
         return {"loss": total + config.kl_weight * kl, **losses, "kl": kl}
 
     def sample(
-        self, batch: int, noise: Noise, steps: int | None = None, on_step: Callable[[int], None] | None = None
+        self, num_crystals: int, noise: Noise, steps: int | None = None, callback: StepCallback | None = None
     ) -> RaggedCrystals:
-        """(B) crystals of latents from the prior."""
-        return self.decode(noise.normal("latent", (batch, self.config.latent_dim)), noise, steps, on_step=on_step)
+        """(B) crystals of latents from the prior. callback: as of `decode`."""
+        latents = noise.normal("latent", (num_crystals, self.config.latent_dim))
+        return self.decode(latents, noise, steps, callback=callback)
+
+    def sample_crystals(
+        self, num_crystals: int, seed: int, steps: int, callback: StepCallback | None = None
+    ) -> SampleBatch:
+        """Crystals of latents from the prior. What a network makes empty or not finite gets a reason."""
+        noise_seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        with EvaluationCounter(self.decoder) as counter:
+            batch = self.sample(num_crystals, SeededNoise.from_seed(noise_seed, self.sigmas.device), steps, callback)
+        num_atoms, atomic_numbers, frac_coords, lattices = (part.cpu().numpy() for part in batch)
+        filtered = filter_crystals(num_atoms, atomic_numbers, frac_coords, lattices)
+        evaluations = np.where(num_atoms > 0, counter.per_crystal, 0)
+        return SampleBatch(filtered.crystals, steps, evaluations, dict(filtered.reasons))
+
+    def trained_part(self, stage: str) -> nn.Module:
+        """All of it, in its only stage."""
+        return self
+
+    def compiled_parts(self, stage: str) -> list[nn.Module]:
+        """Nothing: the graph has another number of edges in every batch."""
+        return []
+
+    def stage_input(self, stage: str, crystals: list[DenseBatch]) -> list[DenseBatch]:
+        """The crystals as they are."""
+        return crystals
+
+    def fit_statistics(self, stage: str, train: list[DenseBatch], seed: int) -> None:
+        """`fit_lattice_scaler`."""
+        self.fit_lattice_scaler(train)
+
+    def stage_losses(self, stage: str, batch: DenseBatch, noise: Noise, progress: float) -> dict[str, Tensor]:
+        """`losses`, in the true cell for the first part of the training."""
+        return self.losses(batch, noise, teacher_forcing=progress < self.config.teacher_forcing)
+
+    def sample_in_training(
+        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: NDArray[np.float64]
+    ) -> SampleBatch:
+        """Crystals of the weights as they are; how many atoms they have it decides itself."""
+        return self.sample_crystals(num_crystals, seed, min(max_steps, self.config.num_steps))
 
 
 def draw_types(composition: Tensor, num_atoms: Tensor, noise: Noise) -> Tensor:

@@ -6,9 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bench.crystals import filter_crystals
 from bench.datasets import canonical_name
 from bench.interfaces import SampleBatch
 from models.baselines.cdvae.autoencoder import CDVAE, CDVAEConfig
@@ -16,8 +13,7 @@ from models.baselines.cdvae.encoder import EncoderConfig
 from models.baselines.cdvae.gemnet import ActivationScales, GemNetConfig
 from models.baselines.cdvae.langevin import LangevinSettings
 from models.baselines.cdvae.official import from_official, published_checkpoint
-from models.cspnet import EvaluationCounter
-from models.diffusion import SeededNoise
+from models.sampling import StepCallback
 from models.weights import find_weights, load_into, read_card, read_weights, require_trained_for
 
 
@@ -35,17 +31,6 @@ def config_from_card(values: dict[str, Any]) -> CDVAEConfig:
             "sampler": LangevinSettings(**values["sampler"]),
         }
     )
-
-
-def sample_crystals(model: CDVAE, num_crystals: int, seed: int, steps: int, device: str) -> SampleBatch:
-    """Crystals of latents from the prior. What a network makes empty or not finite gets a reason."""
-    noise_seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    with EvaluationCounter(model.decoder) as counter:
-        batch = model.sample(num_crystals, SeededNoise.from_seed(noise_seed, device), steps)
-    num_atoms, atomic_numbers, frac_coords, lattices = (part.cpu().numpy() for part in batch)
-    filtered = filter_crystals(num_atoms, atomic_numbers, frac_coords, lattices)
-    evaluations = np.where(num_atoms > 0, counter.per_crystal, 0)
-    return SampleBatch(filtered.crystals, steps, evaluations, dict(filtered.reasons))
 
 
 class CDVAEGenerator:
@@ -95,15 +80,17 @@ class CDVAEGenerator:
             model = CDVAE(config_from_card(card["config"]))
             load_into(model, state_dict, self.weights)
         self._model = model.requires_grad_(False).eval().to(device)
-        self._device = device
         self.steps = self._requested_steps or model.config.num_steps
 
-    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
-        """That many crystals; a function of (seed, num_crystals, weights, steps, threads, device)."""
+    def sample(self, num_crystals: int, seed: int, callback: StepCallback | None = None) -> SampleBatch:
+        """That many crystals; a function of (seed, num_crystals, weights, steps, threads, device).
+
+        callback: watches or records the trajectory, as of `annealed_langevin`.
+        """
         if self._model is None:
             self.load("cpu")
         assert self._model is not None
-        return sample_crystals(self._model, num_crystals, seed, self.steps, self._device)
+        return self._model.sample_crystals(num_crystals, seed, self.steps, callback)
 
 
 def _sha256(path: Path) -> str:
@@ -112,7 +99,10 @@ def _sha256(path: Path) -> str:
 
 
 def cdvae(dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None) -> CDVAEGenerator:
-    """CDVAE with the weights trained for a data set. Langevin steps over 50 noise levels, or `steps` of them in all."""
+    """CDVAE, a baseline: a variational autoencoder whose decoder moves atoms by Langevin steps, 500 of them.
+
+    steps: of all, shared evenly among the 50 noise levels.
+    """
     return CDVAEGenerator(dataset, preset, steps, weights)
 
 

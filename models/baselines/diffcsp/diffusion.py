@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.sampler import SamplerSettings, initial_state, sample_predictor_corrector
+from models.bounds import Bounds
 from models.cspnet import CSPNet, CSPNetConfig
+from models.denoiser import Denoiser
 from models.denoising import denoising_losses
 from models.dense import DenseBatch
-from models.diffusion import Noise, coord_schedule, cosine_schedule, strided_times
+from models.diffusion import Noise, StepSchedule, coord_schedule, cosine_schedule
 from models.guidance import LoneAtoms, guide_of
+from models.sampling import StepCallback, sample_crystals
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,54 @@ class DiffCSP(nn.Module):
         """One-hot types by their frequency."""
         return LoneAtoms(torch.eye(len(self.type_frequencies)).to(self.type_frequencies), self.type_frequencies.log())
 
+    def trained_part(self, stage: str) -> nn.Module:
+        """The network, in its only stage."""
+        return self.network
+
+    def compiled_parts(self, stage: str) -> list[nn.Module]:
+        """The network."""
+        return [self.network]
+
+    def stage_input(self, stage: str, crystals: list[DenseBatch]) -> list[DenseBatch]:
+        """The crystals as they are."""
+        return crystals
+
+    def fit_statistics(self, stage: str, train: list[DenseBatch], seed: int) -> None:
+        """Nothing: no number of the model is taken from the data."""
+
+    def stage_losses(self, stage: str, batch: DenseBatch, noise: Noise, progress: float) -> dict[str, Tensor]:
+        """`losses`, the same all the time."""
+        return self.losses(batch, noise)
+
+    def sample_in_training(
+        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: NDArray[np.float64]
+    ) -> SampleBatch:
+        """Crystals of the weights as they are, as `diffcsp@STEPS` samples them."""
+        steps = min(max_steps, self.config.num_steps)
+        sampler = self.config.sampler
+        settings = sampler.for_few_steps() if steps < self.config.num_steps else sampler
+        return sample_crystals(self, num_atoms_probabilities, num_crystals, seed, steps, settings)
+
     @torch.no_grad()
-    def sample(self, batch: int, num_atoms: int, noise: Noise, steps: int) -> DenseBatch:
-        """(B) crystals of N atoms in `steps` steps: all of 1..T, or evenly strided with the same marginals."""
-        times = strided_times(self.config.num_steps, steps)
-        state = initial_state(noise, batch, num_atoms, self.config.network.node_dim)
-        schedules = self.gaussian.take(times), self.coords.take(times)
-        settings = self.config.sampler
-        guide = guide_of(self, settings.guidance)
-        end = sample_predictor_corrector(self.network, state, *schedules, times, settings, noise, guide)
+    def sample(
+        self,
+        num_crystals: int,
+        num_atoms: int,
+        noise: Noise,
+        steps: int,
+        settings: SamplerSettings | None = None,
+        callback: StepCallback | None = None,
+    ) -> DenseBatch:
+        """(B) crystals of N atoms in `steps` steps: all of 1..T, or evenly strided with the same marginals.
+
+        settings: those of the configuration when None. callback: as of `sample_predictor_corrector`.
+        """
+        settings = settings or self.config.sampler
+        schedule = StepSchedule.strided(self.gaussian, self.coords, steps)
+        state = initial_state(noise, num_crystals, num_atoms, self.config.network.node_dim)
+        norm, entries = settings.clamp or (None, None)
+        volume = None if settings.min_volume is None else settings.min_volume * num_atoms
+        bounds = Bounds(entries, norm, volume)
+        denoiser = Denoiser(self.network, guide_of(self, settings.guidance), bounds)
+        end = sample_predictor_corrector(denoiser, state, schedule, settings, noise, callback)
         return DenseBatch(end.types.argmax(-1) + 1, end.frac_coords, end.lattices)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from models.cspnet import CSPNet
-from models.diffusion import (
-    CoordSchedule,
-    GaussianSchedule,
-    Noise,
-    bounded_entries,
-    bounded_norm,
-    bounded_volume,
-    time_embedding,
-)
-from models.guidance import Guidance, Guide
+from models.bounds import STRIDED_MIN_VOLUME
+from models.denoiser import Denoiser
+from models.diffusion import Noise, Step, StepSchedule, correct_coords, predict_coords
+from models.guidance import Guidance
+from models.sampling import StepCallback
 
 # For strided schedules: beyond every cell of MP-20 (45 A), and three times a one-hot type. With fewer steps than T the
 # first one multiplies the error of the predicted noise by up to 1000, and no weights are good enough without a bound.
@@ -55,70 +49,72 @@ class SamplerSettings:
     corrector: bool = True
     guidance: Guidance | None = None
 
+    def for_few_steps(self) -> SamplerSettings:
+        """The same, changed where fewer steps than T would fail: clean values bounded, and cells kept from flattening.
 
-def initial_state(noise: Noise, batch: int, num_atoms: int, num_types: int) -> CrystalState:
+        From 3 steps on that is enough.
+        """
+        return replace(self, clamp=self.clamp or STRIDED_CLAMP, min_volume=STRIDED_MIN_VOLUME)
+
+
+def initial_state(noise: Noise, num_crystals: int, num_atoms: int, num_types: int) -> CrystalState:
     """The prior: normal lattices and types, uniform coordinates, drawn in the published order."""
-    lattices = noise.normal("lattice", (batch, 3, 3))
-    frac_coords = noise.uniform("coord", (batch, num_atoms, 3))
-    return CrystalState(noise.normal("type", (batch, num_atoms, num_types)), frac_coords, lattices)
+    lattices = noise.normal("lattice", (num_crystals, 3, 3))
+    frac_coords = noise.uniform("coord", (num_crystals, num_atoms, 3))
+    return CrystalState(noise.normal("type", (num_crystals, num_atoms, num_types)), frac_coords, lattices)
 
 
 def sample_predictor_corrector(
-    network: CSPNet,
+    denoiser: Denoiser,
     state: CrystalState,
-    gaussian: GaussianSchedule,
-    coords: CoordSchedule,
-    times: Tensor,
+    schedule: StepSchedule,
     settings: SamplerSettings,
     noise: Noise,
-    guide: Guide | None = None,
+    callback: StepCallback | None = None,
 ) -> CrystalState:
     """Ancestral steps for lattice and types; Langevin corrector and ancestral predictor for coordinates.
 
-    times: (S,) network times of the S steps, ascending; the schedules hold S + 1 entries (all of 1..T, or strided).
     Two network evaluations a step, corrector first (one without it). Jiao et al. 2023, Algorithm 2; the order of draws,
     and that the corrector also draws (unused) noise for lattice and types, follow the published code, so that a batch
-    can be replayed from its draws. The last step adds no noise. guide: changes what the predictor's network says.
+    can be replayed from its draws. The last step adds no noise. callback: is told after each step how many are done,
+    and the state: "step", "steps", "time", "x" (fractional coordinates), "types" (scores) and "lattices".
     """
     types, x, lattices = state.types, state.frac_coords, state.lattices
-    dtype, device = x.dtype, x.device
-    for step in range(len(times), 0, -1):
-        features = time_embedding(times[step - 1].to(device, dtype).expand(len(x)), network.config.time_dim).to(dtype)
-        last = step == 1
-        sigma, next_sigma = float(coords.sigmas[step]), float(coords.sigmas[step - 1])
-        score_scale = float(coords.score_norms[step]) ** 0.5
-
+    for step in schedule:
         if settings.corrector:
-            corrector_noise = _draw(noise, lattices, types, x, last)
-            size = settings.step_lr * (sigma / settings.sigma_begin) ** 2
-            out = network(types, x, lattices, features)
-            x = x - size * score_scale * out.coord + (2 * size) ** 0.5 * corrector_noise[2]
-
-        lattice_noise, type_noise, coord_noise = _draw(noise, lattices, types, x, last)
-        product = float(gaussian.alphas_cumprod[step])
-        inputs = types, x, lattices, features
-        out = network(*inputs)
-        if guide is not None:
-            out = guide(out, inputs, product)
-        size = sigma**2 - next_sigma**2
-        spread = next_sigma * size**0.5 / sigma
-        x = (x - size * score_scale * out.coord + spread * coord_noise) % 1.0
-        eps_lattice, eps_types = out.lattice, out.node
-        if settings.clamp is not None:
-            eps_lattice = bounded_norm(lattices, eps_lattice, product, settings.clamp[0])
-            eps_types = bounded_entries(types, eps_types, product, settings.clamp[1])
-        if settings.min_volume is not None:
-            eps_lattice = bounded_volume(lattices, eps_lattice, product, settings.min_volume * x.shape[1])
-        beta, posterior_sigma = float(gaussian.betas[step]), float(gaussian.posterior_sigmas[step])
-        shrink, weight = (1 - beta) ** -0.5, beta / (1 - product) ** 0.5
-        lattices = shrink * (lattices - weight * eps_lattice) + posterior_sigma * lattice_noise
-        types = shrink * (types - weight * eps_types) + posterior_sigma * type_noise
+            eps = _draw(noise, lattices, types, x, step)
+            score = denoiser.negative_score(types, x, lattices, step)
+            x = correct_coords(x, score, step, corrector_size(settings, step), eps.frac_coords)
+        eps = _draw(noise, lattices, types, x, step)
+        predicted = denoiser.predict(types, x, lattices, step)
+        x = predict_coords(x, predicted.coord, step, eps.frac_coords) % 1.0
+        lattices = ancestral_step(lattices, predicted.lattice, step, eps.lattices)
+        types = ancestral_step(types, predicted.node, step, eps.types)
+        if callback is not None:
+            done = len(schedule) - step.number + 1
+            told = {"step": done, "steps": len(schedule), "time": step.time}
+            callback({**told, "x": x, "types": types, "lattices": lattices})
     return CrystalState(types, x, lattices)
 
 
-def _draw(noise: Noise, lattices: Tensor, types: Tensor, x: Tensor, last: bool) -> tuple[Tensor, Tensor, Tensor]:
-    if last:
-        return torch.zeros_like(lattices), torch.zeros_like(types), torch.zeros_like(x)
+def corrector_size(settings: SamplerSettings, step: Step) -> float:
+    """The Langevin step, in proportion to the variance: step_lr (sigma / sigma_begin)^2."""
+    return settings.step_lr * (step.sigma / settings.sigma_begin) ** 2
+
+
+def ancestral_step(noisy: Tensor, predicted_noise: Tensor, step: Step, eps: Tensor) -> Tensor:
+    """From values and their predicted noise to a draw of the next less noisy ones. Ho et al. 2020 (DDPM), Algorithm 2.
+
+    eps: normal noise, zeros at the last step. It multiplies where CrysLDM's divides: as published, to the last bit.
+    """
+    shrink, weight = (1 - step.beta) ** -0.5, step.beta / (1 - step.alpha_bar) ** 0.5
+    return shrink * (noisy - weight * predicted_noise) + step.posterior_sigma * eps
+
+
+def _draw(noise: Noise, lattices: Tensor, types: Tensor, x: Tensor, step: Step) -> CrystalState:
+    """Normal noise for a whole state, in the published order; zeros at the last step."""
+    if step.is_last:
+        return CrystalState(torch.zeros_like(types), torch.zeros_like(x), torch.zeros_like(lattices))
     drawn = (("lattice", lattices), ("type", types), ("coord", x))
     lattice, kind, coord = (noise.normal(name, tuple(like.shape)) for name, like in drawn)
-    return lattice, kind, coord
+    return CrystalState(kind, coord, lattice)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.cspnet import CSPNet, CSPNetConfig
-from models.optimiser import make_optimiser
+from models.training.optimiser import make_optimiser
 
 NET = CSPNetConfig(node_dim=3, hidden_dim=16, num_layers=2, num_frequencies=2, time_dim=4)
 needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
@@ -50,7 +50,7 @@ def test_a_schedule_sets_the_rate_of_both_also_after_loading():
     again.step()
     schedule.step()
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
-    assert all(len(part.state) for part in again.parts)
+    assert all(len(part.state) for part in again.parts)  # type: ignore[attr-defined]
 
 
 @needs_muon

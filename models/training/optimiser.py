@@ -30,10 +30,10 @@ def make_optimiser(part: nn.Module, name: OptimiserName, learning_rate: float, f
     chosen = {id(p) for p in hidden}
     rest = [p for p in part.parameters() if id(p) not in chosen]
     muon = torch.optim.Muon(hidden, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-    return Together(muon, Adam(rest, lr=learning_rate, fused=fused))
+    return CombinedOptimizer(muon, Adam(rest, lr=learning_rate, fused=fused))
 
 
-class Together(Optimizer):
+class CombinedOptimizer(Optimizer):
     """Optimisers of disjoint parameters as one, which is what Lightning's own loop takes."""
 
     def __init__(self, *parts: Optimizer) -> None:

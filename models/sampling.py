@@ -1,0 +1,72 @@
+"""Crystals of all sizes from a model that samples one size at a time: N ~ p(N), line 1 of CrysLDM's Algorithm 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.interfaces import SampleBatch
+from models.cspnet import CSPNet, EvaluationCounter
+from models.dense import DenseBatch, buckets, unpack
+from models.diffusion import Noise, SeededNoise
+
+# Called after every step with the number of steps done, "step", the coordinates, "x", and what else the sampler holds.
+# The tensors are not changed afterwards: a trajectory may keep them.
+StepCallback = Callable[[Mapping[str, Any]], None]
+
+
+class SizedSampler(Protocol):
+    """A diffusion model that samples crystals of one size N. weak: a second network that guides it, or None."""
+
+    network: CSPNet
+    weak: CSPNet | None
+
+    def sample(
+        self,
+        num_crystals: int,
+        num_atoms: int,
+        noise: Noise,
+        steps: int,
+        settings: Any = None,
+        callback: StepCallback | None = None,
+    ) -> DenseBatch:
+        """(B) crystals of N atoms. settings: how the sampler steps, those of the model's configuration when None."""
+
+
+def sample_crystals(
+    model: SizedSampler,
+    num_atoms_probabilities: NDArray[np.float64],
+    num_crystals: int,
+    seed: int,
+    steps: int,
+    settings: Any = None,
+    callback: StepCallback | None = None,
+) -> SampleBatch:
+    """Crystals with N ~ p(N), one bucket of equal N after another. What a network makes not finite gets a reason.
+
+    num_atoms_probabilities: (N_max + 1,), entry n is p(N = n). settings: as of `SizedSampler.sample`. callback: is told
+    besides which of the crystals asked for are in the bucket, "indices" (B,).
+    """
+    size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+    rng = np.random.default_rng(int(size_seed))
+    num_atoms = rng.choice(len(num_atoms_probabilities), size=num_crystals, p=num_atoms_probabilities)
+    device = next(model.network.parameters()).device
+    noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
+    evaluations = np.zeros(num_crystals, dtype=np.int64)
+    batches, places = [], []
+    networks = [model.network] if model.weak is None else [model.network, model.weak]
+    for n, indices in buckets(num_atoms):
+        told = None if callback is None else _with_indices(callback, indices)
+        with EvaluationCounter(*networks) as counter:
+            batches.append(model.sample(len(indices), n, noise, steps, settings, told))
+        evaluations[indices] = counter.per_crystal
+        places.append(indices)
+    found = unpack(batches, places)
+    return SampleBatch(found.crystals, steps, evaluations, dict(found.reasons))
+
+
+def _with_indices(callback: StepCallback, indices: NDArray[np.int64]) -> StepCallback:
+    return lambda state: callback({**state, "indices": indices})

@@ -1,0 +1,1 @@
+"""Training of models: `bench train` and all that belongs to it alone."""

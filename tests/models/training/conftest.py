@@ -1,0 +1,28 @@
+"""Every test of a `tiny` model is run with CrysLDM, DiffCSP and CDVAE."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import models.training.run
+from tests.tiny_training import crystals, give_preset, tiny_preset
+
+
+@pytest.fixture
+def tiny_data(monkeypatch):
+    """Ten random crystals in the place of a data set."""
+    card = SimpleNamespace(num_atoms_probabilities=np.array([0, 0, 0.5, 0.5]))
+    for name, found in (
+        ("load_split", lambda dataset, split: crystals({"train": 0, "val": 1}[split])),
+        ("split_hash", lambda dataset, split: f"hash of {split}"),
+        ("reference_card", lambda dataset: card),
+    ):
+        monkeypatch.setattr(models.training.run, name, found)
+
+
+@pytest.fixture(params=["diffcsp", "crysldm", "cdvae"])
+def tiny(request, monkeypatch, tiny_data):
+    """The name of a model whose preset is tiny."""
+    give_preset(monkeypatch, request.param, tiny_preset(request.param))
+    return request.param
