@@ -97,7 +97,7 @@ def _agreed(
         ]
         good = [(orbits, (*remarks, MOVED)) for orbits, remarks, faults in looser if orbits is not None and not faults]
     different = [good[n] for n in range(len(good)) if not any(same_atoms(good[n][0], good[m][0]) for m in range(n))]
-    if len(different) == 1 and (facts.tell_atoms or len(good) == len(symmetry.readings)):
+    if len(different) == 1 and (facts.tell_atoms or len(good) == len(symmetry.readings) > 1):
         orbits, remarks = different[0]
         return orbits, (*remarks, CHOSEN) if symmetry.conflict else remarks
     if different:
