@@ -82,8 +82,9 @@ def _read(path: Path, workers: int) -> ReadResult:
     if not path.is_file() and not path.is_dir():
         raise ValueError("neither a file nor a folder")
     if path.suffix.lower() in (".pt", ".pth"):
-        filtered, seconds, remarks = read_eval_gen(path)
-        return _collected([filtered, *(Remark(*remark) for remark in remarks.items())], "crystal", workers, seconds)
+        found = read_eval_gen(path)
+        remarks = [Remark(*remark) for remark in found.remarks.items()]
+        return _collected([found.filtered, *remarks], "crystal", workers, found.sampling_seconds)
     return _collected(_places(path), "row", workers)
 
 

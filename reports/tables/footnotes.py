@@ -121,7 +121,7 @@ def _more_crystals(dataset: str, word: str, best: tuple[str, Metric], other: tup
     return (
         f"{dataset}: {there} crystals cannot show whether {best[0]} ({100 * high:.1f} % {word}) and {other[0]} "
         f"({100 * low:.1f} %) differ as they seem to; about {round_up(needed)} of each would, in 80 % of cases "
-        "(see bench plan)."
+        "(`bench plan`)."
     )
 
 

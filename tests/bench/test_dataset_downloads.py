@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import http.server
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from bench.datasets import (
     load_split,
     split_hash,
 )
-from bench.datasets.files import DATASETS, DatasetSpec, download_path, find_file, git_blob_sha1, require_file
+from bench.datasets.files import DATASETS, TIMEOUT_S, DatasetSpec, download_path, find_file, git_blob_sha1, require_file
 from tests.bench.small_perov5 import TEXTS
 
 PEROV5 = DATASETS["perov5"]
@@ -43,6 +45,18 @@ def served(tmp_path: Path) -> Iterator[DatasetSpec]:
     yield dataclasses.replace(PEROV5, urls=(f"{base}/nothing", base), blobs=blobs)
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.usefixtures("no_data")
+def test_a_server_that_never_answers_is_waited_for_once_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.datasets.files.TIMEOUT_S", (0.5, 0.5))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        base = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(DataUnavailable, match=r"val\.csv \(timed out\) or .*val\.csv \(the same host\)"):
+            require_file(dataclasses.replace(PEROV5, urls=(f"{base}/a", f"{base}/b")), "val")
+        assert time.monotonic() - started < 5
+    assert sum(TIMEOUT_S) < 20
 
 
 @pytest.mark.usefixtures("no_data")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import warnings
 from pathlib import Path
 
@@ -23,10 +22,10 @@ from bench.datasets import (
 )
 from bench.datasets.files import DATASETS, git_blob_sha1
 from bench.datasets.parsed import published_crystal
+from tests.at_hand import needs_data
 from tests.bench.small_perov5 import STRUCTURES, TEXTS, csv_bytes, structure
 
 PEROV5 = DATASETS["perov5"]
-needs_data = pytest.mark.skipif("BENCH_DATA_DIR" not in os.environ, reason="BENCH_DATA_DIR is not set")
 
 
 def published(cif: str) -> Structure:

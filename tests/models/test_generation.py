@@ -99,7 +99,7 @@ def test_evaluations_are_two_a_step(weights):
 def test_the_fast_samplers_spend_one_evaluation_a_step_and_say_so_in_their_names(weights, steps, suffix):
     name, path = weights
     factory = sampler(name, suffix)
-    shorter = dataclasses.replace(factory, variant=dataclasses.replace(factory.variant, steps=5))
+    shorter = dataclasses.replace(factory, sampler=dataclasses.replace(factory.sampler, steps=5))
     generator = shorter(dataset="mp20", weights=path, steps=steps)
     generator.load("cpu")
     batch = generator.sample(num_crystals=6, seed=0)
