@@ -293,6 +293,7 @@ def test_multiplicities_may_be_of_the_site_symmetry_as_old_programs_have_them(tm
         listed = atoms([rows[0].format(first), rows[1].format(second)], (*ATOMS, "symmetry_multiplicity"))
         symmetry = operators("x,y,z", "-x,-y,-z")
         assert counts_of(text(cell(5, 6, 7), symmetry, listed), tmp_path) == {"Fe": 1, "O": 2}
+    assert "has 1 images, but a multiplicity of 2" in reason_of(text(cell(5, 6, 7), f"{HM} 'P -1'\n", listed), tmp_path)
 
 
 def test_atoms_that_symmetry_gives_as_well_are_taken_once_with_a_remark(tmp_path: Path) -> None:

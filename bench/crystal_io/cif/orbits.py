@@ -74,10 +74,10 @@ def orbits_of(
 
 
 def _orbit(images: FloatArray, unit: float, lattice: FloatArray, tolerance_angstrom: float, label: str) -> FloatArray:
-    """(m, 3) the different ones among the images (M, 3) of a site, whose first one is the site itself."""
+    """(m, 3) the different ones among the images (M, 3) of a site."""
     shifts = images - images[0]
     shifts -= np.rint(shifts)
-    allowed = max(SAME_SITE, UNIT_OF_LAST_DECIMAL * unit)
+    allowed = max(SAME_SITE / 2, UNIT_OF_LAST_DECIMAL * unit)
     near = np.abs(shifts).max(axis=1) <= 4 * allowed  # of images of a rounded place, on either side of the exact one
     if tolerance_angstrom:
         near |= np.linalg.norm(shifts @ lattice, axis=1) <= 2 * tolerance_angstrom
