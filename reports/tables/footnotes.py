@@ -12,7 +12,7 @@ from reports.tables.columns import distance, three_digits
 from reports.tables.paper_rows import PAPER, PrintedRow
 from reports.tables.paper_rows import STABILITY_SAMPLES as PAPER_SAMPLES
 from reports.tables.split_row import split_remark
-from reports.tables.stability_notes import second_potentials, stability_note
+from reports.tables.stability_notes import calibration_note, second_potentials, stability_note
 
 FEW_BATCHES = 10  # with fewer the interval of a time is wide
 
@@ -29,6 +29,8 @@ def column_note(metric: str, results: Sequence[ModelResult]) -> str:
             return _distance_note(having)
         case "stable_rate":
             return stability_note(having)
+        case "stable_rate_calibrated":
+            return calibration_note(having)
         case "steps_per_stable":
             return (
                 "steps / (1000 × stable rate): per 1000 samples, as the paper prints it; what a stable crystal really "

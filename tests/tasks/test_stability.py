@@ -24,6 +24,7 @@ COLUMNS = [
     "converged",
     "relax_steps",
     "potential_of_verdict",
+    "stable_probability",
     "reason",
 ]
 PEROVSKITE = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
