@@ -30,6 +30,11 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
         temporary.write_bytes(content)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text atomically, as UTF-8 and with its own ends of lines."""
+    write_bytes(path, text.encode())
+
+
 def remove_left_over(folder: Path) -> None:
     """Removes temporary files that a killed process left in a folder; its lock must be held."""
     for left in folder.glob("*.tmp"):

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from bench.commands.models_and_data import app as models_and_data
 from bench.commands.options import (
     BudgetCovers,
     Cluster,
@@ -33,7 +34,9 @@ from bench.commands.options import (
     Threads,
     Where,
     Workers,
+    names,
 )
+from bench.commands.screen import show
 from bench.device import let_threads_sleep
 from bench.errors import one_line
 from bench.progress import say, show_warning
@@ -108,19 +111,19 @@ def run_command(
             "models": models,
             "dataset": dataset and canonical_name(dataset),
             "budget": limit and limit.to_json(),
-            "tasks": _names(tasks),
+            "tasks": names(tasks),
             "preset": preset,
             "device": None if device in (None, Device.auto) else device,
-            "potentials": _names(potential),
+            "potentials": names(potential),
             "hull": None if hull is None else str(hull.resolve()),
-            "hull_run_types": _names(hull_run_types),
+            "hull_run_types": names(hull_run_types),
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
             "out": None if out is None else str(out),
         }
         with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-            _show(runner.resume(resume, given=given, executor=chosen).text)
+            show(runner.resume(resume, given=given, executor=chosen).text)
         return
     if models is None or dataset is None:
         raise ValueError("bench run needs --models and --dataset, or --resume RUN; `bench models` lists what is known")
@@ -128,19 +131,19 @@ def run_command(
         models=with_meta(parse_models(models), meta or ()),
         dataset=dataset,
         budget=limit,
-        tasks=_names(tasks),
+        tasks=names(tasks),
         preset=preset or "cpu",
         device=device or "auto",
-        potentials=_names(potential) or (),
+        potentials=names(potential) or (),
         hull=hull,
-        hull_run_types=_names(hull_run_types) or (),
+        hull_run_types=names(hull_run_types) or (),
         seed=seed or 0,
         repeats=1 if repeats is None else repeats,
         workers=workers,
         threads=threads,
     )
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        _show(runner.run(plan, out, executor=chosen).text)
+        show(runner.run(plan, out, executor=chosen).text)
 
 
 @app.command()
@@ -170,16 +173,16 @@ def score(
     plan = runner.Plan(
         models=with_meta([file_model(file, name)], meta or ()),
         dataset=dataset,
-        tasks=_names(tasks),
-        potentials=_names(potential) or (),
+        tasks=names(tasks),
+        potentials=names(potential) or (),
         hull=hull,
-        hull_run_types=_names(hull_run_types) or (),
+        hull_run_types=names(hull_run_types) or (),
         device="cpu",
         seed=seed,
         workers=workers,
     )
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        _show(runner.run(plan, out, executor=chosen).text)
+        show(runner.run(plan, out, executor=chosen).text)
 
 
 @app.command()
@@ -207,7 +210,7 @@ def report(
     folders = runs or [newest_run(Path("runs"))]
     if costs and seconds:
         raise ValueError("--costs and --at show different tables; leave one of them out")
-    _show(reporting.costs(folders, format.value) if costs else reporting.report(folders, format.value, paper, seconds))
+    show(reporting.costs(folders, format.value) if costs else reporting.report(folders, format.value, paper, seconds))
     if html is not None:
         say(reporting.write_page(folders, html, paper))
 
@@ -231,7 +234,7 @@ def plan(
     from bench.commands.plan import plan as plan_sizes
 
     asked = Planned(rate, difference, cost_ratio, power)
-    _show(plan_sizes(asked, run, models, dataset, preset, device.value))
+    show(plan_sizes(asked, run, models, dataset, preset, device.value))
 
 
 @app.command()
@@ -245,7 +248,7 @@ def leaderboard(
     """The models of several runs in order; those that noise cannot tell apart share a rank."""
     from bench.commands import report as reporting
 
-    _show(reporting.leaderboard(runs, by))
+    show(reporting.leaderboard(runs, by))
     if html is not None:
         say(reporting.write_page(runs, html, leaderboard=True, by=by))
 
@@ -275,10 +278,8 @@ def rescore(
         copy(run, out)
         run = out
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        types = _names(hull_run_types)
-        _show(
-            runner.rescore(run, _names(tasks), _names(potential), hull=hull, executor=chosen, hull_run_types=types).text
-        )
+        types = names(hull_run_types)
+        show(runner.rescore(run, names(tasks), names(potential), hull=hull, executor=chosen, hull_run_types=types).text)
 
 
 @app.command()
@@ -286,7 +287,7 @@ def archive(run: RunFolder, out: Annotated[Path, typer.Option("--out", "-o", hel
     """Pack a finished run into one file, which report, leaderboard, check and baseline read as it is."""
     from bench.commands.archive import pack
 
-    _show(pack(run, out))
+    show(pack(run, out))
 
 
 @app.command()
@@ -317,158 +318,12 @@ def check(
     from bench.commands.check import verdict_lines
 
     found = compare(run, against, rtol, exact, times)
-    _show("\n".join(verdict_lines(found, verbose)))
+    show("\n".join(verdict_lines(found, verbose)))
     if any(comparison.failed for comparison in found):
         raise typer.Exit(1)
 
 
-@app.command()
-def train(
-    model: Annotated[str, typer.Option(help="crysldm, diffcsp or cdvae")],
-    dataset: Dataset,
-    preset: Preset = "cpu",
-    max_time: Annotated[str | None, typer.Option(metavar="HH:MM:SS", help="of this call; go on with --resume")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint in --out")] = False,
-    seed: Seed = 0,
-    device: DeviceOption = Device.auto,
-    threads: Annotated[int, typer.Option(help="threads of training")] = 1,
-    out: Annotated[Path | None, typer.Option(help="folder of checkpoints, logs and weights")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="of the last stage; default: the preset's")] = None,
-    init: Annotated[
-        Path | None, typer.Option(metavar="WEIGHTS", help="start the last stage from this .safetensors file")
-    ] = None,
-) -> None:
-    """Train a model on a data set's training split."""
-    from bench.commands.train import parse_time
-    from bench.commands.train import train as train_model
-    from bench.interfaces import TrainingPlan
-
-    limit = None if max_time is None else parse_time(max_time)
-    plan = TrainingPlan(model, dataset, preset, out, limit, resume, seed, device.value, threads, epochs, init)
-    _show(f"weights: {train_model(plan)}")
-
-
-@app.command()
-def sample(
-    model: Annotated[str, typer.Option(help="as in `bench run --models`, one of them")],
-    dataset: Dataset,
-    num_samples: Annotated[int, typer.Option(help="crystals to make")],
-    out: Annotated[Path, typer.Option(help="NAME.zip (of CIFs), .extxyz, .parquet, .json or .csv")],
-    preset: Preset = "cpu",
-    device: DeviceOption = Device.auto,
-    seed: Seed = 0,
-    threads: Threads = None,
-) -> None:
-    """Write the crystals of a model to a file: those that `bench run` samples with the same seed."""
-    from bench.commands.sample import sample_file
-
-    _show(sample_file(model, dataset, num_samples, out, preset, device.value, seed, threads))
-
-
-@app.command("sample-external")
-def sample_external_command(
-    command: Annotated[
-        str, typer.Option(help="shell command of any model; {num_samples}, {seed} and {out} are filled in, quoted")
-    ],
-    num_samples: Annotated[int, typer.Option(help="crystals that it is asked for")],
-    out: Annotated[Path, typer.Option(help="where its crystals go: NAME.zip, .extxyz, .pt and so on, or a folder")],
-    ready: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="what it prints when start-up ends and sampling begins")
-    ] = None,
-    done: Annotated[str | None, typer.Option(metavar="TEXT", help="what it prints when sampling ends")] = None,
-    start_up: Annotated[
-        str | None, typer.Option(metavar="COMMAND", help="or one that only starts up: its time is subtracted")
-    ] = None,
-    result: Annotated[Path | None, typer.Option(help="what the command writes, where it takes no {out}")] = None,
-    meta: Annotated[Path | None, typer.Option(help="what they cost; default NAME.meta.json")] = None,
-    steps: Annotated[int | None, typer.Option(help="diffusion steps, for the table")] = None,
-    network_evaluations: Annotated[float | None, typer.Option(help="per crystal, for the table")] = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    device: DeviceOption = Device.auto,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="of one run of a command")] = None,
-) -> None:
-    """Run and time a model of another environment as it is: crystals and costs for `bench run --models NAME=FILE`."""
-    from bench.commands.sample_external import External, sample_external
-    from bench.device import named_threads, resolve_device
-    from bench.sampling.usage import available_cores
-
-    asked = External(
-        command,
-        num_samples,
-        out,
-        meta or out.with_name(f"{out.name.split('.')[0]}.meta.json"),
-        seed,
-        threads or named_threads() or available_cores(),
-        resolve_device(device.value),
-        ready=ready,
-        done=done,
-        start_up=start_up,
-        result=result,
-        timeout_s=timeout,
-        steps=steps,
-        network_evaluations=network_evaluations,
-    )
-    _show(sample_external(asked))
-
-
-@app.command()
-def models() -> None:
-    """List the models, what they are and which weights are in the package."""
-    from bench.commands.listing import list_models
-
-    _show(list_models())
-
-
-@app.command()
-def data(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="perov5, mp20 or that of an installed plug-in")],
-    workers: Annotated[int, typer.Option(help="processes that parse")] = 2,
-    reference: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="write its reference card there, for a data set of your own")
-    ] = None,
-    scored: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="of its test split (`bench score TEST.csv`): its figures go beside the card"),
-    ] = None,
-) -> None:
-    """Find or download a data set, verify its hashes and parse it into the cache."""
-    from bench.commands.listing import prepare_dataset
-
-    _show(prepare_dataset(name, workers, reference, scored))
-
-
-hull_app = typer.Typer(help="Reference energies that stability is measured against.", no_args_is_help=True)
-app.add_typer(hull_app, name="hull")
-
-
-@hull_app.command("build")
-def hull_build(
-    potential: Annotated[str, typer.Option(help="such as chgnet or m3gnet")] = "chgnet",
-    out: Annotated[Path, typer.Option(help="folder of the hull and of what a killed build leaves")] = Path("hulls"),
-    relax_limit: Annotated[
-        int | None, typer.Option(help="relax so many of the phases near the hull, the nearest first; default all")
-    ] = None,
-    extend: Annotated[bool, typer.Option("--extend", help="take over what the hull at hand has computed")] = False,
-    workers: Workers = 2,
-) -> None:
-    """Compute the energies of the reference phases with a potential: hours. A killed build goes on where it was."""
-    from bench.commands.listing import build_hull
-
-    _show(build_hull(potential, out, relax_limit, extend, workers))
-
-
-@app.command()
-def doctor(
-    deep: Annotated[bool, typer.Option("--deep", help="load and test every potential as well: a minute")] = False,
-) -> None:
-    """What this machine can do, what is missing and how to get it: exit 1 where `bench run` cannot work."""
-    from bench.commands.doctor import examine, is_fit, render
-
-    findings = examine(deep)
-    _show(render(findings))
-    if not is_fit(findings):
-        raise typer.Exit(1)
+app.add_typer(models_and_data)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -508,19 +363,3 @@ def _explain(error: Exception) -> int:
         text = f"unexpected {one_line(error, limit=None)} (--debug shows where)"
     sys.stderr.write(f"{'' if code == 130 else 'error: '}{' '.join(text.split())}\n")
     return code
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    """The names in "a,b"; None where the option was not given. ValueError where it names nothing."""
-    if text is None:
-        return None
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise ValueError("a list of names is empty; leave its option out for the default")
-    return names
-
-
-def _show(text: str) -> None:
-    from bench.commands.screen import writable
-
-    sys.stdout.write(writable(text.rstrip("\n") + "\n", sys.stdout.encoding))

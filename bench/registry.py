@@ -355,6 +355,11 @@ def _task_targets() -> dict[str, str]:
     return {**known("task"), **{name: entry.value for name, entry in plugin_tasks().items()}}
 
 
+def _label(potential: str) -> str:
+    """The name of a potential or of a chain of them, first+judge; of paths, their last part."""
+    return "+".join(Path(part).name for part in potential.split("+"))
+
+
 def build_tasks(
     names: Sequence[str] | None,
     potentials: Sequence[str] = (),
@@ -384,7 +389,7 @@ def build_tasks(
         if potentials and "potential" in accepted:
             takes_potential = True
             tasks += [
-                factory(potential=potential, name=task_name(name, Path(potential).name) if number else name, **options)
+                factory(potential=potential, name=task_name(name, _label(potential)) if number else name, **options)
                 for number, potential in enumerate(potentials)
             ]
         else:

@@ -48,7 +48,8 @@ Threads = Annotated[int | None, typer.Option(help="of sampling; default OMP_NUM_
 Seed = Annotated[int, typer.Option(help="of every random number")]
 Workers = Annotated[int, typer.Option(help="processes that score, of one thread each; never while sampling is timed")]
 Tasks = Annotated[str | None, typer.Option(help="such as validity,properties; default: all that exist")]
-Potential = Annotated[str | None, typer.Option(help="for stability, such as chgnet,m3gnet; the first fills the table")]
+_POTENTIALS = "for stability, such as chgnet,m3gnet; the first fills the table. a+b: a relaxes, b goes on and judges"
+Potential = Annotated[str | None, typer.Option(help=_POTENTIALS)]
 HullFile = Annotated[
     Path | None, typer.Option("--hull", help="instead of the package's: of `bench hull build`, or entries as JSON")
 ]
@@ -72,3 +73,13 @@ Meta = Annotated[
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or an archive of one")]
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """The names in "a,b"; None where the option was not given. ValueError where it names nothing."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ValueError("a list of names is empty; leave its option out for the default")
+    return names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 ASCII_SIGNS = str.maketrans({"≈": "~", "–": "-", "↑": "^", "↓": "v", "×": "x", "Å": "A", "\u00a0": " "})
@@ -16,6 +17,11 @@ def writable(text: str, encoding: str | None) -> str:
     except (UnicodeEncodeError, LookupError):
         replaced = re.sub(f"([{SUPERSCRIPTS}]+)( *)", _bracketed, text.replace("cm³", "cm3"))
         return replaced.translate(ASCII_SIGNS).encode("ascii", "replace").decode()
+
+
+def show(text: str) -> None:
+    """Writes a text to the standard output, with one newline at its end."""
+    sys.stdout.write(writable(text.rstrip("\n") + "\n", sys.stdout.encoding))
 
 
 def _bracketed(found: re.Match[str]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.arrays import FloatArray, IntArray
+from bench.atomic import write_text
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
 from bench.datasets.files import DatasetSpec, Split
 from bench.errors import one_line
@@ -144,7 +145,7 @@ class ReferenceCard:
             column_encoding={"density": "BYTE_STREAM_SPLIT"},
         )
         text = json.dumps({**self._content(), "sha256": self.sha256}, indent=1)
-        (folder / f"{self.dataset}.json").write_text(text + "\n", encoding="utf-8")
+        write_text(folder / f"{self.dataset}.json", text + "\n")
 
     @classmethod
     def read(cls, folder: Path | Traversable, dataset: str) -> ReferenceCard:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from bench.atomic import write_text
 from bench.errors import one_line
 from bench.statistics import Metric
 
@@ -75,7 +76,7 @@ class SplitFigures:
             "e_above_hull": list(self.e_above_hull),
             "e_above_hull_not_converged": list(self.e_above_hull_not_converged),
         }
-        (folder / f"{dataset}.test.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+        write_text(folder / f"{dataset}.test.json", json.dumps(content) + "\n")
 
     @classmethod
     def read(cls, folder: Path | Traversable, dataset: str) -> Self | None:

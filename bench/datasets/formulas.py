@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.arrays import BoolArray
+from bench.atomic import write_bytes
 from bench.crystals import Crystals
 from bench.errors import reason_of
 
@@ -66,7 +67,7 @@ class FormulaSet:
 
     def write(self, folder: Path, dataset: str) -> None:
         """Writes <dataset>.formulas into the folder: the hashes one after the other, little-endian."""
-        (folder / f"{dataset}.{SUFFIX}").write_bytes(self._bytes())
+        write_bytes(folder / f"{dataset}.{SUFFIX}", self._bytes())
 
     @classmethod
     def read(cls, folder: Path | Traversable, dataset: str) -> FormulaSet:

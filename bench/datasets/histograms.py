@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from bench.arrays import FloatArray, IntArray
+from bench.atomic import write_text
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
 from bench.errors import one_line
 
@@ -124,8 +125,7 @@ class CrystalCounts:
                 for quantity, counts in self.binned.items()
             },
         }
-        place = folder / f"{dataset}.test-counts.json"
-        place.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        write_text(folder / f"{dataset}.test-counts.json", json.dumps(content) + "\n")
 
     @classmethod
     def read(cls, folder: Path | Traversable, dataset: str) -> Self:

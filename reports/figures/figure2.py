@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.atomic import write_text
 from bench.store import report_folder
 from reports.figures.hull_histogram import HullHistogram, histograms_csv, hull_histograms
 from reports.run_results import read_results
@@ -36,8 +37,7 @@ def _write_report(folder: Path) -> str:
         return ""
     histograms = hull_histograms(results)
     report = report_folder(folder)
-    csv = histograms_csv(results[0].run.dataset, histograms)
-    (report / f"{STEM}.csv").write_text(csv, encoding="utf-8", newline="\n")
+    write_text(report / f"{STEM}.csv", histograms_csv(results[0].run.dataset, histograms))
     save(
         histograms,
         title(results[0].dataset),

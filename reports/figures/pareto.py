@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.atomic import write_text
 from bench.statistics import Metric
 from bench.store import report_folder
 from reports.figures.cost_quality import COSTS, Point, family, front, models, pairs_table, points, points_csv, qualities
@@ -60,7 +61,7 @@ def _write_report(folder: Path) -> str:
     save_figure(
         lambda: draw(results, f"{title}: quality against cost; filled: nothing is cheaper and better"), report / STEM
     )
-    (report / f"{STEM}.csv").write_text(points_csv(results[0].run.dataset, results), encoding="utf-8", newline="\n")
+    write_text(report / f"{STEM}.csv", points_csv(results[0].run.dataset, results))
     where = f"Quality against cost: {report / STEM}.{', .'.join([*SUFFIXES, 'csv'])}"
     pairs = pairs_table(results)
     if not pairs:
@@ -68,7 +69,7 @@ def _write_report(folder: Path) -> str:
     text = (
         f"{title}: different models at equal network evaluations (* better beyond noise, Holm-corrected)\n\n{pairs}\n"
     )
-    (report / f"{STEM}.txt").write_text(text, encoding="utf-8", newline="\n")
+    write_text(report / f"{STEM}.txt", text)
     return f"{text}\n{where}, .txt"
 
 

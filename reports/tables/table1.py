@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+from bench.atomic import write_text
 from bench.store import report_folder
 from reports.run_results import ModelResult, one_device, read_results
 from reports.tables.columns import COLUMNS, Column, count
@@ -45,7 +46,7 @@ def write_reports(run_dirs: Sequence[Path], paper: bool = False) -> str:
         report = report_folder(Path(folder))
         for format, suffix in SUFFIXES.items():
             content = render([folder], format, paper)
-            (report / f"table1.{suffix}").write_text(content, encoding="utf-8", newline="\n")
+            write_text(report / f"table1.{suffix}", content)
     return text
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.atomic import write_text
 from bench.store import report_folder
 from reports.figures.files import FONT_SIZE, SUFFIXES, line_of, plain_numbers, save_figure
 from reports.run_results import ModelResult, read_results
@@ -137,7 +138,7 @@ def _write_report(folder: Path) -> str:
         LEADS: leads_csv(dataset, curves),
     }
     for name, content in contents.items():
-        (report / name).write_text(content, encoding="utf-8", newline="\n")
+        write_text(report / name, content)
     where = f"Yield curve: {report / STEM}.{', .'.join([*SUFFIXES, 'csv', 'txt'])}, {COSTS}, {LEADS}"
     timed = by_time(curves)
     if not timed:

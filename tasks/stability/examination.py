@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.errors import one_line
+from tasks.stability.chain import chain_names
 from tasks.stability.hull import hull_path, read_hull
 from tasks.stability.potentials import DEFAULT_POTENTIAL, known_potentials, load_potential, potential_protocol
 from tasks.stability.potentials.files import BUILT_IN, MATGL_FOLDERS, MATGL_ORGANISATION, PotentialNotHere, find_source
@@ -19,7 +20,7 @@ def examine_potentials(deep: bool = False) -> Iterator[Line]:
     deep: load each one and run its self-test, which takes seconds.
     """
     for name in known_potentials():
-        required = name == DEFAULT_POTENTIAL
+        required = name in chain_names(DEFAULT_POTENTIAL)
         line = _weights(name, deep, required)
         yield line
         if line[1] == "ok":

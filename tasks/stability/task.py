@@ -16,10 +16,13 @@ import pyarrow.compute as pc
 from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
-from tasks.stability.hull import Hull, energies_above, hull_path, read_hull
+from tasks.stability.chain import SCREEN_ABOVE, Stage, Verdict, chain_label, chain_names, chain_protocol, judge
+from tasks.stability.hull import Hull, hull_path, read_hull
+from tasks.stability.hull.energies import HullNotHere
+from tasks.stability.hull.mp_entries import LEVELS, read_mp_hull
 from tasks.stability.potentials import DEFAULT_POTENTIAL, load_potential, potential_protocol
 from tasks.stability.potentials.measured_errors import measured_errors
-from tasks.stability.relaxation import RelaxationSettings, Relaxed, relax
+from tasks.stability.relaxation import RelaxationSettings
 
 if TYPE_CHECKING:
     from bench.datasets import ReferenceCard
@@ -31,11 +34,12 @@ PLAIN_NAME = "stability"
 
 @dataclass(frozen=True)
 class Stability:
-    """The task. potential: a name or a path (`load_potential`). name: another one for a second potential.
+    """The task. potential: a name or a path (`load_potential`), or a chain of them, "first+judge" (`judge`).
 
-    hull: None for the one in the package, or the path of the user's own: a Parquet file that `bench hull build` wrote,
-    or a JSON file of Materials Project entries, of which those of `hull_run_types` are taken (`read_mp_hull`). Stable
-    is a crystal that converged and ends less than 0.1 eV/atom above the hull.
+    name: another one for a second potential. hull: the judge's, None for the one in the package, or the path of the
+    user's own: a Parquet file that `bench hull build` wrote, or a JSON file of Materials Project entries, of which
+    those of `hull_run_types` are taken (`read_mp_hull`). Stable is a crystal that converged and ends less than 0.1
+    eV/atom above the hull.
     """
 
     potential: str = DEFAULT_POTENTIAL
@@ -51,7 +55,10 @@ class Stability:
 
     @property
     def schema(self) -> pa.Schema:
-        """energy_per_atom and e_above_hull in eV/atom, of the relaxed crystal; relax_steps: evaluations."""
+        """energy_per_atom and e_above_hull in eV/atom, of the relaxed crystal; relax_steps: evaluations.
+
+        potential_of_verdict: the one of the chain that relaxed it last, whose energies these are.
+        """
         return task_schema(
             {
                 "energy_per_atom": pa.float64(),
@@ -59,6 +66,7 @@ class Stability:
                 "stable": pa.bool_(),
                 "converged": pa.bool_(),
                 "relax_steps": pa.int64(),
+                "potential_of_verdict": pa.string(),
             }
         )
 
@@ -66,7 +74,8 @@ class Stability:
         """Potential with checksum, relaxation, hull with checksum, thresholds."""
         hull = self._hull()
         return {
-            "potential": potential_protocol(self.potential),
+            "potential": chain_protocol(self.potential),
+            **self._screen(),
             "relaxation": self.settings.protocol(),
             "hull": {name: hull.card.get(name) for name in ("sha256", "phases", "geometry")},
             "stable_below_ev_per_atom": STABLE_BELOW,
@@ -77,22 +86,23 @@ class Stability:
 
     def score(self, crystals: Crystals) -> pa.Table:
         """One row per crystal; without a number only where an element has no reference phase."""
-        potential, hull = load_potential(self.potential, self.device), self._hull()
-        unknown = [_unknown_elements(crystals, b, hull, potential.elements) for b in range(len(crystals))]
+        stages = [
+            Stage(load_potential(name, self.device), self._hull() if name == self._names[-1] else self._screening(name))
+            for name in self._names
+        ]
+        elements = stages[-1].potential.elements
+        unknown = [_unknown_elements(crystals, b, self._hull(), elements) for b in range(len(crystals))]
         known = np.array([b for b, symbols in enumerate(unknown) if not symbols], dtype=np.int64)
-        outcomes = relax(crystals[known], potential, self.settings)
-        energies = np.array([outcome.energy for outcome in outcomes]) / crystals.num_atoms[known]
-        above = energies_above(hull, crystals[known], energies)
-        rows = [_without_number(symbols) for symbols in unknown]
-        for b, outcome, energy, over in zip(known, outcomes, energies, above, strict=True):
-            rows[b] = _row(outcome, float(energy), over)
+        rows = [_without_number(symbols, stages[-1].potential.name) for symbols in unknown]
+        for b, verdict in zip(known, judge(crystals[known], stages, self.settings), strict=True):
+            rows[b] = _row(verdict, int(crystals.num_atoms[b]))
         columns = {name: [row[name] for row in rows] for name in self.schema.names if name not in ("index", "formula")}
         return task_rows(self.schema, crystals, columns)
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Rates over all requested crystals; the median energy above the hull over those that have one."""
         table = tables[self.name]
-        suffix = "" if self.name == PLAIN_NAME else f"[{Path(self.potential).name}]"
+        suffix = "" if self.name == PLAIN_NAME else f"[{chain_label(self.potential)}]"
         above, n = table["e_above_hull"], table.num_rows
         metrics = {"stable_rate": wilson(_count(table["stable"]), n)}
         for limit in OTHER_LIMITS:
@@ -108,21 +118,42 @@ class Stability:
     def about(self) -> dict[str, Any]:
         """The potential's measured error against DFT, null where there is none; of the user's own hull, what it is."""
         own = {} if self.hull is None else {"hull": self._hull().card.get("geometry")}
-        return {"error": measured_errors(potential_protocol(self.potential)), **own}
+        return {"error": measured_errors(chain_protocol(self.potential)), **own}
 
     def _hull(self) -> Hull:
-        return _read_hull(self.potential, self.hull, tuple(self.hull_run_types))
+        return _read_hull(self._names[-1], self.hull, tuple(self.hull_run_types))
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return chain_names(self.potential)
+
+    def _screening(self, name: str) -> Hull | None:
+        """The hull that an earlier potential of the chain screens by; None where it has none at hand."""
+        if self.hull is not None and self.hull.endswith(".parquet"):
+            return None  # of the judge's energies
+        if self.hull is not None and name not in LEVELS:
+            return None
+        try:
+            return _read_hull(name, self.hull, tuple(self.hull_run_types))
+        except HullNotHere:
+            return None
+
+    def _screen(self) -> dict[str, Any]:
+        """Of a chain, what the earlier potentials screen by."""
+        if len(self._names) == 1:
+            return {}
+        hulls = [self._screening(name) for name in self._names[:-1]]
+        known = [None if hull is None else hull.card.get("sha256") for hull in hulls]
+        return {"screen": {"above_ev_per_atom": SCREEN_ABOVE, "hulls": known}}
 
 
-@functools.lru_cache(maxsize=4)  # a worker scores many chunks against the same one
+@functools.lru_cache(maxsize=8)  # a worker scores many chunks against the same one
 def _read_hull(potential: str, path: str | None, run_types: tuple[str, ...]) -> Hull:
     if path is None or path.endswith(".parquet"):
         if run_types:
             raise ValueError("--hull-run-types chooses among the entries of a JSON file: name one with --hull")
         weights = potential_protocol(potential)  # first: it knows which names there are
         return read_hull(hull_path(potential) if path is None else Path(path), weights)
-    from tasks.stability.hull.mp_entries import read_mp_hull
-
     return read_mp_hull(path, potential, run_types)
 
 
@@ -133,18 +164,20 @@ def _unknown_elements(crystals: Crystals, b: int, hull: Hull, of_potential: froz
     return [str(e.symbol) for e in elements if e.symbol not in hull.elements or e.Z not in of_potential]
 
 
-def _without_number(symbols: list[str]) -> dict[str, Any]:
+def _without_number(symbols: list[str], potential: str) -> dict[str, Any]:
     return {
         "energy_per_atom": None,
         "e_above_hull": None,
         "stable": False,
         "converged": False,
         "relax_steps": None,
+        "potential_of_verdict": potential,
         "reason": f"the hull has no phase of {', '.join(symbols)}",
     }
 
 
-def _row(outcome: Relaxed, energy: float, above: float | str) -> dict[str, Any]:
+def _row(verdict: Verdict, num_atoms: int) -> dict[str, Any]:
+    outcome, above, energy = verdict.relaxed, verdict.above, verdict.relaxed.energy / num_atoms
     has_number = isinstance(above, float)
     reasons = [outcome.reason, None if has_number else str(above)]
     return {
@@ -153,6 +186,7 @@ def _row(outcome: Relaxed, energy: float, above: float | str) -> dict[str, Any]:
         "stable": bool(outcome.converged and isinstance(above, float) and above < STABLE_BELOW),
         "converged": outcome.converged,
         "relax_steps": outcome.steps,
+        "potential_of_verdict": verdict.potential,
         "reason": "; ".join(filter(None, reasons)) or None,
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.crystals import Crystals, filter_crystals
 from bench.datasets import DataUnavailable
-from bench.interfaces import SampleBatch
+from bench.interfaces import SampleBatch, TrainingPlan
 
 
 def random_crystals(num_crystals: int, seed: int) -> Crystals:
@@ -139,9 +139,9 @@ class NoData(Fake):
 trained: dict[str, object] = {}
 
 
-def train(**options: object) -> Path:
+def train(plan: TrainingPlan, **options: object) -> Path:
     """A trainer that only notes what it was asked for."""
-    trained.update(options)
+    trained.update(vars(plan), **options)
     return Path("weights.safetensors")
 
 

@@ -24,7 +24,8 @@ class Facts:
     """What a CIF says of the content of its cell; None or empty where it says nothing.
 
     formula: symbol -> number, in one formula unit or in the whole cell. units: formula units in the cell.
-    multiplicities: (sites,) images of each in the cell, or, as old SHELX has it, symmetries that keep its place.
+    multiplicities: (sites,) images of each in the cell, or, beside operators as old SHELX writes them, how many of
+    them keep its place.
     """
 
     formula: dict[str, float] | None
@@ -67,7 +68,7 @@ def contradictions(
     """What of the facts the atoms of a cell contradict.
 
     numbers: (N,) their atomic numbers. images: (sites,) atoms of each site, None where some are listed twice.
-    order: of the symmetry. volume: A^3.
+    order: of the symmetry where its operators are listed, 0 where not. volume: A^3.
     """
     if facts.multiplicities is not None and images is not None:
         stated = np.array(facts.multiplicities)
@@ -108,6 +109,6 @@ def _number(items: CifItems, tag: str) -> float | None:
 
 def _numbers(column: Sequence[str]) -> list[float] | None:
     try:
-        return numbers_of(column, "")
+        return numbers_of(column, ("",))
     except ValueError:
         return None

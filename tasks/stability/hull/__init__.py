@@ -3,6 +3,7 @@
 from tasks.stability.hull.energies import (
     Composition,
     Hull,
+    HullNotHere,
     composition_of,
     energies_above,
     hull_path,
@@ -13,6 +14,7 @@ from tasks.stability.hull.energies import (
 __all__ = [
     "Composition",
     "Hull",
+    "HullNotHere",
     "composition_of",
     "energies_above",
     "hull_path",

@@ -20,6 +20,7 @@ from bench.arrays import BoolArray, FloatArray, IntArray
 from bench.atomic import replacement, write_json
 from bench.crystals import Crystals
 from bench.device import one_thread_for_new_processes
+from tasks.stability.chain import chain_names
 from tasks.stability.hull import Hull, energies_above, hull_path, read_hull
 from tasks.stability.hull.phases import Phases, read_phases
 from tasks.stability.potentials import Potential, load_potential
@@ -49,6 +50,10 @@ def build(
     relax_limit: phases to relax, those nearest to the hull first; None for all near it. extend: take over what the hull
     at hand (`hull_path`) has computed already. Goes on where it was killed.
     """
+    if len(names := chain_names(potential)) > 1:
+        raise ValueError(
+            f"--potential {potential}: a hull is of one potential; build those of {' and '.join(names)}, one by one"
+        )
     known = KnownEnergies.of(hull_path(potential)) if extend else None
     loaded = load_potential(potential)
     card = build_hull(read_phases(workers), loaded, out, None, relax_limit, workers, known, on_progress)

@@ -32,6 +32,10 @@ MAX_HULL_ELEMENTS = 5
 CACHED_SYSTEMS = 512
 
 
+class HullNotHere(ValueError):
+    """There is no hull of a potential at hand; the message says how to make one."""
+
+
 @dataclass(frozen=True)
 class Hull:
     """Reference phases and the hull over them.
@@ -196,7 +200,7 @@ def _sibling(path: Traversable) -> Traversable:
 
 
 def hull_path(potential: str) -> Path | Traversable:
-    """Where the hull of a potential lies: $BENCH_HULL_DIR, else in the package. ValueError where it is in neither."""
+    """Where the hull of a potential lies: $BENCH_HULL_DIR, else in the package. HullNotHere where it is in neither."""
     name = f"{Path(potential).name}.parquet"
     named = os.environ.get("BENCH_HULL_DIR")
     places: list[Path | Traversable] = [Path(named) / name] if named else []
@@ -204,7 +208,7 @@ def hull_path(potential: str) -> Path | Traversable:
     for place in places:
         if place.is_file():
             return place
-    raise ValueError(
+    raise HullNotHere(
         f"there is no hull of {potential} in {'BENCH_HULL_DIR or ' if named else ''}the package; "
         f"make one with `python -m bench hull build --potential {potential}` and name its folder in BENCH_HULL_DIR"
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # What the energies are that a potential was trained on: the Materials Project's PBE and PBE+U as computed, or after the
 # corrections of MP2020. Others cannot be put on a hull of MP entries.
 LEVELS: Mapping[str, Literal["computed", "corrected"]] = MappingProxyType(
-    {"m3gnet": "computed", "chgnet": "corrected", "sevennet": "computed"}
+    {"m3gnet": "computed", "chgnet": "corrected", "sevennet": "computed", "sevennet-l3i5": "computed"}
 )
 
 MATERIAL = re.compile(r"(mp|mvc)-[0-9a-z]+")

@@ -28,7 +28,7 @@ def known_potentials() -> tuple[str, ...]:
     return (*LOADERS, *(entry.name for entry in entry_points(group=ENTRY_POINTS) if entry.name not in LOADERS))
 
 
-@functools.lru_cache(maxsize=4)  # a worker scores many chunks with the same one
+@functools.lru_cache(maxsize=8)  # a worker scores many chunks with the same one
 def load_potential(name: str = DEFAULT_POTENTIAL, device: str = "cpu") -> Potential:
     """The potential of that name, or of matgl's model folder at that path, self-tested.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench.arrays import BoolArray
+from bench.atomic import write_json
 from tasks.stability.hull import Hull, hull_path, read_hull, read_hull_columns
 from tasks.stability.hull.phases import Phases, read_phases
 from tasks.stability.potentials import DEFAULT_POTENTIAL, potential_protocol
@@ -48,7 +48,7 @@ def main() -> None:
         numbers = {source: getattr(given, source) for source in SOURCES if getattr(given, source)[0]}
         found = validate(given.potential, given.cache, numbers, functools.cache(read_phases))
         path = given.out / f"{Path(given.potential).name}.validation.json"
-        path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(path, found)
     else:
         write_tables(given.docs, given.out)
 

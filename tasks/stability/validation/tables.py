@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.atomic import write_text
 from tasks.stability.validation.labelled import SOURCES
 
 BEGIN, END = "<!-- validation: generated from here -->", "<!-- validation: to here -->"
@@ -29,7 +30,7 @@ def write_tables(document: Path, folder: Path) -> None:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{document}: has no lines {BEGIN} and {END} to put the tables between")
-    document.write_text(f"{before}{BEGIN}\n\n{tables(read_figures(folder))}\n{END}{after}", encoding="utf-8")
+    write_text(document, f"{before}{BEGIN}\n\n{tables(read_figures(folder))}\n{END}{after}")
 
 
 CAPTIONS = {
