@@ -20,9 +20,9 @@ def stability_note(results: Sequence[ModelResult]) -> str:
     protocol = task_protocols(results)[TASK]
     line, name = protocol["stable_below_ev_per_atom"], protocol["potential"]["name"]
     return (
-        f"energy above hull below {line:g} eV/atom once relaxed by {name}; what failed to relax is not stable; "
-        + "".join(f"{text}; " for text in [*_own_hull(results, TASK), *_other_lines(results)])
-        + _error(results, TASK)
+        f"energy above hull below {line:g} eV/atom once relaxed by {name}; what failed to relax is not stable. "
+        + "".join(f"{text}. " for text in [*_own_hull(results, TASK), *_other_lines(results)])
+        + f"Accuracy: {_error(results, TASK)}"
     )
 
 
@@ -50,7 +50,7 @@ def second_potentials(results: Sequence[ModelResult]) -> list[str]:
 def _own_hull(results: Sequence[ModelResult], task: str) -> Iterator[str]:
     """What the user's own hull is, and what of its file was left out."""
     abouts = [result.run.summary().get("about", {}).get(task, {}) for result in results]
-    yield from (f"hull: {about}" for about in dict.fromkeys(a["hull"] for a in abouts if a.get("hull")))
+    yield from (f"Hull: {about}" for about in dict.fromkeys(a["hull"] for a in abouts if a.get("hull")))
 
 
 def _other_lines(results: Sequence[ModelResult]) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _other_lines(results: Sequence[ModelResult]) -> Iterator[str]:
             for member in members
             if (found := [m for name in names if (m := member.known(name))])
         ]
-        yield f"below {lines} eV/atom, {dataset}: {', '.join(rates)}"
+        yield f"Stable below {lines} eV/atom, {dataset}: {', '.join(rates)}"
 
 
 def _second_rate(result: ModelResult, suffix: str) -> Iterator[str]:
@@ -93,6 +93,6 @@ def _error(results: Sequence[ModelResult], task: str) -> str:
     return (
         f"{name} against DFT, {error['crystals']} phases of {error['phases']}{elsewhere}: mean absolute error "
         f"{error['mae']:.3f} eV/atom, agrees about {error['stable_below_ev_per_atom']:g} eV/atom for {value}\u00a0% "
-        f"[{low}, {high}], calls {percent(wrong['value'], 0)}\u00a0% of the unstable ones stable; on chemistry that "
+        f"[{low}, {high}], calls {percent(wrong['value'], 0)}\u00a0% of the unstable ones stable. On chemistry that "
         "it was not trained on it errs more, and rates by such potentials are inflated"
     )
