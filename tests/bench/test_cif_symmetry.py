@@ -314,6 +314,13 @@ def test_a_site_farther_off_is_moved_only_where_the_formula_has_it_there(tmp_pat
     assert counts_of(loose.format(2), tmp_path) == {"Fe": 2}
 
 
+def test_a_number_that_contradicts_operators_and_symbol_is_a_reason_where_nothing_confirms_them(tmp_path: Path) -> None:
+    symmetry = f"{HM} 'P 1'\n{NUMBER} 225\n" + operators("x,y,z")
+    assert "and number 225; list the symmetry operators" in reason_of(text(cell(5.64), symmetry, SALT), tmp_path)
+    confirmed = symmetry + "_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 1\n"
+    assert len(read_text(text(cell(5.64), confirmed, SALT), tmp_path).remarks) == 1
+
+
 def test_a_primitive_cell_that_keeps_the_symbol_of_its_group_is_what_it_lists(tmp_path: Path) -> None:
     said = f"{HM} 'F m -3 m'\n{NUMBER} 225\n_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 1\n"
     result = read_text(text(cell(3.99, 3.99, 3.99, 60, 60, 60), said + operators("x,y,z"), SALT), tmp_path)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.crystal_io.cif.blocks import CifItems, numbers_of, parse_block
 from bench.crystal_io.cif.checks import Facts, contradictions, facts_of, volume_fault
 from bench.crystal_io.cif.elements import elements_of
-from bench.crystal_io.cif.orbits import Orbits, orbits_of
+from bench.crystal_io.cif.orbits import Orbits, orbits_of, same_atoms
 from bench.crystal_io.cif.settings import Operators
 from bench.crystal_io.cif.symmetry import REMEDY, Symmetry, fits_cell, symmetry_of
 from bench.crystal_io.streams import MAX_ATOMS
@@ -96,8 +96,8 @@ def _agreed(
             _tried(o, symmetry, sites, facts, parameters, lattice, volume, SLOPPY_ANGSTROM) for o in symmetry.readings
         ]
         good = [(orbits, (*remarks, MOVED)) for orbits, remarks, faults in looser if orbits is not None and not faults]
-    different = [good[n] for n in range(len(good)) if not any(_same(good[n][0], good[m][0]) for m in range(n))]
-    if len(different) == 1 and (facts.tell_atoms or len(good) == len(symmetry.readings)):
+    different = [good[n] for n in range(len(good)) if not any(same_atoms(good[n][0], good[m][0]) for m in range(n))]
+    if len(different) == 1 and (facts.tell_atoms or len(good) == len(symmetry.readings) > 1):
         orbits, remarks = different[0]
         return orbits, (*remarks, CHOSEN) if symmetry.conflict else remarks
     if different:
@@ -138,15 +138,6 @@ def _tried(
     if orbits.listed_twice and len(orbits.sites) != count and not facts.formula and not facts.density:
         faults.append(f"of {count} atom sites {orbits.listed_twice} are images of others; list each once")
     return orbits, (LISTED_TWICE,) if orbits.listed_twice else (), faults
-
-
-def _same(one: Orbits, other: Orbits) -> bool:
-    """Whether both are the same atoms, in whatever order."""
-    if len(one.sites) != len(other.sites):
-        return False
-    shifts = one.coords[:, None] - other.coords
-    near = (np.abs(shifts - np.rint(shifts)) < 1e-4).all(axis=2) & (one.sites[:, None] == other.sites)
-    return bool(near.any(axis=1).all() and near.any(axis=0).all())
 
 
 def _cell(items: CifItems) -> list[float]:
