@@ -51,8 +51,8 @@ runs:  ## the run behind README's table and figures, sampled anew and stored: an
 	$(PYTHON) -m bench run --models crysldm,diffcsp,diffcsp@100,cdvae --dataset perov5 --num-samples $(RUN_SAMPLES) --device cpu --seed 0 --out runs/readme
 	PYTHONPATH=. $(PYTHON) docs/make_figures.py store runs/readme
 
-reproduction:  ## docs/reproduction.md and the training curves from the stored runs
-	$(PYTHON) -m reports.reproduction examples/reproduction/runs/*.zip --timing examples/reproduction/timing/*.zip --docs docs/reproduction.md
+reproduction:  ## docs/reproduction.md, docs/measurements and the training curves from the stored runs
+	$(PYTHON) -m reports.reproduction examples/reproduction/runs/*.zip --timing examples/reproduction/timing/*.zip --docs docs/reproduction.md docs/measurements/*.md
 	PYTHONPATH=. $(PYTHON) docs/training_curves.py
 
 figures:  ## README's table and figures from the stored run

@@ -1,4 +1,4 @@
-"""README's table and pictures from the run that is stored beside the examples.
+"""README's table, the page docs/results.md and their pictures, from the run that is stored beside the examples.
 
 `python docs/make_figures.py` makes them anew (`make figures`); `python docs/make_figures.py store RUN` puts another run
 in its place first (`make runs` samples it). `bench archive RUN --out FILE` only stores one, for other documents.
@@ -16,7 +16,11 @@ from pathlib import Path
 from bench import registry
 from bench.commands.archive import pack
 from bench.commands.report import write_reports
+from bench.statistics import Metric
 from bench.store import Run, read_state, report_folder
+from reports.run_results import ModelResult, read_results
+from reports.tables.columns import COLUMNS, Column, three_digits
+from reports.tables.ranking import rank
 
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "examples" / "runs" / "perov5.zip"
@@ -24,11 +28,22 @@ FIGURES = ROOT / "docs" / "figures"
 PICTURES = ("yield_curve.png", "figure2.png")
 MADE_FROM = FIGURES / "made_from.json"
 README = ROOT / "README.md"
-MARKERS = ("<!-- --8<-- [start:table1] -->", "<!-- --8<-- [end:table1] -->")  # `docs/index.md` takes what is between
+RESULTS = ROOT / "docs" / "results.md"
+MARKERS = ("<!-- --8<-- [start:table1] -->", "<!-- --8<-- [end:table1] -->")  # `docs/index.md` takes README's
+
+# What README shows of Table 1, and the cost that it leaves out: the one that a user pays.
+SHOWN = {
+    "valid_composition": "Valid compositions (%) ↑",
+    "emd_density": "Distance in density ↓",
+    "stable_rate": "Stable (%) ↑",
+    "network_evaluations": "Evaluations / crystal",
+    "seconds_per_stable": "Device seconds / stable crystal ↓",
+}
+PER_STABLE = Column("seconds_per_stable", "Cost", "seconds / stable", "s/stable", three_digits, "low", "stability")
 
 
-def make_figures(stored: Path = STORED, figures: Path = FIGURES) -> str:
-    """Writes the pictures and says from which run; gives README's section between the markers."""
+def make_figures(stored: Path = STORED, figures: Path = FIGURES) -> None:
+    """Draws the pictures, and says from which run."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / stored.name  # reports are written beside it
         shutil.copyfile(stored, copy)
@@ -37,14 +52,53 @@ def make_figures(stored: Path = STORED, figures: Path = FIGURES) -> str:
         for picture in PICTURES:
             shutil.copyfile(report_folder(copy) / picture, figures / picture)
     (figures / MADE_FROM.name).write_text(json.dumps({"run": run_hash(stored)}) + "\n", encoding="utf-8")
-    return section(stored)
 
 
-def section(stored: Path = STORED) -> str:
-    """What stands between README's markers: the table, the command that made it, and what it took."""
-    run = Run.open(stored)
+def sections(stored: Path = STORED) -> dict[Path, str]:
+    """What stands between the markers of README and of docs/results.md."""
+    return {README: _small_table(stored), RESULTS: _whole_table(stored)}
+
+
+def _small_table(stored: Path) -> str:
+    """Six columns of Table 1 as a pipe table, each interval in a second line, and what the marks mean."""
+    results = read_results([stored])
+    columns = [*(column for column in COLUMNS if column.metric in SHOWN), PER_STABLE]
+    by_column = [_cells(results, column) for column in columns]
+    lines = ["| Method | " + " | ".join(SHOWN[column.metric] for column in columns) + " |"]
+    lines += ["|:---" + "|:---:" * len(columns) + "|"]
+    for number, result in enumerate(results):
+        lines.append(f"| {_method(result)} | " + " | ".join(cells[number] for cells in by_column) + " |")
+    number = Run.open(stored).manifest["budget"]["num_samples"]
+    legend = f"{results[0].dataset}, {number} crystals of each model. Second line: the 95 % interval."
+    if any("**" in cell for cells in by_column for cell in cells):
+        legend += " Bold: the best, beyond noise."
+    legend += " ≈: the best, or noise cannot tell it from the best."
+    return "\n".join([*lines, "", legend])
+
+
+def _cells(results: list[ModelResult], column: Column) -> list[str]:
+    figures = [result.metrics.get(column.metric, Metric(None)) for result in results]
+    marks = (
+        rank([column.comparable(figure) for figure in figures], column.better) if column.better else [""] * len(figures)
+    )
+    cells = []
+    for figure, mark in zip(figures, marks, strict=True):
+        cell = column.cell(figure)
+        value = f"**{cell.value}**" if mark == "best" else f"{cell.value} ≈" if mark == "tied" else cell.value
+        cells.append(value if cell.interval is None else f"{value}<br>{'–'.join(cell.interval)}")
+    return cells
+
+
+def _method(result: ModelResult) -> str:
+    """A model and its number of steps, such as "DiffCSP, 1000 steps"."""
+    steps = result.metrics["steps"].value
+    return f"{result.method.partition('@')[0]}, {steps:.0f} steps"
+
+
+def _whole_table(stored: Path) -> str:
+    """Table 1 as the terminal shows it, the command that made it, and what it took."""
     table = registry.plugin("table", "table1")([stored], "text", False)
-    return f"```text\n{table.strip()}\n```\n\n{_cost(run)}"
+    return f"```text\n{table.strip()}\n```\n\n{_cost(Run.open(stored))}"
 
 
 def command(run: Run) -> str:
@@ -60,12 +114,12 @@ def run_hash(stored: Path) -> str:
     return hashlib.sha256(stored.read_bytes()).hexdigest()
 
 
-def with_section(readme: str, text: str) -> str:
-    """README with another text between its markers. ValueError where it has not one of each."""
+def with_section(document: str, text: str) -> str:
+    """A document with another text between its markers. ValueError where it has not one of each."""
     start, end = MARKERS
-    if readme.count(start) != 1 or readme.count(end) != 1:
-        raise ValueError(f"{README.name}: the markers {start} and {end} must stand in it once each")
-    before, _, rest = readme.partition(start)
+    if document.count(start) != 1 or document.count(end) != 1:
+        raise ValueError(f"the markers {start} and {end} must stand in the document once each")
+    before, _, rest = document.partition(start)
     return f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
 
 
@@ -89,12 +143,13 @@ def _minutes(seconds: float) -> str:
 
 
 def main() -> None:
-    """Stores the run named behind `store`, if one is, and writes pictures and README's section."""
+    """Stores the run named behind `store`, if one is, and writes the pictures and the documents' sections."""
     match sys.argv[1:]:
         case ["store", run]:
             pack(Path(run), STORED, replace=True)
-    text = make_figures()
-    README.write_text(with_section(README.read_text(encoding="utf-8"), text), encoding="utf-8")
+    make_figures()
+    for document, text in sections().items():
+        document.write_text(with_section(document.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
 if __name__ == "__main__":

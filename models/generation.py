@@ -48,7 +48,7 @@ def sampler_to_card(settings: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Variant:
+class NamedSampler:
     """A named sampler on a model's weights.
 
     suffix: of the model's name. changes: fields of the sampler's settings and their values. as_published: whether they
@@ -84,7 +84,7 @@ class GeneratorFactory:
     name: str
     module: Callable[[Any], Any]
     config_from_card: Callable[[dict[str, Any]], Any]
-    variant: Variant = field(default_factory=Variant)
+    sampler: NamedSampler = field(default_factory=NamedSampler)
 
     def __call__(
         self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
@@ -92,12 +92,12 @@ class GeneratorFactory:
         """The generator, not loaded. Arguments and errors as of `DiffusionGenerator`."""
         return DiffusionGenerator(self, dataset, preset, steps, weights)
 
-    def by(
+    def with_sampler(
         self, suffix: str, *, as_published: bool = False, steps: int | None = None, **changes: Any
     ) -> GeneratorFactory:
         """The factory of another sampler on the same weights: this one's settings with these changes."""
-        variant = Variant(suffix, {**self.variant.changes, **changes}, as_published, steps)
-        return replace(self, variant=variant)
+        sampler = NamedSampler(suffix, {**self.sampler.changes, **changes}, as_published, steps)
+        return replace(self, sampler=sampler)
 
 
 class DiffusionGenerator:
@@ -117,21 +117,21 @@ class DiffusionGenerator:
         steps: int | None = None,
         weights: Path | None = None,
     ) -> None:
-        variant = factory.variant
-        self.name = factory.name + variant.suffix
+        named = factory.sampler
+        self.name = factory.name + named.suffix
         self.dataset = canonical_name(dataset)
         self.preset = preset
         self._factory = factory
         self.weights = weights or find_weights(factory.name, self.dataset, preset)
         config = self._config(self.weights)
         if steps is None:
-            steps = variant.steps or config.num_steps
+            steps = named.steps or config.num_steps
         if not 1 <= steps <= config.num_steps:
             raise ValueError(f"{self.name}@{steps}: steps must be 1 to {config.num_steps}")
         self.steps = steps
-        sampler = variant.settings(config.sampler, steps < config.num_steps)
+        sampler = named.settings(config.sampler, steps < config.num_steps)
         self._sampling_config = replace(config, sampler=sampler)
-        self._weak = weak_path(self.weights) if variant.needs_weak_network else None
+        self._weak = weak_path(self.weights) if named.needs_weak_network else None
         if self._weak is not None:
             self._check_weak(self._weak)
         self._model: Any = None

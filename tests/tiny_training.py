@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 
-from bench.crystals import Crystals
 from bench.interfaces import TrainingPlan
 from models.baselines.cdvae.autoencoder import CDVAE, CDVAEConfig
 from models.baselines.cdvae.encoder import EncoderConfig
@@ -17,6 +15,7 @@ from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.cspnet import CSPNetConfig
 from models.presets import PRESETS, Preset, StageConfig
 from models.training.run import train
+from tests.random_crystals import random_crystals
 
 NET = CSPNetConfig(hidden_dim=8, num_layers=1, num_frequencies=2, time_dim=4)
 STAGE = StageConfig("diffusion", epochs=4, batch_size=4, precision="32-true", validate_every=2, sample_every=2)
@@ -33,10 +32,7 @@ CDVAE_CONFIG = CDVAEConfig(
 
 def crystals(seed, sizes=(2, 3, 2, 3, 3, 2, 2, 3, 2, 2)):
     """Random crystals of these numbers of atoms, in cells of about 4 A."""
-    rng = np.random.default_rng(seed)
-    total = sum(sizes)
-    lattices = 4 * np.eye(3) + 0.3 * rng.normal(size=(len(sizes), 3, 3))
-    return Crystals(np.array(sizes), rng.integers(1, 90, total), rng.random((total, 3)), lattices)
+    return random_crystals(sizes, seed, skew=0.3)
 
 
 def tiny_preset(name):

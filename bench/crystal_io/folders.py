@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 from bench.crystal_io.cif import read_cif
-from bench.crystal_io.streams import MAX_PLACES, MAX_TEXT_BYTES, Missing, Place, open_text, text_stream
-from bench.crystal_io.texts import read_extxyz
+from bench.crystal_io.extxyz import read_extxyz
+from bench.crystal_io.streams import MAX_PLACES, MAX_TEXT_BYTES, Missing, Place, Remark, open_text, text_stream
 from bench.errors import one_line
 
 MEMBER_SUFFIXES = (".cif", ".extxyz", ".xyz")  # each also with .gz
@@ -34,7 +34,7 @@ class Member:
         return PurePosixPath(self.name.lower().removesuffix(".gz")).suffix
 
 
-def read_folder(path: Path) -> Iterator[Place]:
+def read_folder(path: Path) -> Iterator[Place | Remark]:
     """The CIF or extended XYZ files in a folder and its subfolders, in natural order of their names.
 
     Links are followed where they lead to a file in the same folder. What cannot be read is a reason.
@@ -67,7 +67,7 @@ def _inside(file: Path, inside: Path) -> Path | Missing:
     return file
 
 
-def read_zip(path: Path) -> Iterator[Place]:
+def read_zip(path: Path) -> Iterator[Place | Remark]:
     """The CIF or extended XYZ files in a zip, in natural order of their names.
 
     A file that is damaged, encrypted, packed in an unusual way or whose name climbs out of the archive is a reason.
@@ -120,9 +120,14 @@ def _sound(info: zipfile.ZipInfo) -> zipfile.ZipInfo | Missing:
 
 def _read_members(
     members: list[Member], open_source: Callable[[Any], AbstractContextManager[TextIO]]
-) -> Iterator[Place]:
+) -> Iterator[Place | Remark]:
     """The crystals of the files chosen among the members. open_source: gives the text at a member's source."""
-    for member in _chosen(members):
+    visible = [m for m in members if not any(p.startswith((".", "__MACOSX")) for p in _parts(m.name) if p != "..")]
+    chosen = _chosen(visible)
+    if others := [m for m in visible if m.suffix not in MEMBER_SUFFIXES]:
+        kinds = ", ".join(sorted({m.suffix or "without a suffix" for m in others})[:8])
+        yield Remark(f"files of other kinds ({kinds}) were not read", len(others), of_files=True)
+    for member in chosen:
         read = read_cif if member.suffix == ".cif" else read_extxyz
         if isinstance(member.source, Missing):
             yield member.name, member.source
@@ -134,9 +139,8 @@ def _read_members(
             yield member.name, Missing(f"cannot be read ({one_line(error)})")
 
 
-def _chosen(members: list[Member]) -> list[Member]:
+def _chosen(visible: list[Member]) -> list[Member]:
     """The crystal files in natural order of their names. ValueError where there is none or formats are mixed."""
-    visible = [m for m in members if not any(p.startswith((".", "__MACOSX")) for p in _parts(m.name) if p != "..")]
     by_suffix: dict[str, list[Member]] = {}
     for member in visible:
         if member.suffix in MEMBER_SUFFIXES:

@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from bench.arrays import IntArray
-from bench.crystal_io.arrays import read_eval_gen, read_parquet
 from bench.crystal_io.cif import parse_cifs, plain_crystal, read_cif
+from bench.crystal_io.eval_gen import read_eval_gen
+from bench.crystal_io.extxyz import read_extxyz
 from bench.crystal_io.folders import read_folder, read_zip
-from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, open_text, printable
-from bench.crystal_io.texts import read_csv, read_extxyz, read_json
+from bench.crystal_io.json_texts import read_json
+from bench.crystal_io.parquet_tables import read_parquet
+from bench.crystal_io.streams import MAX_ATOMS, MAX_PLACES, CifText, Missing, Place, Remark, open_text, printable
+from bench.crystal_io.texts import read_csv
 from bench.crystals import Crystals, FilteredCrystals
 from bench.errors import reason_of
 
@@ -31,13 +34,15 @@ class ReadResult:
 
     names: (requested,) where each place lies in it ("a/0017.cif", "frame 3", "row 12"), all different.
     sampling_seconds: what making all of them took, where the file says it.
-    remarks: what was not read as it stands there -> how many crystals.
+    remarks: what was not read as it stands there -> how many crystals. unread: which files in it were not read at all
+    -> how many.
     """
 
     filtered: FilteredCrystals
     names: tuple[str, ...]
     sampling_seconds: float | None = None
     remarks: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.names) != self.filtered.requested:
@@ -77,12 +82,13 @@ def _read(path: Path, workers: int) -> ReadResult:
     if not path.is_file() and not path.is_dir():
         raise ValueError("neither a file nor a folder")
     if path.suffix.lower() in (".pt", ".pth"):
-        filtered, seconds = read_eval_gen(path)
-        return _collected([filtered], "crystal", workers, seconds)
+        found = read_eval_gen(path)
+        remarks = [Remark(*remark) for remark in found.remarks.items()]
+        return _collected([found.filtered, *remarks], "crystal", workers, found.sampling_seconds)
     return _collected(_places(path), "row", workers)
 
 
-def _places(path: Path) -> Iterator[Place | FilteredCrystals]:
+def _places(path: Path) -> Iterator[Place | FilteredCrystals | Remark]:
     name = path.name.lower()
     suffix = Path(name.removesuffix(".gz")).suffix
     if path.is_dir():
@@ -100,18 +106,21 @@ def _places(path: Path) -> Iterator[Place | FilteredCrystals]:
 
 
 def _collected(
-    places: Iterable[Place | FilteredCrystals], word: str, workers: int, sampling_seconds: float | None = None
+    places: Iterable[Place | FilteredCrystals | Remark], word: str, workers: int, sampling_seconds: float | None = None
 ) -> ReadResult:
     """All places together. word: what a place is called that comes without a name."""
     found = _Collection(workers)
     for entry in places:
         if isinstance(entry, FilteredCrystals):
             found.add_many(entry, word)
+        elif isinstance(entry, Remark):
+            (found.unread if entry.of_files else found.remarks)[entry.text] += entry.count
         else:
             found.add(*entry)
         if len(found.names) > MAX_PLACES:
             raise ValueError(f"holds more than {MAX_PLACES} crystals; split it")
-    return ReadResult(found.filtered(), tuple(found.names), sampling_seconds, dict(found.remarks))
+    filtered = found.filtered()
+    return ReadResult(filtered, tuple(found.names), sampling_seconds, dict(found.remarks), dict(found.unread))
 
 
 @dataclass
@@ -127,6 +136,7 @@ class _Collection:
     _characters: int = 0
     _taken: dict[str, int] = field(default_factory=dict)
     remarks: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, entry: Crystals | CifText | Missing) -> None:
         """One place; a name that is taken gets a number."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
-from bench.crystals import Crystals
+from bench.crystals import Crystals, FilteredCrystals
 
 MAX_PLACES = 1_000_000  # crystals or reasons of one file or folder; some 300 bytes each
 MAX_ATOMS = 5_000  # of one crystal
@@ -32,6 +32,20 @@ class Missing:
     """Why there is no crystal."""
 
     reason: str
+
+
+def only(filtered: FilteredCrystals) -> Crystals | Missing:
+    """The one crystal asked for, or why it is not there."""
+    return Missing(filtered.reasons[0]) if filtered.reasons else filtered.crystals
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What was not read as it stands in a file, and of how many crystals; or of how many files, which were not read."""
+
+    text: str
+    count: int
+    of_files: bool = False
 
 
 Place = tuple[str, Crystals | CifText | Missing]  # name and what is there; Crystals of one

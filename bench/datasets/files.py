@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
+from urllib.parse import urlsplit
 
 from bench.datasets.parsed import cache_dir
 from bench.errors import one_line
@@ -21,6 +22,7 @@ from bench.errors import one_line
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
+TIMEOUT_S = (5.0, 10.0)  # to connect, and between two pieces of what comes
 ENTRY_POINTS = "crysldm_bench.datasets"
 DIFFCSP = "https://raw.githubusercontent.com/jiaor17/DiffCSP/main/data"
 CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/main/data"
@@ -164,16 +166,24 @@ def find_file(spec: DatasetSpec, split: Split) -> SplitFile | None:
 
 def require_file(spec: DatasetSpec, split: Split) -> SplitFile:
     """`find_file`, downloaded first where it is not at hand. DataUnavailable where that does not succeed either."""
+    from requests import ConnectionError, Timeout
+
     found = find_file(spec, split)
     if found is not None:
         return found
     failures = []
+    silent: set[str] = set()  # hosts that gave no answer are asked once
     for base in spec.urls:
         url = f"{base}/{spec.folder}/{split}.csv"
+        host = urlsplit(url).netloc
+        if host in silent:
+            failures.append(f"{url} (the same host)")
+            continue
         try:
             return _download(spec, split, url)
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
             failures.append(f"{url} ({_reason(error)})")
+            silent |= {host} if isinstance(error, ConnectionError | Timeout) else set()
     named = os.environ.get("BENCH_DATA_DIR")
     looked = f"{Path(named) / spec.folder}" if named else "BENCH_DATA_DIR (unset)"
     raise DataUnavailable(
@@ -206,7 +216,8 @@ def _download(spec: DatasetSpec, split: Split, url: str) -> SplitFile:
     pooch.get_logger().setLevel("WARNING")
     try:
         # pooch's own hashes are of the bare bytes; git's blob hash is checked on what came.
-        pooch.retrieve(url, known_hash=None, fname=partial.name, path=final.parent, progressbar=False)
+        fetch = pooch.HTTPDownloader(progressbar=False, timeout=TIMEOUT_S)
+        pooch.retrieve(url, known_hash=None, fname=partial.name, path=final.parent, downloader=fetch)
         found = _read(spec, split, partial)
         if not found.published:
             raise ValueError(f"git blob {found.blob} instead of {' or '.join(spec.blobs[split])}")

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench.budget import device_clock
+from bench.errors import one_line
 from bench.interfaces import Generator
 from bench.run_folder import manifest as manifests
 from bench.sampling.sources import PreparationCost, Recipe, Request, SourceBatch
@@ -98,5 +99,5 @@ def _as_sent(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return ValueError(f"{type(error).__name__}: {error}")
+        return ValueError(one_line(error, limit=None, kind=True))
     return error

@@ -274,8 +274,10 @@ class FileSource:
             costs = replace(costs, sampling_seconds=result.sampling_seconds)
         for remark, count in result.remarks.items():
             warnings.warn(f"{path.name}, {count} of {places} crystals: {remark}", stacklevel=2)
+        for remark, count in result.unread.items():
+            warnings.warn(f"{path.name}: {count} {remark}", stacklevel=2)
         filtered = FilteredCrystals(result.filtered.crystals, result.filtered.indices, reasons)
-        return cls(filtered, costs, result.remarks)
+        return cls(filtered, costs, {**result.remarks, **result.unread})
 
     def prepare(self) -> PreparationCost:
         """Nothing to do: the crystals are there."""

@@ -14,7 +14,10 @@ SITES = ([11, 12, 19, 20, 38, 56], [22, 25, 26, 40, 50], [8, 9, 16, 17])  # Z of
 
 
 class PerturbedPrototypes:
-    """strain: of the cell. shake: of each atom, in fractions of the cell. Both are standard deviations."""
+    """Perovskites or rock salts of random elements, strained and shaken.
+
+    strain: of the cell. shake: of each atom, in fractions of the cell. Both are standard deviations.
+    """
 
     name = "perturbed-prototypes"
     batch_size = 500

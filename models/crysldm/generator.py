@@ -27,16 +27,18 @@ def config_from_card(values: dict[str, Any]) -> CrysLDMConfig:
 crysldm = GeneratorFactory("crysldm", CrysLDM, config_from_card)
 """CrysLDM, the latent diffusion model of the paper: 100 steps of two network evaluations each."""
 
-crysldm_as_written = crysldm.by("-as-written", as_published=True, min_volume=None)
+crysldm_as_written = crysldm.with_sampler("-as-written", as_published=True, min_volume=None)
 """CrysLDM with the sampling algorithm as the paper prints it, without the remedies of this project."""
 
 # Ancestral steps, not DDIM: their noise repairs what the few steps of the coordinates get wrong (docs/models.md).
-crysldm_fast = crysldm.by("-fast", steps=24, corrector="none", latent_step="ancestral")
+crysldm_fast = crysldm.with_sampler("-fast", steps=24, corrector="none", latent_step="ancestral")
 """CrysLDM made quicker: 24 steps of one network evaluation each."""
 
 # On MP-20 more weight and more steps give fewer elements to a crystal, but fewer valid compositions (docs/models.md).
-crysldm_guided = crysldm_fast.by("-guided", steps=16, guidance=Guidance(0.7))
+crysldm_guided = crysldm_fast.with_sampler("-guided", steps=16, guidance=Guidance(0.7))
 """CrysLDM in 16 steps, its choice of elements sharpened by what the other atoms say: at no extra cost."""
 
-crysldm_autoguided = crysldm_fast.by("-autoguided", steps=24, guidance=Guidance(3.0, (0.2, 0.98), "weak network"))
+crysldm_autoguided = crysldm_fast.with_sampler(
+    "-autoguided", steps=24, guidance=Guidance(3.0, (0.2, 0.98), "weak network")
+)
 """CrysLDM in 24 steps, each led away from what a smaller, hardly trained network predicts."""

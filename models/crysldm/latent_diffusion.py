@@ -27,7 +27,7 @@ from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig, Posterior
 from models.crysldm.sampler import SamplerSettings, initial_state, sample_latent
 from models.cspnet import CSPNet, CSPNetConfig
 from models.denoiser import Denoiser
-from models.denoising import denoising_losses
+from models.denoising_loss import denoising_losses
 from models.dense import DenseBatch
 from models.diffusion import Noise, SeededNoise, StepSchedule, coord_schedule, cosine_schedule
 from models.guidance import LoneAtoms, guide_of

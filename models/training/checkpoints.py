@@ -23,19 +23,20 @@ from models.training.stage import Stage
 # (label, total, unit, done) -> a context that gives what is called with the epochs done and the crystals in them.
 Progress = Callable[[str, float, str, float], AbstractContextManager[Callable[[float, float], None]]]
 
+SAVE_EVERY_S = 60.0  # what a killed training loses at most
+
 now = time.monotonic
 
 
 class Checkpoints(L.Callback):
-    """Saves after a batch when the time is up (then it stops), or else every `interval_s`, and at the last epoch.
+    """Saves after a batch when the time is up (then it stops), or else every minute, and at the last epoch.
 
-    on_epoch: called at the end of every epoch that is complete.
+    advance: told of the epochs and crystals that are done, at the end of each epoch and at a stop.
     """
 
-    def __init__(
-        self, path: Path, deadline: float | None, on_epoch: Callable[[], None], interval_s: float = 60.0
-    ) -> None:
-        self.path, self.deadline, self.on_epoch, self.interval_s = path, deadline, on_epoch, interval_s
+    def __init__(self, path: Path, deadline: float | None, advance: Callable[[float, float], None]) -> None:
+        self.path, self.deadline, self.advance = path, deadline, advance
+        self.told_crystals = 0  # of the epoch that is not complete
         self.seconds_before = 0.0
         self.within_epoch = False  # what is saved, or stopped at, is no whole epoch
         self.started = self.saved = now()
@@ -54,19 +55,31 @@ class Checkpoints(L.Callback):
             self._save_when_due(trainer)
             if trainer.should_stop:
                 trainer.limit_val_batches = 0  # Lightning would validate before it stops
+                self._tell(pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves when due. Lightning calls it at a stop within an epoch too."""
         if self.within_epoch:
             return
         assert isinstance(pl_module, Stage)
+        self._tell(pl_module)
+        self.told_crystals = 0
         pl_module.log_epoch()
         self._save_when_due(trainer, last=trainer.current_epoch + 1 == trainer.max_epochs)
-        self.on_epoch()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What an earlier call did of the epoch was told then."""
+        assert isinstance(pl_module, Stage)
+        self.told_crystals = pl_module.epoch_crystals
+
+    def _tell(self, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, Stage)
+        crystals = pl_module.epoch_crystals - self.told_crystals
+        self.advance(crystals / sum(map(len, pl_module.train_buckets)), crystals)
 
     def _save_when_due(self, trainer: L.Trainer, last: bool = False) -> None:
         over = self.deadline is not None and now() >= self.deadline
-        if over or last or now() - self.saved >= self.interval_s:
+        if over or last or now() - self.saved >= SAVE_EVERY_S:
             with replacement(self.path) as partial:
                 trainer.save_checkpoint(partial)
             self.saved = now()
@@ -116,20 +129,19 @@ def train_stage(
     """
     stage = module.config
     checkpoint = out / f"{stage.name}.ckpt"
-    done = 0
+    done: float = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
-        done = epochs_done(saved)
+        done = epochs_done(saved) + saved.get("epoch_losses", ({}, 0))[1] / sum(map(len, module.train_buckets))
         if done >= stage.epochs:
             module.load_state_dict(saved["state_dict"])
             return True, float(saved["callbacks"]["Checkpoints"]["seconds"])
     if compile_network:
         for part in module.model.compiled_parts(stage.name):
             part.compile(dynamic=len(module.train_buckets) > 2)
-    train_crystals = sum(map(len, module.train_buckets))
     progress = progress or (lambda *stage: nullcontext(lambda epochs, crystals: None))
     with quiet_lightning(), progress(f"training {stage.name}", stage.epochs, "epochs", done) as advance:
-        checkpoints = Checkpoints(checkpoint, deadline, lambda: advance(1, train_crystals))
+        checkpoints = Checkpoints(checkpoint, deadline, advance)
         trainer = L.Trainer(
             accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
             devices=1,

@@ -133,7 +133,7 @@ class Stage(L.LightningModule):
         """One batch; adds its losses to those of the epoch."""
         losses = self.losses(batch, [self.seed, 1, self.global_step])
         for name, value in losses.items():
-            self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + len(batch) * value.detach()
+            self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + len(batch) * value.detach().double()
         self.epoch_crystals += len(batch)
         return losses["loss"]
 

@@ -31,7 +31,7 @@ def noise_rows(results: Sequence[ModelResult]) -> list[list[str]]:
         title = next(result.dataset for result in results if result.run.dataset == dataset)
         for name, label in (RATES | DISTANCES).items():
             ours = {method: measured.get(method, {}).get(name, Metric(None)) for method in printed}
-            theirs = {method: _printed(row, name, ours[method]) for method, row in printed.items()}
+            theirs = {method: printed_metric(row, name, ours[method]) for method, row in printed.items()}
             p_printed, p_ours = (_p_values(figures) for figures in (theirs, ours))
             for pair in combinations(printed, 2):
                 values = " / ".join(getattr(printed[method], name) for method in pair)
@@ -41,7 +41,7 @@ def noise_rows(results: Sequence[ModelResult]) -> list[list[str]]:
     return rows
 
 
-def _printed(row: PrintedRow, name: str, measured: Metric) -> Metric:
+def printed_metric(row: PrintedRow, name: str, measured: Metric) -> Metric:
     """A printed figure with an interval: a rate's own, or as wide as that of the distance measured here."""
     if name in RATES:
         return wilson(round(float(getattr(row, name)) / 100 * STABILITY_SAMPLES), STABILITY_SAMPLES)

@@ -37,7 +37,7 @@ def speedup_rows(results: Sequence[ModelResult]) -> list[list[str]]:
                 _ratio(result, cheap, "steps"),
                 _ratio(result, cheap, "network_evaluations"),
                 _ratio(result, cheap, "seconds_per_crystal"),
-                quotient(_seconds_per_stable(result), _seconds_per_stable(cheap)),
+                quotient(seconds_per_stable(result), seconds_per_stable(cheap)),
                 _ratio(result, cheap, "steps_per_stable"),
                 printed_speedup(dataset, result.method),
             ]
@@ -83,7 +83,7 @@ def _ratio(one: ModelResult, other: ModelResult, metric: str) -> Metric:
     return quotient(one.metrics.get(metric, Metric(None)), other.metrics.get(metric, Metric(None)))
 
 
-def _seconds_per_stable(result: ModelResult) -> Metric:
+def seconds_per_stable(result: ModelResult) -> Metric:
     """Device seconds of a stable crystal: those of a crystal over the stability rate."""
     rate = result.metrics.get("stable_rate", Metric(None))
     if rate.value == 0:  # a cost per hit without a hit: its bound alone

@@ -20,12 +20,11 @@ def stability_note(results: Sequence[ModelResult]) -> str:
     """How the rate was computed, and how far the potential's word goes. All results are of one protocol."""
     protocol = task_protocols(results)[TASK]
     line, name = protocol["stable_below_ev_per_atom"], protocol["potential"]["name"]
+    further = [*_own_hull(results, TASK), *_absent_calibration(results), *_other_lines(results)]
     return (
-        f"energy above hull below {line:g} eV/atom once relaxed by {name}; what failed to relax is not stable; "
-        + "".join(
-            f"{text}; " for text in [*_own_hull(results, TASK), *_absent_calibration(results), *_other_lines(results)]
-        )
-        + _error(results, TASK)
+        f"energy above hull below {line:g} eV/atom once relaxed by {name}; what failed to relax is not stable. "
+        + "".join(f"{text}. " for text in further)
+        + f"Accuracy: {_error(results, TASK)}"
     )
 
 
@@ -53,7 +52,7 @@ def second_potentials(results: Sequence[ModelResult]) -> list[str]:
 def _own_hull(results: Sequence[ModelResult], task: str) -> Iterator[str]:
     """What the user's own hull is, and what of its file was left out."""
     abouts = [result.run.summary().get("about", {}).get(task, {}) for result in results]
-    yield from (f"hull: {about}" for about in dict.fromkeys(a["hull"] for a in abouts if a.get("hull")))
+    yield from (f"Hull: {about}" for about in dict.fromkeys(a["hull"] for a in abouts if a.get("hull")))
 
 
 def calibration_note(results: Sequence[ModelResult]) -> str:
@@ -63,14 +62,14 @@ def calibration_note(results: Sequence[ModelResult]) -> str:
         return ""
     return (
         "expected share that DFT would put below the line, by a logistic regression of DFT's verdict on the energy "
-        f"above hull of {fitted['crystals']} generated crystals ({fitted['file']}); the interval holds sampling and "
-        "calibration and is widened for chemistry that those lack; on crystals of another kind the error may be larger"
+        f"above hull of {fitted['crystals']} generated crystals ({fitted['file']}). The interval holds sampling and "
+        "calibration, and is widened for chemistry that those lack. On crystals of another kind the error may be larger"
     )
 
 
 def _absent_calibration(results: Sequence[ModelResult]) -> Iterator[str]:
     reasons = dict.fromkeys(a for result in results if (a := _calibration(result).get("absent")))
-    yield from (f"no rate calibrated to DFT: {reason}" for reason in reasons)
+    yield from (f"No rate calibrated to DFT: {reason}" for reason in reasons)
 
 
 def _calibration(result: ModelResult) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def _other_lines(results: Sequence[ModelResult]) -> Iterator[str]:
             for member in members
             if (found := [m for name in names if (m := member.known(name))])
         ]
-        yield f"below {lines} eV/atom, {dataset}: {', '.join(rates)}"
+        yield f"Stable below {lines} eV/atom, {dataset}: {', '.join(rates)}"
 
 
 def _second_rate(result: ModelResult, suffix: str) -> Iterator[str]:
@@ -117,6 +116,6 @@ def _error(results: Sequence[ModelResult], task: str) -> str:
     return (
         f"{name} against DFT, {error['crystals']} phases of {error['phases']}{elsewhere}: mean absolute error "
         f"{error['mae']:.3f} eV/atom, agrees about {error['stable_below_ev_per_atom']:g} eV/atom for {value}\u00a0% "
-        f"[{low}, {high}], calls {percent(wrong['value'], 0)}\u00a0% of the unstable ones stable; on chemistry that "
+        f"[{low}, {high}], calls {percent(wrong['value'], 0)}\u00a0% of the unstable ones stable. On chemistry that "
         "it was not trained on it errs more, and rates by such potentials are inflated"
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.small_perov5 import cache_folder, no_data, small_perov5  # noqa: F401 (fixtures)
+
 sys.path.insert(0, str(Path(__file__).parent))  # fake_generators and fake_tasks, also for worker processes
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, runner
+from bench import runner
 from bench.commands.archive import copy, pack
 from bench.run_folder.archive import open_archive
 from bench.store import Run, report_folder
+from tests.command_line import bench
 
 STORED = Path(__file__).parents[2] / "examples" / "runs" / "perov5.zip"  # the run of README's table
 
@@ -30,16 +31,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    assert not ended.value.code, capsys.readouterr().err
+    assert bench(*arguments) == 0, capsys.readouterr().err
     return capsys.readouterr().out
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    assert ended.value.code == 2
+    assert bench(*arguments) == 2
     return capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import itertools
 import os
@@ -287,9 +288,20 @@ def test_the_check_itself_leaves_the_global_random_state_alone() -> None:
     assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
 
 
-@pytest.mark.parametrize("model", ["crysldm@3", "crysldm-as-written@3", "diffcsp@3", "independent-elements"])
+@pytest.mark.parametrize("model", ["crysldm@3", "crysldm-as-written@3", "diffcsp@3"])
 def test_our_own_models_pass(model: str) -> None:
     check_generator(model, num_crystals=3)
+
+
+@pytest.mark.filterwarnings("ignore:.*is not the published file")
+def test_a_control_passes_with_training_crystals_of_any_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = random_crystals(20, seed=3)
+    (tmp_path / "perov_5").mkdir()
+    with open(tmp_path / "perov_5" / "train.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["cif"], *([crystal.to(fmt="cif")] for crystal in training)])
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    check_generator("independent-elements", num_crystals=3)
 
 
 def test_at_the_command_line_faults_are_lines_and_the_exit_code_tells() -> None:

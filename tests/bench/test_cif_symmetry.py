@@ -293,6 +293,7 @@ def test_multiplicities_may_be_of_the_site_symmetry_as_old_programs_have_them(tm
         listed = atoms([rows[0].format(first), rows[1].format(second)], (*ATOMS, "symmetry_multiplicity"))
         symmetry = operators("x,y,z", "-x,-y,-z")
         assert counts_of(text(cell(5, 6, 7), symmetry, listed), tmp_path) == {"Fe": 1, "O": 2}
+    assert "has 1 images, but a multiplicity of 2" in reason_of(text(cell(5, 6, 7), f"{HM} 'P -1'\n", listed), tmp_path)
 
 
 def test_atoms_that_symmetry_gives_as_well_are_taken_once_with_a_remark(tmp_path: Path) -> None:
@@ -311,6 +312,13 @@ def test_a_site_farther_off_is_moved_only_where_the_formula_has_it_there(tmp_pat
     assert result.filtered.crystals.num_atoms.tolist() == [1, 1]
     assert "moved there" in next(iter(result.remarks))
     assert counts_of(loose.format(2), tmp_path) == {"Fe": 2}
+
+
+def test_a_number_that_contradicts_operators_and_symbol_is_a_reason_where_nothing_confirms_them(tmp_path: Path) -> None:
+    symmetry = f"{HM} 'P 1'\n{NUMBER} 225\n" + operators("x,y,z")
+    assert "and number 225; list the symmetry operators" in reason_of(text(cell(5.64), symmetry, SALT), tmp_path)
+    confirmed = symmetry + "_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 1\n"
+    assert len(read_text(text(cell(5.64), confirmed, SALT), tmp_path).remarks) == 1
 
 
 def test_a_primitive_cell_that_keeps_the_symbol_of_its_group_is_what_it_lists(tmp_path: Path) -> None:

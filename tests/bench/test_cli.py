@@ -15,16 +15,10 @@ from fake_generators import random_crystals
 from bench import cli
 from bench.crystal_io import read_crystals, write_crystals
 from bench.crystals import Crystals
+from tests.command_line import bench
 
 HERE = Path(__file__).parent
 RUN = ["run", "--models", "fake_generators:Fake", "--dataset", "perov5", "--num-samples", "12", "--workers", "1"]
-
-
-def bench(*arguments: object) -> int:
-    """The exit code of a command."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    return ended.value.code if isinstance(ended.value.code, int) else 0
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -26,6 +27,8 @@ from bench.executor import open_executor
 from bench.registry import file_model, parse_models
 from bench.runner import Plan, rescore, resume, run
 from bench.store import Run
+from tests.bench import fake_runs
+from tests.bench.fake_runs import kept
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'crysldm-bench[dask]'")
 pytestmark = [pytest.mark.usefixtures("fakes"), pytest.mark.slow]
@@ -33,14 +36,7 @@ pytestmark = [pytest.mark.usefixtures("fakes"), pytest.mark.slow]
 NewCluster = Callable[..., DaskProcesses]
 
 
-def plan(models: str = "fake_generators:Fake", **options: Any) -> Plan:
-    chosen = {"budget": Budget(num_samples=48), "workers": 1, "device": "cpu", "threads": 1, **options}
-    return Plan(parse_models(models), "perov5", **chosen)
-
-
-def kept(root: Path) -> dict[str, bytes]:
-    """What must not depend on who computed it: crystals and task tables."""
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*.parquet") if p.name != "batches.parquet"}
+plan = functools.partial(fake_runs.plan, budget=Budget(num_samples=48))
 
 
 @pytest.fixture

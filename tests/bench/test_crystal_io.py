@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from bench.crystal_io import crystals_to_table, read_crystals, table_to_filtered, write_crystals
-from bench.crystal_io.arrays import lattices_from_parameters
+from bench.crystal_io.eval_gen import lattices_from_parameters
 from bench.crystals import Crystals, FilteredCrystals
+from tests.at_hand import needs_data
 from tests.bench.crystal_examples import FORMATS, eval_gen, same_atoms, some_crystals
 
 PACKED = ["x.cif.gz", "x.extxyz.gz", "x.json.gz", "x.csv.gz"]
-needs_data = pytest.mark.skipif("BENCH_DATA_DIR" not in os.environ, reason="BENCH_DATA_DIR is not set")
 
 
 @st.composite

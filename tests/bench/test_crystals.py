@@ -8,17 +8,7 @@ from pymatgen.core import Composition, Lattice, Structure
 
 from bench import crystals as crystals_module
 from bench.crystals import Crystals, FilteredCrystals, filter_crystals, wrap_frac_coords
-
-
-def random_crystals(sizes: list[int], seed: int = 0) -> Crystals:
-    rng = np.random.default_rng(seed)
-    total = sum(sizes)
-    return Crystals(
-        np.array(sizes),
-        rng.integers(1, 90, total),
-        rng.uniform(-2, 2, (total, 3)),
-        rng.normal(size=(len(sizes), 3, 3)) + 6 * np.eye(3),
-    )
+from tests.random_crystals import random_crystals
 
 
 @pytest.mark.parametrize(

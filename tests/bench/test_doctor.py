@@ -12,18 +12,16 @@ from typing import Any
 
 import pytest
 
-from bench import cli
 from bench.commands import doctor
 from bench.commands.doctor import Finding
+from tests.command_line import bench
 
 ROOT = Path(__file__).parents[2]
 
 
 def examined(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str]:
     """Exit code and output of the command."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["doctor", *options])
-    return int(ended.value.code or 0), capsys.readouterr().out
+    return bench("doctor", *options), capsys.readouterr().out
 
 
 def line(shown: str, what: str) -> str:

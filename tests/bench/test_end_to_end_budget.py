@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
-from typing import Any
 
 import fake_generators
 import fake_tasks
@@ -14,13 +14,14 @@ import pytest
 from bench.budget import Budget, MonotonicClock
 from bench.crystals import Crystals
 from bench.interfaces import SampleBatch
-from bench.registry import parse_models
-from bench.runner import Interrupted, Plan, rescore, resume, run
+from bench.runner import Interrupted, rescore, resume, run
 from bench.scoring import between_batches as batch_scoring
 from bench.store import Run
 from reports.run_results import read_results
 from reports.yields.figure import render_at
 from reports.yields.stored import read_curves
+from tests.bench import fake_runs
+from tests.bench.fake_runs import kept
 
 pytestmark = pytest.mark.usefixtures("fakes")
 with_slow_fakes = pytest.mark.usefixtures("slow_fakes")
@@ -67,13 +68,7 @@ def clock() -> MonotonicClock:
     return MonotonicClock(lambda: Now.seconds)
 
 
-def plan(**options: Any) -> Plan:
-    chosen = {"budget": Budget(seconds=60.0, covers="end-to-end"), "workers": 1, "device": "cpu", "threads": 1}
-    return Plan(parse_models("fake_generators:Fake"), "perov5", **{**chosen, **options})
-
-
-def kept(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*.parquet") if p.name != "batches.parquet"}
+plan = functools.partial(fake_runs.plan, budget=Budget(seconds=60.0, covers="end-to-end"))
 
 
 @with_slow_fakes

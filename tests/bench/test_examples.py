@@ -77,9 +77,7 @@ def test_its_own_test_passes(tmp_path: Path) -> None:
 
 def test_installed_it_has_the_name_of_its_entry_point(installed: Path, tmp_path: Path) -> None:
     listed = run("python -m bench models", tmp_path, installed)
-    assert re.search(r"^perturbed\s+perturbed_prototypes:PerturbedPrototypes$", listed.stdout, re.MULTILINE), (
-        listed.stdout
-    )
+    assert re.search(r"^perturbed +Perovskites or .*\(package perturbed-prototypes\)$", listed.stdout, re.MULTILINE)
     command = (
         "python -m bench run --models perturbed --dataset mp20 --tasks validity --num-samples 10 --workers 1 --out r"
     )

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli
 from bench.commands.sample_external import External, sample_external
 from bench.crystal_io import read_crystals
 from bench.store import Run
+from tests.command_line import bench
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "external_model.py"
 MODEL = f"{shlex.quote(sys.executable)} {shlex.quote(str(EXAMPLE))} --num-samples {{num_samples}} --seed {{seed}}"
@@ -237,12 +237,6 @@ def test_nothing_that_exists_is_overwritten(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} exists"):
         sample(WRITES)
     assert Path(name).read_text() == "precious"
-
-
-def bench(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([*arguments])
-    return ended.value.code if isinstance(ended.value.code, int) else 0
 
 
 @pytest.mark.usefixtures("here")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import cli
 from bench.crystal_io import write_crystals
 from bench.registry import file_model, parse_models, with_meta
 from bench.sampling.file_costs import FileCosts
@@ -16,6 +15,7 @@ from bench.sampling.sources import FileSource
 from bench.store import Run
 from tests.bench.crystal_examples import eval_gen, some_crystals
 from tests.bench.fake_generators import random_crystals
+from tests.command_line import bench
 
 SCORED = ["--dataset", "perov5", "--tasks", "validity", "--workers", "1"]
 COSTS = {"sampling_seconds": 16.0, "steps": 500, "network_evaluations": 1000}
@@ -29,12 +29,6 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path
-
-
-def bench(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([*arguments])
-    return ended.value.code if isinstance(ended.value.code, int) else 0
 
 
 def metrics(run: str, model: str) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ from pymatgen.core import Lattice, Structure
 from bench.crystals import Crystals
 from bench.datasets import load_split, training_formulas, write_training_formulas
 from bench.datasets.formulas import FormulaSet, formula_hashes
-
-needs_data = pytest.mark.skipif("BENCH_DATA_DIR" not in os.environ, reason="BENCH_DATA_DIR is not set")
+from tests.at_hand import needs_data
 
 
 def crystals(*elements: list[str]) -> Crystals:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 import pytest
 
 from bench.budget import Budget
-from bench.registry import parse_models
-from bench.runner import Plan, resume, run
+from bench.runner import resume, run
 from bench.sampling.fresh import FreshSource
 from bench.store import Run
+from tests.bench import fake_runs
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
 
-def plan(models: str = "fake_generators:Fake", repeats: int = 2) -> Plan:
-    options = {"workers": 1, "device": "cpu", "threads": 1, "repeats": repeats}
-    return Plan(parse_models(models), "perov5", Budget(num_samples=12), ("validity",), **options)  # type: ignore[arg-type]
+plan = functools.partial(fake_runs.plan, budget=Budget(num_samples=12), tasks=("validity",), repeats=2)
 
 
 def test_each_repeat_is_sampled_by_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.fake_runs import kept
+
 HERE = Path(__file__).parent
 BENCH = f"{sys.executable} {HERE / 'fake_bench.py'} run --workers 1"
 RUN = f"{BENCH} --models fake_generators:Fake --dataset perov5 --num-samples 60 --device cpu"
@@ -25,11 +27,6 @@ def in_own_namespace(script: str) -> str:
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
     return done.stdout
-
-
-def kept(root: Path) -> dict[str, bytes]:
-    names = (path for path in root.rglob("*.parquet") if path.name != "batches.parquet")
-    return {str(path.relative_to(root)): path.read_bytes() for path in names}
 
 
 @pytest.fixture(scope="module")

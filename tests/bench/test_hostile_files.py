@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bench.crystal_io import arrays as crystal_arrays
 from bench.crystal_io import folders as crystal_folders
+from bench.crystal_io import parquet_tables as crystal_arrays
 from bench.crystal_io import read_crystals, write_crystals
 from bench.crystal_io import reading as crystal_io
 from bench.crystal_io import streams as crystal_text
@@ -208,6 +208,20 @@ def test_texts_that_took_other_parsers_hours_are_reasons_or_quick(tmp_path: Path
     assert len(read_crystals(tmp_path / "empty-lines.cif").filtered.crystals) == 1
 
 
+def test_thousands_of_atoms_on_one_site_are_a_reason_at_once(tmp_path: Path) -> None:
+    (tmp_path / "p1.cif").write_text(HEAD + "Si Si 0 0 0\n" * crystal_text.MAX_ATOMS)
+    with pytest.raises(ValueError, match="Si and Si are on one site"):
+        read_crystals(tmp_path / "p1.cif")
+
+
+def test_symmetry_that_leaves_a_choice_takes_no_more_memory_for_many_atoms(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sites = "".join(f"Si Si{n} {x:.4f} {y:.4f} {z:.4f}\n" for n, (x, y, z) in enumerate(rng.random((52, 3))))
+    (tmp_path / "x.cif").write_text(HEAD.replace("loop_", "_symmetry_Int_Tables_number 227\nloop_") + sites)
+    with pytest.raises(ValueError, match="F d -3 m:1 or F d -3 m:2"):
+        read_crystals(tmp_path / "x.cif")
+
+
 def test_more_crystals_than_a_file_may_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_crystals(some_crystals([1] * 5), tmp_path / "x.extxyz")
     write_crystals(some_crystals([1] * 5), tmp_path / "x.parquet")
@@ -252,8 +266,8 @@ def test_a_zip_whose_list_of_files_is_large_is_refused_before_it_is_read(
         ("[1" + "0" * 10_000 + "]", "not JSON (Exceeds the limit"),
         ('[{"sites": "\\ud800"}]', "none of its 1 could be read; structure 0: not a pymatgen structure"),
         ("[1, 2", "structure 1: not JSON"),
-        ("[1 2]", "not JSON (neither , nor ] behind structure 0)"),
-        ("[1] [", "not JSON (text behind the end of the list)"),
+        ("[1 2]", "not JSON (neither , nor ] behind entry 0 of a list)"),
+        ("[1] [", "not JSON (text behind its end)"),
         ('{"a": 1} x', "not JSON (text behind its end)"),
         ("[1,]", "structure 1: not JSON"),
     ],

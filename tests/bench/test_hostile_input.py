@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cli
 from bench.store import Run
+from tests.command_line import bench
 
 ROOT = Path(__file__).parents[2]
 SCORED = ["--dataset", "perov5", "--tasks", "validity", "--workers", "1"]
@@ -44,12 +44,6 @@ FILES = {  # name -> content and what its row says; None: a crystal
     "5-one-place.cif": (cif(4.0, [("Na", 0, 0, 0), ("Cl", 0, 0, 0)]), "Na0 and Cl1 are on one site"),
     "6-unknown.cif": (cif(4.0, [("Xx", 0, 0, 0), ("Cl", 0.5, 0.5, 0.5)]), "of type 'Xx' is no element"),
 }
-
-
-def bench(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    return ended.value.code if isinstance(ended.value.code, int) else 0
 
 
 def start(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench.store import Run
+from tests.bench.fake_runs import kept
 
 HERE = Path(__file__).parent
 
@@ -28,12 +29,6 @@ def killed_and_resumed(kind: str, folder: Path, moments: list[str]) -> list[dict
     assert [run["resumed"] for run in found["runs"]] == [0] * len(moments), log
     assert [run["status"] for run in found["runs"]].count(-9) >= 0.9 * len(moments), found  # a timer may come too late
     return found["runs"]  # type: ignore[no-any-return]
-
-
-def kept(root: Path) -> dict[str, bytes]:
-    """Crystals and task tables."""
-    names = (path for path in root.rglob("*.parquet") if path.name != "batches.parquet")
-    return {str(path.relative_to(root)): path.read_bytes() for path in names}
 
 
 def counted(root: Path) -> dict[str, Any]:

@@ -13,21 +13,10 @@ from models.baselines.cdvae.encoder import DimeNetPlusPlus, EncoderConfig
 from models.baselines.cdvae.gemnet import GemNetConfig, GemNetT
 from models.baselines.cdvae.graph import Layout, neighbour_edges, neighbour_images
 from tests.plain_cdvae import PlainGemNetT, plain_neighbours
+from tests.random_crystals import ragged_crystals
 from tests.symmetry import random_rotation
 
 SMALL = GemNetConfig(hidden_dim=16, latent_dim=8, num_blocks=2, emb_size_trip=8, emb_size_bil_trip=8, num_radial=16)
-
-
-def crystals(sizes, seed=0, dtype=torch.float64, volume=14.0):
-    """(num_atoms, frac_coords, atomic_numbers, lattices) of random, skewed crystals."""
-    g = torch.Generator().manual_seed(seed)
-    num_atoms = torch.tensor(sizes)
-    total = int(num_atoms.sum())
-    lengths = (volume * num_atoms)[:, None] ** (1 / 3) * (1 + 0.1 * torch.rand(len(sizes), 3, generator=g))
-    angles = 90 + 5 * torch.randn(len(sizes), 3, generator=g)
-    lattices = lattices_from_parameters(lengths.to(dtype), angles.to(dtype))
-    frac_coords = torch.rand(total, 3, generator=g).to(dtype)
-    return num_atoms, frac_coords, torch.randint(1, 90, (total,), generator=g), lattices
 
 
 def decoder(config=SMALL, dtype=torch.float64):
@@ -48,7 +37,7 @@ def decode(network, z, num_atoms, frac_coords, atomic_numbers, lattices):
 @pytest.mark.parametrize("sizes", [[5] * 6, [1, 20, 3, 7], [1], [2, 2]])
 @pytest.mark.parametrize("max_neighbors", [1, 20, 1000])
 def test_graph_equals_the_plain_one(sizes, max_neighbors):
-    num_atoms, frac_coords, _, lattices = crystals(sizes, dtype=torch.float32)
+    num_atoms, frac_coords, _, lattices = ragged_crystals(sizes, dtype=torch.float32)
     layout = Layout.of(num_atoms)
     cart = to_cartesian(frac_coords, lattices, layout.crystal)
     edges = neighbour_edges(neighbour_images(cart, lattices, layout, 7.0, max_neighbors), layout)
@@ -73,7 +62,7 @@ def test_ties_of_a_perfect_crystal_are_cut_as_the_plain_graph_cuts_them():
 
 @pytest.mark.parametrize("sizes", [[5, 5, 5], [1, 9, 2], [1]])
 def test_decoder_equals_the_plain_one(sizes):
-    num_atoms, *state = crystals(sizes)
+    num_atoms, *state = ragged_crystals(sizes)
     network, z = decoder(), latents(len(sizes))
     ours, plain = (decode(n, z, num_atoms, *state) for n in (network, PlainGemNetT(network)))
     for mine, theirs in zip(ours, plain, strict=True):
@@ -82,7 +71,7 @@ def test_decoder_equals_the_plain_one(sizes):
 
 @pytest.mark.parametrize("seed", [0, 1], ids=["rotation", "reflection"])
 def test_turned_crystals_get_turned_directions_and_the_same_types(seed):
-    num_atoms, frac_coords, numbers, lattices = crystals([4, 6])
+    num_atoms, frac_coords, numbers, lattices = ragged_crystals([4, 6])
     network, z, turn = decoder(), latents(2), random_rotation(seed)
     still = decode(network, z, num_atoms, frac_coords, numbers, lattices)
     turned = decode(network, z, num_atoms, frac_coords, numbers, lattices @ turn)
@@ -91,7 +80,7 @@ def test_turned_crystals_get_turned_directions_and_the_same_types(seed):
 
 
 def test_moving_all_atoms_or_naming_other_images_changes_nothing():
-    num_atoms, frac_coords, numbers, lattices = crystals([4, 6], volume=20.0)
+    num_atoms, frac_coords, numbers, lattices = ragged_crystals([4, 6], volume=20.0)
     network, z = decoder(), latents(2)
     still = decode(network, z, num_atoms, frac_coords, numbers, lattices)
     moved = decode(network, z, num_atoms, frac_coords + torch.tensor([0.3, -0.7, 0.1]), numbers, lattices)
@@ -102,7 +91,7 @@ def test_moving_all_atoms_or_naming_other_images_changes_nothing():
 
 
 def test_the_order_of_atoms_does_not_matter_while_no_neighbour_is_cut():
-    num_atoms, frac_coords, numbers, lattices = crystals([4, 6])
+    num_atoms, frac_coords, numbers, lattices = ragged_crystals([4, 6])
     network, z = decoder(GemNetConfig(**{**SMALL.__dict__, "max_neighbors": 10_000})), latents(2)
     order = torch.tensor([2, 0, 3, 1, 9, 5, 4, 8, 7, 6])
     still = decode(network, z, num_atoms, frac_coords, numbers, lattices)
@@ -112,7 +101,7 @@ def test_the_order_of_atoms_does_not_matter_while_no_neighbour_is_cut():
 
 
 def test_crystals_of_a_batch_do_not_see_each_other():
-    num_atoms, frac_coords, numbers, lattices = crystals([3, 5, 2])
+    num_atoms, frac_coords, numbers, lattices = ragged_crystals([3, 5, 2])
     network, z = decoder(), latents(3)
     together = decode(network, z, num_atoms, frac_coords, numbers, lattices)
     alone = decode(network, z[1:2], num_atoms[1:2], frac_coords[3:8], numbers[3:8], lattices[1:2])
@@ -121,7 +110,7 @@ def test_crystals_of_a_batch_do_not_see_each_other():
 
 
 def test_atoms_without_neighbours_and_broken_cells_do_not_stop_a_batch():
-    num_atoms, frac_coords, numbers, lattices = crystals([1, 5, 2])
+    num_atoms, frac_coords, numbers, lattices = ragged_crystals([1, 5, 2])
     lattices[0] *= 100
     lattices[2] = torch.nan
     out = decode(decoder(), latents(3), num_atoms, frac_coords, numbers, lattices)
@@ -131,7 +120,7 @@ def test_atoms_without_neighbours_and_broken_cells_do_not_stop_a_batch():
 
 
 def test_gradients_of_the_decoder_are_those_of_finite_differences():
-    num_atoms, frac_coords, numbers, lattices = crystals([3])
+    num_atoms, frac_coords, numbers, lattices = ragged_crystals([3])
     network, z, layout = decoder(), latents(1), Layout.of(num_atoms)
 
     def outputs(cell, latent):
@@ -154,7 +143,7 @@ def encoder():
 
 
 def test_latents_are_blind_to_rotation_translation_order_and_images():
-    num_atoms, frac_coords, numbers, lattices = crystals([4, 6], volume=20.0)
+    num_atoms, frac_coords, numbers, lattices = ragged_crystals([4, 6], volume=20.0)
     network = encoder()
     with torch.no_grad():
         still = network(numbers, frac_coords, lattices, num_atoms)
@@ -170,13 +159,13 @@ def test_latents_are_blind_to_rotation_translation_order_and_images():
 
 
 def test_an_element_that_the_encoder_does_not_know_is_named():
-    num_atoms, frac_coords, _, lattices = crystals([2])
+    num_atoms, frac_coords, _, lattices = ragged_crystals([2])
     with pytest.raises(ValueError, match="atomic number 99"):
         encoder()(torch.tensor([1, 99]), frac_coords, lattices, num_atoms)
 
 
 def test_cells_and_their_parameters_are_inverse():
-    *_, lattices = crystals([2] * 20)
+    *_, lattices = ragged_crystals([2] * 20)
     lengths, angles = parameters_of_lattices(lattices)
     torch.testing.assert_close(lattices_from_parameters(lengths, angles), lattices)
     turned = lattices @ random_rotation(0)
@@ -189,3 +178,16 @@ def test_nearest_image_of_a_shift_is_the_shortest():
     shift = torch.tensor([[0.9, -0.6, 0.1], [0.2, 0.0, -0.95]])
     found = nearest_image(shift, lattices, torch.zeros(2, dtype=torch.long))
     torch.testing.assert_close(found, torch.tensor([[-0.4, 1.6, 0.4], [0.8, 0.0, 0.2]]))
+
+
+def test_cells_have_the_lengths_and_angles_asked_for():
+    lengths = torch.tensor([[3.0, 4.0, 5.0], [6.0, 7.0, 5.5]], dtype=torch.float64)
+    angles = torch.tensor([[90.0, 90.0, 90.0], [75.0, 112.0, 64.0]], dtype=torch.float64)
+    alpha, beta, gamma = torch.cos(torch.deg2rad(angles)).unbind(1)
+    one = torch.ones_like(alpha)
+    cosines = torch.stack([one, gamma, beta, gamma, one, alpha, beta, alpha, one], dim=1).view(-1, 3, 3)
+    lattices = lattices_from_parameters(lengths, angles)
+    gram = lattices @ lattices.transpose(1, 2)  # of a, b, c: |a| |b| cos gamma and so on
+    torch.testing.assert_close(gram, cosines * lengths[:, :, None] * lengths[:, None])
+    assert (lattices[:, 2, :2] == 0).all() and (lattices[:, 0, 1] == 0).all()
+    assert (torch.linalg.det(lattices) > 0).all()

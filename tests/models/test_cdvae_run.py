@@ -2,18 +2,9 @@
 
 import json
 
-import pytest
-
-from bench import cli
 from bench.testing import check_generator
 from models.baselines.cdvae.generator import cdvae
-
-
-def bench(*arguments):
-    """The exit code of a command."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    return ended.value.code or 0
+from tests.command_line import bench
 
 
 def test_it_keeps_the_protocol_of_generators():

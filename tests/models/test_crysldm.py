@@ -13,6 +13,7 @@ from models.cspnet import CSPNetConfig, EvaluationCounter
 from models.denoiser import Denoiser
 from models.dense import DenseBatch
 from models.diffusion import SeededNoise, StepSchedule
+from tests.random_crystals import dense_crystals
 from tests.symmetry import TurnedNoise, random_rotation
 
 AE = AutoencoderConfig(latent_dim=4, hidden_dim=24, num_layers=2, num_frequencies=6)
@@ -26,16 +27,8 @@ def model():
     return CrysLDM(CONFIG).double().eval()
 
 
-def crystals(batch=4, num_atoms=5):
-    g = torch.Generator().manual_seed(2)
-    numbers = torch.randint(1, 90, (batch, num_atoms), generator=g)
-    x = torch.rand(batch, num_atoms, 3, generator=g, dtype=torch.float64)
-    lattices = 4 * torch.eye(3, dtype=torch.float64) + torch.randn(batch, 3, 3, generator=g, dtype=torch.float64)
-    return DenseBatch(numbers, x, lattices)
-
-
 def test_encoder_is_invariant_in_z_h_and_turns_z_lattice(model):
-    batch, q = crystals(), random_rotation(5)
+    batch, q = dense_crystals(), random_rotation(5)
     before = model.autoencoder.encode(batch)
     after = model.autoencoder.encode(replace(batch, lattices=batch.lattices @ q))
     torch.testing.assert_close(after.mean_h, before.mean_h)
@@ -45,7 +38,7 @@ def test_encoder_is_invariant_in_z_h_and_turns_z_lattice(model):
 
 
 def test_encoder_ignores_translations_and_whole_periods(model):
-    batch = crystals()
+    batch = dense_crystals()
     before = model.autoencoder.encode(batch)
     moved = batch.frac_coords + torch.rand(4, 1, 3) + torch.randint(-2, 3, batch.frac_coords.shape)
     for a, b in zip(model.autoencoder.encode(replace(batch, frac_coords=moved)), before, strict=True):
@@ -55,7 +48,7 @@ def test_encoder_ignores_translations_and_whole_periods(model):
 def test_decoder_is_invariant_in_types_and_turns_the_lattice(model):
     g = torch.Generator().manual_seed(3)
     z_h, z_l = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((4, 5, 4), (4, 3, 3)))
-    x, q = crystals().frac_coords, random_rotation(4)
+    x, q = dense_crystals().frac_coords, random_rotation(4)
     logits, lattice = model.autoencoder.decoder(z_h, x, z_l)
     turned_logits, turned_lattice = model.autoencoder.decoder(z_h, x + 0.3, z_l @ q)
     torch.testing.assert_close(turned_logits, logits, rtol=1e-8, atol=1e-8)
@@ -65,7 +58,7 @@ def test_decoder_is_invariant_in_types_and_turns_the_lattice(model):
 def test_decoder_permutes_with_the_atoms(model):
     g = torch.Generator().manual_seed(3)
     z_h, z_l = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((4, 5, 4), (4, 3, 3)))
-    x, order = crystals().frac_coords, torch.tensor([2, 0, 1, 4, 3])
+    x, order = dense_crystals().frac_coords, torch.tensor([2, 0, 1, 4, 3])
     logits, lattice = model.autoencoder.decoder(z_h, x, z_l)
     after_logits, after_lattice = model.autoencoder.decoder(z_h[:, order], x[:, order], z_l)
     torch.testing.assert_close(after_logits, logits[:, order])
@@ -74,7 +67,7 @@ def test_decoder_permutes_with_the_atoms(model):
 
 @pytest.mark.parametrize("stage", ["vae", "diffusion"])
 def test_losses_are_invariant_under_every_symmetry(model, stage):
-    batch, q, order = crystals(), random_rotation(7), torch.tensor([4, 2, 0, 1, 3])
+    batch, q, order = dense_crystals(), random_rotation(7), torch.tensor([4, 2, 0, 1, 3])
     losses = model.autoencoder.losses if stage == "vae" else model.losses
     before = losses(batch, TurnedNoise(0))["loss"]
     moved = DenseBatch(
@@ -124,7 +117,7 @@ def test_a_unit_of_latent_volume_is_that_of_a_crystal(dataset):
 
 
 def test_kl_divergence_is_zero_for_the_prior_alone(model):
-    posterior = model.autoencoder.encode(crystals())
+    posterior = model.autoencoder.encode(dense_crystals())
     zeros = [torch.zeros_like(part) for part in posterior]
     assert float(type(posterior)(*zeros).kl_divergence()) == 0
     assert posterior.kl_divergence() > 0
@@ -133,7 +126,7 @@ def test_kl_divergence_is_zero_for_the_prior_alone(model):
 def test_autoencoder_learns_to_reconstruct():
     torch.manual_seed(0)
     autoencoder = Autoencoder(replace(AE, hidden_dim=48))
-    batch = crystals(batch=16)
+    batch = dense_crystals(batch=16)
     batch = DenseBatch(batch.atomic_numbers, batch.frac_coords.float(), batch.lattices.float())
     noise = SeededNoise.from_seed(0, "cpu")
     optimiser = torch.optim.Adam(autoencoder.parameters(), 3e-3)
@@ -153,7 +146,7 @@ def _sampled(autoencoder, batch, noise):
 
 
 def test_latents_are_standardised_without_shifting_the_lattice(model):
-    batches = [crystals(), crystals(3, 2)]
+    batches = [dense_crystals(), dense_crystals(3, 2)]
     noise = SeededNoise.from_seed(0, "cpu", torch.float64)
     model.standardise_latents(batches, noise)
     encoded = [model.encode(b, SeededNoise.from_seed(1, "cpu", torch.float64)) for b in batches]

@@ -3,15 +3,8 @@
 import numpy as np
 import torch
 
-from bench.crystals import Crystals
 from models.dense import DenseBatch, buckets, pack, unpack
-
-
-def random_crystals(sizes, seed=0):
-    rng = np.random.default_rng(seed)
-    total = sum(sizes)
-    lattices = 4 * np.eye(3) + rng.normal(size=(len(sizes), 3, 3))
-    return Crystals(np.array(sizes), rng.integers(1, 90, total), rng.random((total, 3)), lattices)
+from tests.random_crystals import random_crystals
 
 
 def test_crystals_come_back_in_their_places():

@@ -13,6 +13,7 @@ from models.baselines.diffcsp.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
 from models.dense import DenseBatch
 from models.diffusion import SeededNoise
+from tests.random_crystals import dense_crystals
 from tests.symmetry import TurnedNoise, random_rotation
 
 NET = CSPNetConfig(node_dim=100, hidden_dim=24, num_layers=2, num_frequencies=6, time_dim=10)
@@ -25,15 +26,8 @@ def model():
     return DiffCSP(CONFIG).double().eval()
 
 
-def crystals():
-    g = torch.Generator().manual_seed(2)
-    x = torch.rand(4, 5, 3, generator=g, dtype=torch.float64)
-    lattices = 4 * torch.eye(3, dtype=torch.float64) + torch.randn(4, 3, 3, generator=g, dtype=torch.float64)
-    return DenseBatch(torch.randint(1, 90, (4, 5), generator=g), x, lattices)
-
-
 def test_loss_is_invariant_under_every_symmetry(model):
-    batch, q, order = crystals(), random_rotation(7), torch.tensor([4, 2, 0, 1, 3])
+    batch, q, order = dense_crystals(), random_rotation(7), torch.tensor([4, 2, 0, 1, 3])
     before = model.losses(batch, SeededNoise.from_seed(0, "cpu", torch.float64))["loss"]
     moved = DenseBatch(
         batch.atomic_numbers[:, order],

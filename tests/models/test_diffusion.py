@@ -1,5 +1,6 @@
 """Schedules and the wrapped normal: limits, identities and derivatives."""
 
+import itertools
 import math
 
 import pytest
@@ -7,9 +8,14 @@ import torch
 
 from models.diffusion import (
     SeededNoise,
+    StepSchedule,
+    add_noise,
     coord_schedule,
     cosine_schedule,
     exponential_sigmas,
+    implied_noise,
+    perturb_coords,
+    predicted_clean,
     strided_times,
     wrapped_normal_score,
     wrapped_normal_score_norm,
@@ -111,3 +117,41 @@ def test_seeded_noise_repeats_and_leaves_global_state_alone():
     a, b = SeededNoise.from_seed(5, "cpu").normal("x", (4,)), SeededNoise.from_seed(5, "cpu").normal("x", (4,))
     assert torch.equal(a, b)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("alpha_bar", [1e-3, 0.5, 0.999])
+def test_clean_data_and_noise_imply_each_other(alpha_bar):
+    clean, eps = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noisy = add_noise(clean, eps, alpha_bar)
+    torch.testing.assert_close(predicted_clean(noisy, eps, alpha_bar), clean)
+    torch.testing.assert_close(implied_noise(noisy, clean, alpha_bar), eps)
+
+
+def test_noise_is_added_by_each_crystals_own_share_of_signal():
+    clean, eps = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    alpha_bar = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)[:, None, None]
+    noisy = add_noise(clean, eps, alpha_bar)
+    for k in range(3):
+        torch.testing.assert_close(noisy[k], add_noise(clean[k], eps[k], float(alpha_bar[k])))
+    assert add_noise(clean, eps, 1.0).equal(clean)
+
+
+def test_perturbed_coordinates_lie_in_the_cell_and_are_the_same_for_every_image():
+    x, eps = torch.rand(50, 3, dtype=torch.float64), torch.randn(50, 3, dtype=torch.float64)
+    moved = perturb_coords(x, eps, 0.4)
+    assert ((moved >= 0) & (moved < 1)).all()
+    apart = perturb_coords(x + torch.randint(-2, 3, (50, 3)), eps, 0.4) - moved
+    torch.testing.assert_close(apart - apart.round(), torch.zeros_like(apart))
+    apart = moved - (x + 0.4 * eps)
+    torch.testing.assert_close(apart, apart.round())
+
+
+def test_steps_lead_from_noise_to_the_data_each_from_where_the_last_one_ended():
+    schedule = StepSchedule.strided(cosine_schedule(100), coord_schedule(100), 7)
+    steps = list(schedule)
+    assert [step.number for step in steps] == [7, 6, 5, 4, 3, 2, 1] and len(schedule) == 7
+    assert [step.time for step in steps] == strided_times(100, 7).tolist()[::-1]
+    for step, following in itertools.pairwise(steps):
+        assert (step.next_alpha_bar, step.next_sigma) == (following.alpha_bar, following.sigma)
+    assert [step.is_last for step in steps] == [False] * 6 + [True]
+    assert (steps[-1].next_alpha_bar, steps[-1].next_sigma) == (1.0, 0.0)

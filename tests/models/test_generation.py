@@ -21,7 +21,8 @@ from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings
 from models.cspnet import CSPNetConfig
 from models.diffusion import strided_times
-from models.guidance import weak_path
+from models.generation import sampler_from_card, sampler_to_card
+from models.guidance import Guidance, weak_path
 from models.presets import Preset, preset
 from models.weights import find_weights, read_weights, save_weights
 
@@ -99,7 +100,7 @@ def test_evaluations_are_two_a_step(weights):
 def test_the_fast_samplers_spend_one_evaluation_a_step_and_say_so_in_their_names(weights, steps, suffix):
     name, path = weights
     factory = sampler(name, suffix)
-    shorter = dataclasses.replace(factory, variant=dataclasses.replace(factory.variant, steps=5))
+    shorter = dataclasses.replace(factory, sampler=dataclasses.replace(factory.sampler, steps=5))
     generator = shorter(dataset="mp20", weights=path, steps=steps)
     generator.load("cpu")
     batch = generator.sample(num_crystals=6, seed=0)
@@ -320,3 +321,12 @@ def test_crystals_of_a_model_in_training_are_those_of_its_generator(weights, ste
     probabilities = reference_card("mp20").num_atoms_probabilities
     assert model.sample_in_training(6, 3, steps, probabilities).crystals == expected.crystals
     assert model.config == config
+
+
+@pytest.mark.parametrize("guidance", [None, Guidance(0.7, (0.2, 0.9), "weak network")])
+def test_a_sampler_comes_back_from_its_card_in_the_words_of_stored_runs(guidance):
+    settings = SamplerSettings(clamp=(3.5, 4.0), guidance=guidance)
+    card = json.loads(json.dumps(sampler_to_card(settings)))
+    assert sampler_from_card(SamplerSettings, card) == settings
+    if guidance is not None:
+        assert card["guidance"] == {"weight": 0.7, "products": [0.2, 0.9], "away_from": "weak network"}

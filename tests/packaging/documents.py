@@ -16,7 +16,7 @@ DOCUMENTS = sorted(
     key=lambda path: path.relative_to(ROOT).as_posix(),
 )
 COMMAND = re.compile(r" {4}((?:[A-Z_]+=\S* )*(?:bench|python|pip|export|make) .*)")
-INLINE = re.compile(r"`((?:python -m )?bench [a-z][^`]*)`")
+INLINE = re.compile(r"(?<!\\)`((?:python -m )?bench [a-z][^`]*)`")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
 # The mechanical way to make a command small: these options are added at its end, where the last one counts.

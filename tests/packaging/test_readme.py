@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 
 import make_figures
@@ -42,9 +44,18 @@ def test_links_of_readme_lead_to_files() -> None:
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-def test_the_table_of_readme_is_that_of_the_stored_run() -> None:
+def test_the_tables_of_readme_and_of_its_page_are_those_of_the_stored_run() -> None:
     start, end = make_figures.MARKERS
-    assert README.partition(start)[2].partition(end)[0].strip() == make_figures.section().strip()
+    for document, section in make_figures.sections().items():
+        text = document.read_text(encoding="utf-8")
+        assert text.partition(start)[2].partition(end)[0].strip() == section.strip()
+    assert "run perov5:" in section
+
+
+def test_readme_is_short_and_its_table_has_six_columns() -> None:
+    assert len(README.replace("|", " ").split()) < 800
+    (header,) = (line for line in README.splitlines() if line.startswith("| Method"))
+    assert header.count("|") == 7
 
 
 def test_the_pictures_were_drawn_from_the_stored_run() -> None:
@@ -54,7 +65,7 @@ def test_the_pictures_were_drawn_from_the_stored_run() -> None:
         content = (make_figures.FIGURES / picture).read_bytes()
         assert content.startswith(b"\x89PNG")
         assert len(content) < 300_000
-        assert f"docs/figures/{picture}" in README
+        assert f"figures/{picture}" in README + make_figures.RESULTS.read_text(encoding="utf-8")
 
 
 def test_the_stored_run_is_small_and_names_no_machine() -> None:
@@ -63,8 +74,13 @@ def test_the_stored_run_is_small_and_names_no_machine() -> None:
     assert {(session["host"], session["pid"]) for session in sessions} == {("", 0)}
 
 
-def test_pictures_are_drawn_from_an_archive_and_the_section_names_its_run(tmp_path: Path) -> None:
-    text = make_figures.make_figures(make_figures.STORED, tmp_path / "figures")
+def test_pictures_are_drawn_from_an_archive(tmp_path: Path) -> None:
+    make_figures.make_figures(make_figures.STORED, tmp_path / "figures")
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {*make_figures.PICTURES, "made_from.json"}
-    assert make_figures.with_section(README, text).count(make_figures.MARKERS[0]) == 1
-    assert "run perov5:" in text
+
+
+def test_a_section_replaces_what_stands_between_the_markers() -> None:
+    start, end = make_figures.MARKERS
+    assert make_figures.with_section(f"a\n{start}\nold\n{end}\nb", "new") == f"a\n{start}\nnew\n{end}\nb"
+    with pytest.raises(ValueError, match="once each"):
+        make_figures.with_section(f"{start} alone", "new")

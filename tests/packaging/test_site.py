@@ -42,7 +42,8 @@ def test_a_reader_without_a_network_misses_nothing(site: Path) -> None:
 
 def test_the_pictures_and_the_table_of_readme_are_on_the_first_page(site: Path) -> None:
     home = (site / "index.html").read_text(encoding="utf-8")
-    assert "Ab initio generation of crystals" in home
+    assert "CrysLDM, 100 steps" in home
+    assert "Ab initio generation of crystals" in (site / "results.html").read_text(encoding="utf-8")
     for picture in re.findall(r"docs/(figures/\S+?\.png)", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert picture in home
         assert (site / picture).is_file()

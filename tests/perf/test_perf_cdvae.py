@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from models.baselines.cdvae.cells import lattices_from_parameters
 from models.baselines.cdvae.gemnet import DecoderOutput, GemNetConfig, GemNetT
 from models.baselines.cdvae.graph import Layout
 from models.baselines.cdvae.langevin import LangevinSettings, annealed_langevin
 from models.diffusion import SeededNoise
 from tests.plain_cdvae import PlainGemNetT
+from tests.random_crystals import ragged_crystals
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # Crystals of 5 and of 20 atoms; both batches in one test.
@@ -27,18 +27,9 @@ def decoder():
 
 
 def crystals(batch, num_atoms):
-    """(frac_coords, atomic_numbers, lattices, layout) of random atoms in slightly skewed cells of 14 A^3 an atom."""
-    g = torch.Generator().manual_seed(batch * num_atoms)
-    layout = Layout.of(torch.full((batch,), num_atoms))
-    lengths = (14.0 * num_atoms) ** (1 / 3) * (1 + 0.1 * torch.rand(batch, 3, generator=g))
-    lattices = lattices_from_parameters(lengths, 90 + 3 * torch.randn(batch, 3, generator=g))
-    total = batch * num_atoms
-    return (
-        torch.rand(total, 3, generator=g),
-        torch.randint(1, 90, (total,), generator=g),
-        lattices,
-        layout,
-    )
+    """(frac_coords, atomic_numbers, lattices, layout) of one batch."""
+    _, x, numbers, lattices = ragged_crystals([num_atoms] * batch, seed=batch * num_atoms, dtype=torch.float32)
+    return x, numbers, lattices, Layout.of(torch.full((batch,), num_atoms))
 
 
 def graphs(network):

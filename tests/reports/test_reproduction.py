@@ -1,7 +1,8 @@
-"""docs/reproduction.md: ratios by each way of counting, the paper's differences against noise, places for tables."""
+"""docs/reproduction.md and docs/measurements: ratios by each way of counting, noise, places for tables."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from bench.statistics import Metric
 from reports.reproduction import __main__ as command
 from reports.reproduction.paper_noise import noise_rows
+from reports.reproduction.samplers import HEADERS, sampler_rows
 from reports.reproduction.speedups import printed_speedup, shown, speedup_rows
+from reports.reproduction.statements import statement_table
 from reports.run_results import read_results
 
 MakeRun = Callable[..., Path]
@@ -21,10 +24,8 @@ MODELS = {
     "diffcsp": {"stable": 20, "steps": 1000, "evaluations": 2000.0, "seconds": 0.2},
     "shuffled-sites": {"stable": 0, "steps": None, "evaluations": 0.0, "seconds": 0.0001},
 }
-PLACES = "".join(
-    f"<!-- {name}: from here -->\nold\n<!-- {name}: to here -->\n"
-    for name in ("table 1, perov5", "equal evaluations, perov5", "speed-ups", "noise")
-)
+NAMES = ("statements", "table 1, perov5", "equal evaluations, perov5", "samplers, perov5", "speed-ups", "noise")
+PLACES = "".join(f"<!-- {name}: from here -->\nold\n<!-- {name}: to here -->\n" for name in NAMES)
 
 
 def test_one_pair_of_models_has_four_different_speed_ups(make_run: MakeRun) -> None:
@@ -99,14 +100,43 @@ def test_the_command_fills_each_place_and_leaves_the_text(
     assert document.read_text() == once
 
 
-def test_the_page_shows_what_the_stored_runs_say() -> None:
-    page = ROOT / "docs" / "reproduction.md"
-    text = page.read_text(encoding="utf-8")
+def test_tables_may_stand_in_several_documents(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "one.md", tmp_path / "two.md"
+    here, there = PLACES.split("<!-- speed-ups: from here -->")
+    first.write_text(here)
+    second.write_text(f"<!-- speed-ups: from here -->{there}")
+    monkeypatch.setattr(sys, "argv", ["reproduction", str(make_run(MODELS)), "--docs", str(first), str(second)])
+    command.main()
+    assert "| Statement " in first.read_text()
+    assert "| Data set " in second.read_text()
+    assert "\nold\n" not in first.read_text() + second.read_text()
+
+
+def test_the_pages_show_what_the_stored_runs_say() -> None:
+    text = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
     (line,) = (line.strip() for line in text.splitlines() if line.strip().startswith("python -m reports.reproduction "))
-    words = line.removeprefix("python -m reports.reproduction ").split()
-    runs, _, timing = (" ".join(words[: words.index("--docs")])).partition(" --timing ")
-    folders = ([path for word in part.split() for path in sorted(ROOT.glob(word))] for part in (runs, timing))
-    assert command.fill(text, command.sections(*folders), page) == text
+    runs, timing, pages = re.split(" --timing | --docs ", line.removeprefix("python -m reports.reproduction "))
+    found = [[path for word in part.split() for path in sorted(ROOT.glob(word))] for part in (runs, timing, pages)]
+    documents = {page: page.read_text(encoding="utf-8") for page in found[2]}
+    assert len(documents) > 1
+    assert command.fill(documents, command.sections(found[0], found[1])) == documents
+
+
+def test_a_statement_says_in_what_a_model_is_worse_and_what_is_noise(make_run: MakeRun) -> None:
+    worse = {**MODELS, "crysldm": {**MODELS["crysldm"], "stable": 2}, "diffcsp": {**MODELS["diffcsp"], "stable": 300}}
+    for models, word in ((MODELS, "yes, within noise"), (worse, "no: stability worse")):
+        rows, headers = statement_table(read_results([make_run(models, name=word.replace(" ", "-").replace(":", ""))]))
+        assert headers == ["Statement", "Perov-5"]
+        assert dict(rows)["CrysLDM's crystals are as good as DiffCSP's"] == word
+        assert dict(rows)["CrysLDM's crystals are as good as CDVAE's"] == "–"
+
+
+def test_a_sampler_has_one_row_with_its_cost_and_a_control_has_none(make_run: MakeRun) -> None:
+    rows = sampler_rows(read_results([make_run(MODELS)]))
+    assert [row[:2] for row in rows] == [["CrysLDM", "200"], ["DiffCSP", "2000"]]
+    assert all(len(row) == len(HEADERS) for row in rows)
 
 
 def test_data_sets_come_in_the_papers_order(make_run: MakeRun) -> None:
@@ -118,6 +148,5 @@ def test_data_sets_come_in_the_papers_order(make_run: MakeRun) -> None:
 
 @pytest.mark.parametrize("document", ["nothing", PLACES + "<!-- more: from here --><!-- more: to here -->"])
 def test_places_and_tables_must_agree(document: str) -> None:
-    tables = dict.fromkeys(("table 1, perov5", "equal evaluations, perov5", "speed-ups", "noise"), "new")
     with pytest.raises(ValueError, match=r"doc\.md: has"):
-        command.fill(document, tables, Path("doc.md"))
+        command.fill({Path("doc.md"): document}, dict.fromkeys(NAMES, "new"))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,20 +15,20 @@ from pymatgen.core import Lattice, Structure
 from bench.crystals import Crystals
 from tasks.stability.potentials import load_potential, potential_protocol
 from tasks.stability.potentials import loading as potentials
-from tasks.stability.potentials.files import MATGL_FOLDERS, find_source
+from tasks.stability.potentials.files import MATGL_FOLDERS, PotentialNotHere, find_source
 from tasks.stability.potentials.known_crystals import EV_PER_A3_IN_GPA, KNOWN
 from tasks.stability.potentials.m3gnet import Edges, M3GNetEnergies
 from tasks.stability.potentials.neighbours import edge_pairs, find_neighbours
 from tasks.stability.potentials.tensornet import TensorNetEnergies
 from tests.ase_relaxation import atoms_of
+from tests.at_hand import needs_potentials
 from tests.symmetry import random_rotation
 from tests.toy_potential import Counting, crystal, rattled
 
-needs_files = pytest.mark.skipif("BENCH_POTENTIALS_DIR" not in os.environ, reason="needs BENCH_POTENTIALS_DIR")
 NAMES = [
     "chgnet",
-    pytest.param("m3gnet", marks=needs_files),
-    pytest.param("tensornet", marks=needs_files),
+    pytest.param("m3gnet", marks=needs_potentials),
+    pytest.param("tensornet", marks=needs_potentials),
     "sevennet",
     "sevennet-l3i5",
 ]
@@ -48,7 +50,7 @@ def mixed(seed=0):
     return Crystals.concatenate(parts)
 
 
-@needs_files
+@needs_potentials
 @pytest.mark.parametrize(("formula", "energy"), [("NaCl", -3.37), ("MgO", -5.96), ("SrTiO3", -8.03), ("Si", -5.42)])
 def test_m3gnet_has_the_energies_that_it_was_published_with(formula, energy):
     known = next(known for known in KNOWN if known.formula == formula)
@@ -57,7 +59,7 @@ def test_m3gnet_has_the_energies_that_it_was_published_with(formula, energy):
     assert abs(np.trace(found.stresses[0]) / 3 * EV_PER_A3_IN_GPA) < 2
 
 
-@needs_files
+@needs_potentials
 @pytest.mark.parametrize("name", sorted(MATGL_FOLDERS))
 def test_our_evaluation_equals_matgls_where_messages_are_summed_as_matgl_does(name):
     import matgl
@@ -178,13 +180,13 @@ def test_an_unknown_element_and_a_density_beyond_all_neighbours_are_refused():
         potential.evaluate(dense)
 
 
-@needs_files
+@needs_potentials
 def test_weights_that_are_right_with_neither_convention_are_refused():
     with pytest.raises(ValueError, match=r"wrong energies or pressures by either convention.*Si has -4.88 eV"):
         load_potential(str(folder("M3GNet-MatPES-PBE-v2025.1-PES")))
 
 
-@needs_files
+@needs_potentials
 def test_weights_trained_with_messages_summed_at_the_source_are_recognised(tmp_path):
     import matgl
 
@@ -204,9 +206,26 @@ def test_unknown_names_and_files_that_are_nowhere_are_one_clear_line(monkeypatch
     with pytest.raises(ValueError, match="unknown potential 'gnome'; known are chgnet, m3gnet, tensornet"):
         load_potential("gnome")
     monkeypatch.setenv("BENCH_POTENTIALS_DIR", str(tmp_path))
+    monkeypatch.setattr("tasks.stability.potentials.files._require_hub", lambda: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: (_ for _ in ()).throw(OSError("offline")))
     with pytest.raises(ValueError, match=r"neither in .* nor in matgl's cache.*\(offline\)"):
         find_source("m3gnet")
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["a server that never answers", "no server"])
+def test_weights_that_cannot_be_downloaded_take_seconds(answers, monkeypatch, tmp_path):
+    monkeypatch.setenv("BENCH_POTENTIALS_DIR", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        if not answers:
+            silent.close()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        monkeypatch.setattr("tasks.stability.potentials.files.HUB_TIMEOUT_S", 0.5)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        started = time.monotonic()
+        with pytest.raises(PotentialNotHere, match=f"no answer from {address} within 0.5 s"):
+            find_source("tensornet")
+    assert time.monotonic() - started < 10
 
 
 def test_the_protocol_names_weights_and_checksum_without_loading_them():

@@ -1,7 +1,5 @@
 """Relaxation: the same minima and criterion as ASE, and guards that touch no other crystal."""
 
-import os
-
 import numpy as np
 import pytest
 from ase.filters import FrechetCellFilter
@@ -12,6 +10,7 @@ from tasks.stability.minimiser import Minimiser
 from tasks.stability.potentials import load_potential
 from tasks.stability.relaxation import RelaxationSettings, relax, unrelaxed
 from tests.ase_relaxation import PotentialCalculator, atoms_of, relax_by_ase
+from tests.at_hand import needs_data, needs_potentials
 from tests.toy_potential import Counting, crystal, morse, rattled
 
 
@@ -215,9 +214,8 @@ def test_a_grid_of_its_atoms_gives_every_crystal_a_finite_energy():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "BENCH_POTENTIALS_DIR" not in os.environ or "BENCH_DATA_DIR" not in os.environ, reason="needs potentials and MP-20"
-)
+@needs_potentials
+@needs_data
 def test_95_percent_of_200_real_crystals_end_within_2_mev_of_ase():
     potential, settings = load_potential("m3gnet"), RelaxationSettings()
     crystals = load_split("mp20", "test")

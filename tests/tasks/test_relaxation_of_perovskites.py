@@ -10,10 +10,9 @@ from bench.datasets import load_split
 from tasks.stability.potentials import load_potential
 from tasks.stability.relaxation import RelaxationSettings, reduced, relax
 from tests.ase_relaxation import relax_by_ase
+from tests.at_hand import needs_data, needs_potentials
 
-pytestmark = pytest.mark.skipif(
-    "BENCH_POTENTIALS_DIR" not in os.environ or "BENCH_DATA_DIR" not in os.environ, reason="needs M3GNet and Perov-5"
-)
+pytestmark = [needs_potentials, needs_data]
 NUMBER = int(os.environ.get("BENCH_PEROVSKITES", "24"))
 SAME = 0.002  # eV/atom
 

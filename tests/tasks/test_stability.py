@@ -195,7 +195,11 @@ def test_a_hull_of_the_users_own_takes_the_place_of_the_packages(tmp_path):
 def test_a_built_hull_is_taken_from_its_file(tmp_path):
     path = hull_path("chgnet")
     (tmp_path / "own.parquet").write_bytes(path.read_bytes())
-    (tmp_path / "own.json").write_bytes(path.with_suffix(".json").read_bytes())  # type: ignore[attr-defined]
+    card = json.loads(path.with_suffix(".json").read_text())  # type: ignore[attr-defined]
+    (tmp_path / "own.json").write_text(json.dumps(card))
     assert Stability(hull=str(tmp_path / "own.parquet")).protocol() == Stability().protocol()
-    with pytest.raises(ValueError, match="computed with other weights of m3gnet"):
-        Stability(potential="m3gnet", hull=str(tmp_path / "own.parquet")).protocol()
+    card["potential"]["sha256"] = "of other weights"
+    (tmp_path / "other.parquet").write_bytes(path.read_bytes())
+    (tmp_path / "other.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="computed with other weights of chgnet"):
+        Stability(hull=str(tmp_path / "other.parquet")).protocol()

@@ -155,7 +155,6 @@ def test_shipped_figures_are_those_of_the_shipped_hull_and_weights(file):
 
 
 def test_the_default_potential_and_that_of_the_paper_have_a_measured_error():
-    pytest.importorskip("matgl")
     for name in ("chgnet", "m3gnet"):
         found = json.loads((REFERENCE / f"{name}.validation.json").read_text())
         error = measured_errors(found["potential"])

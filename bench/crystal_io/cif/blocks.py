@@ -181,13 +181,16 @@ _PLAIN = re.compile(rf"(?:{_DIGITS} )*{_DIGITS}\Z", re.ASCII)
 _NUMBER = re.compile(rf"({_DIGITS}(?:[eE][+-]?\d+)?)(?:\(\d+\))?\Z", re.ASCII)
 
 
-def numbers_of(column: Sequence[str], what: str) -> list[float]:
-    """The numbers of a column, their uncertainties in brackets left out. ValueError naming the first that is none."""
-    if _PLAIN.match(" ".join(column)):
-        return list(map(float, column))
-    found = [_NUMBER.match(text) for text in column]
-    for place, (text, match) in enumerate(zip(column, found, strict=True)):
+def numbers_of(texts: Sequence[str], tags: Sequence[str]) -> list[float]:
+    """The numbers, their uncertainties in brackets left out. ValueError naming the first that is none.
+
+    tags: of each, or the one of a column.
+    """
+    if _PLAIN.match(" ".join(texts)):
+        return list(map(float, texts))
+    found = [_NUMBER.match(text) for text in texts]
+    for place, (text, match) in enumerate(zip(texts, found, strict=True)):
         if match is None:
-            where = f" of atom site {place + 1}" if len(column) > 1 else ""
-            raise ValueError(f"{what}{where} is {text[:40]!r}, not a number")
+            what = tags[place] if len(tags) > 1 else f"{tags[0]} of atom site {place + 1}"
+            raise ValueError(f"{what} is {text[:40]!r}, not a number")
     return [float(match[1]) for match in found if match is not None]

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import IntArray
 from bench.crystal_io.cif.blocks import CifItems, numbers_of
 from bench.crystal_io.cif.elements import formula_sum, symbol_of
 from bench.crystals import AMU_PER_A3_IN_G_PER_CM3, atomic_masses
@@ -24,7 +24,8 @@ class Facts:
     """What a CIF says of the content of its cell; None or empty where it says nothing.
 
     formula: symbol -> number, in one formula unit or in the whole cell. units: formula units in the cell.
-    multiplicities: (sites,) images of each in the cell, or, as old SHELX has it, symmetries that keep its place.
+    multiplicities: (sites,) images of each in the cell, or, beside operators as old SHELX writes them, how many of
+    them keep its place.
     """
 
     formula: dict[str, float] | None
@@ -62,12 +63,12 @@ def volume_fault(items: CifItems, volume: float) -> str | None:
 
 
 def contradictions(
-    facts: Facts, numbers: NDArray[np.int64], images: NDArray[np.int64] | None, order: int, volume: float
+    facts: Facts, numbers: IntArray, images: IntArray | None, order: int, volume: float
 ) -> Iterator[str]:
     """What of the facts the atoms of a cell contradict.
 
     numbers: (N,) their atomic numbers. images: (sites,) atoms of each site, None where some are listed twice.
-    order: of the symmetry. volume: A^3.
+    order: of the symmetry where its operators are listed, 0 where not. volume: A^3.
     """
     if facts.multiplicities is not None and images is not None:
         stated = np.array(facts.multiplicities)
@@ -108,6 +109,6 @@ def _number(items: CifItems, tag: str) -> float | None:
 
 def _numbers(column: Sequence[str]) -> list[float] | None:
     try:
-        return numbers_of(column, "")
+        return numbers_of(column, ("",))
     except ValueError:
         return None

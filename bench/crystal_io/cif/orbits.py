@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystal_io.cif.settings import Operators, arrays
+from bench.crystals import wrap_frac_coords
 
 SAME_SITE = 1e-4  # fraction of the cell in each direction: closer atoms are on one site
 UNIT_OF_LAST_DECIMAL = 0.99  # a place that is rounded, or cut, lies less than one unit from what is written
@@ -16,8 +18,6 @@ MAX_SHIFT_ANGSTROM = 0.1  # of an atom that is moved onto a special position
 FEW_ATOMS = 60  # all pairs of which are compared at once
 
 NEARLY = "lies nearly, but not quite, on a special position; write more decimals"
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Orbits:
     images: (sites,) how many atoms each site has. listed_twice: sites that are images of others, left out.
     """
 
-    sites: NDArray[np.int64]
+    sites: IntArray
     coords: FloatArray
-    images: NDArray[np.int64]
+    images: IntArray
     listed_twice: int = 0
 
 
@@ -48,11 +48,9 @@ def orbits_of(
     tolerance_angstrom: how far off a special position a site may lie, besides what rounding explains.
     ValueError where two sites are one, or a site lies so near a special position that its images are neither.
     """
-    order = len(operators)
-    if order == 1:
-        _refuse_pairs(same_sites(coords, SAME_SITE), labels)
+    _refuse_pairs(coords, labels)
+    if len(operators) == 1:
         return Orbits(np.arange(len(coords)), coords, np.ones(len(coords), dtype=np.int64))
-    _refuse_pairs(same_sites(coords, SAME_SITE), labels)
     rotations, translations = arrays(operators)
     images = np.einsum("mij,nj->nmi", rotations, coords) + translations  # (sites, M, 3)
     orbits = [
@@ -74,10 +72,10 @@ def orbits_of(
 
 
 def _orbit(images: FloatArray, unit: float, lattice: FloatArray, tolerance_angstrom: float, label: str) -> FloatArray:
-    """(m, 3) the different ones among the images (M, 3) of a site, whose first one is the site itself."""
+    """(m, 3) the different ones among the images (M, 3) of a site."""
     shifts = images - images[0]
     shifts -= np.rint(shifts)
-    allowed = max(SAME_SITE, UNIT_OF_LAST_DECIMAL * unit)
+    allowed = max(SAME_SITE / 2, UNIT_OF_LAST_DECIMAL * unit)
     near = np.abs(shifts).max(axis=1) <= 4 * allowed  # of images of a rounded place, on either side of the exact one
     if tolerance_angstrom:
         near |= np.linalg.norm(shifts @ lattice, axis=1) <= 2 * tolerance_angstrom
@@ -119,14 +117,39 @@ def same_sites(coords: FloatArray, tolerance: float) -> list[tuple[int, int]]:
         if np.count_nonzero(close) == len(coords):
             return []
         return [(int(i), int(j)) for i, j in np.argwhere(np.triu(close, 1))]
-    from scipy.spatial import cKDTree
-
-    wrapped = coords % 1.0
-    wrapped[wrapped >= 1.0] = 0.0
-    pairs = cKDTree(wrapped, boxsize=np.ones(3)).query_pairs(tolerance, p=np.inf)
+    pairs = _tree(coords).query_pairs(tolerance, p=np.inf)
     return sorted((int(first), int(second)) for first, second in pairs)
 
 
-def _refuse_pairs(pairs: Sequence[tuple[int, int]], labels: Sequence[str]) -> None:
+def same_atoms(one: Orbits, other: Orbits) -> bool:
+    """Whether both are the same atoms of the same sites, in whatever order."""
+    if len(one.sites) != len(other.sites):
+        return False
+    first, second = (np.column_stack([orbits.coords, orbits.sites]) for orbits in (one, other))
+    return all(
+        bool(np.isfinite(_tree(these).query(_wrapped(those), p=np.inf, distance_upper_bound=SAME_SITE)[0]).all())
+        for these, those in ((first, second), (second, first))
+    )
+
+
+def _refuse_pairs(coords: FloatArray, labels: Sequence[str]) -> None:
+    """ValueError where two sites are one. Of thousands on one site not all pairs are looked for."""
+    if len(coords) <= FEW_ATOMS:
+        pairs = same_sites(coords, SAME_SITE)
+    else:
+        _, nearest = _tree(coords).query(_wrapped(coords), k=2, p=np.inf, distance_upper_bound=SAME_SITE)
+        near = np.flatnonzero((nearest < len(coords)).all(axis=1))
+        pairs = [(int(nearest[near[0], 0]), int(nearest[near[0], 1]))] if len(near) else []
     for first, second in pairs:
         raise ValueError(f"{labels[first][:40]} and {labels[second][:40]} are on one site; remove one of them")
+
+
+def _tree(points: FloatArray) -> Any:
+    """A tree of points whose first three coordinates are fractional; further ones do not repeat."""
+    from scipy.spatial import cKDTree
+
+    return cKDTree(_wrapped(points), boxsize=np.array([1.0, 1.0, 1.0, 0.0])[: points.shape[1]])
+
+
+def _wrapped(points: FloatArray) -> FloatArray:
+    return np.column_stack([wrap_frac_coords(points[:, :3]), points[:, 3:]])

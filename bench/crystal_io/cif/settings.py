@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import gemmi
 import numpy as np
 import spglib
-from numpy.typing import NDArray
 
-IDENTITY = frozenset(["x,y,z"])
+from bench.arrays import FloatArray, IntArray
+
+IDENTITY = ("x,y,z",)
 MAX_OPERATORS = 192  # of any space group, with its centring
 MAX_SYMBOL = 80  # characters
 TABULATED = 530  # of the International Tables
 MONOCLINIC = range(3, 16)
 ORIGINS = {"s": "1", "z": "2"}  # of the ICSD: the site's origin, and that on a centre
 
-Operators = frozenset[str]  # gemmi's triplets, each translation in [0, 1)
+Operators = tuple[str, ...]  # gemmi's triplets, all different, each translation in [0, 1)
+
+
+def distinct(found: Iterable[Operators]) -> tuple[Operators, ...]:
+    """Those that differ in more than their order."""
+    first: dict[frozenset[str], Operators] = {}
+    for operators in found:
+        first.setdefault(frozenset(operators), operators)
+    return tuple(first.values())
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ def hall_operators(hall: str) -> Operators:
         group = gemmi.symops_from_hall(hall.replace("_", " "))
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"the Hall symbol {hall!r} is not known") from error
-    return frozenset(operator.wrap().triplet() for operator in group)
+    return tuple(operator.wrap().triplet() for operator in group)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -124,20 +135,20 @@ def _table() -> dict[str, tuple[Setting, ...]]:
         add(setting.symbol, setting)
         if setting.number in MONOCLINIC and place < TABULATED:
             add(re.sub(r" 1(?= |\Z)", "", setting.symbol), setting)
-    by_operators = {setting.operators: setting for setting in reversed(settings())}
+    by_operators = {frozenset(setting.operators): setting for setting in reversed(settings())}
     for hall_number in range(1, TABULATED + 1):
-        known = spglib.get_spacegroup_type(hall_number)
+        known = _quietly(spglib.get_spacegroup_type, hall_number)
         if known is not None and "e" not in known.international_full:  # which gemmi knows, and settings share
-            operators = hall_operators(known.hall_symbol.replace("=", '"'))
+            operators = frozenset(hall_operators(known.hall_symbol.replace("=", '"')))
             if operators in by_operators:
                 add(known.international_full, by_operators[operators])
     return {name: tuple(chosen) for name, chosen in found.items()}
 
 
 @functools.lru_cache(maxsize=1000)
-def arrays(operators: Operators) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rotations (M, 3, 3) and translations (M, 3) of operators on fractional coordinates, the identity first."""
-    ordered = [gemmi.Op(text) for text in sorted(operators, key=lambda text: (text != "x,y,z", text))]
+def arrays(operators: Operators) -> tuple[FloatArray, FloatArray]:
+    """Rotations (M, 3, 3) and translations (M, 3) of operators on fractional coordinates."""
+    ordered = [gemmi.Op(text) for text in operators]
     rotations = np.array([op.rot for op in ordered], dtype=np.float64) / gemmi.Op.DEN
     return rotations, np.array([op.tran for op in ordered], dtype=np.float64) / gemmi.Op.DEN
 
@@ -151,16 +162,23 @@ def group_number(operators: Operators) -> int | None:
     found = gemmi.find_spacegroup_by_ops(gemmi.GroupOps([gemmi.Op(text) for text in operators]))
     if found:
         return int(found.number)
-    known = spglib.get_spacegroup_type_from_symmetry(np.rint(rotations).astype(np.intc), translations)
+    known = _quietly(spglib.get_spacegroup_type_from_symmetry, np.rint(rotations).astype(np.intc), translations)
     return int(known.number) if known else None
 
 
-def _is_closed(rotations: NDArray[np.float64], translations: NDArray[np.float64]) -> bool:
+def _quietly(ask: Callable[..., spglib.SpaceGroupType | None], *about: Any) -> spglib.SpaceGroupType | None:
+    """What spglib says, without its warning that a later version will raise where it now says nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return ask(*about)
+
+
+def _is_closed(rotations: FloatArray, translations: FloatArray) -> bool:
     """Whether the product of any two operators is one of them."""
     products = np.einsum("aij,bjk->abik", rotations, rotations).reshape(-1, 9)
     shifts = (np.einsum("aij,bj->abi", rotations, translations) + translations[:, None]).reshape(-1, 3)
 
-    def codes(rotation: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.int64]:
+    def codes(rotation: FloatArray, shift: FloatArray) -> IntArray:
         digits = np.concatenate([np.rint(rotation) + 1, np.rint(shift * gemmi.Op.DEN) % gemmi.Op.DEN], axis=1)
         return np.asarray(digits.astype(np.int64) @ (gemmi.Op.DEN ** np.arange(12, dtype=np.int64)))
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray
 from bench.crystal_io.cif.blocks import CifItems
 from bench.crystal_io.cif.settings import (
     IDENTITY,
@@ -16,6 +16,7 @@ from bench.crystal_io.cif.settings import (
     Operators,
     Setting,
     arrays,
+    distinct,
     group_number,
     hall_operators,
     named_settings,
@@ -39,13 +40,14 @@ REMEDY = "list the symmetry operators"
 
 @dataclass(frozen=True)
 class Symmetry:
-    """What a CIF says of its symmetry. readings: operators that may hold, the likeliest first.
+    """What a CIF says of its symmetry. readings: operators that may hold. listed: those that the file gives itself.
 
     conflict: what contradicts what, where they are not all that the file says of its symmetry; "" where they are.
     """
 
     readings: tuple[Operators, ...]
     conflict: str = ""
+    listed: tuple[Operators, ...] = ()
 
 
 P1 = Symmetry((IDENTITY,))
@@ -94,7 +96,7 @@ def _explicit(
     except ValueError:
         if not listed:
             raise
-    explicit = list(dict.fromkeys(found))
+    explicit = distinct(found)
     numbers = [group_number(operators) for operators in explicit]
     if any(each is None for each in numbers) and not symbols and number is None:
         raise ValueError("the symmetry operators that it lists form no group; list all of them")
@@ -105,15 +107,17 @@ def _explicit(
     if agree:
         if not fits_cell(explicit[0], parameters):
             raise ValueError(_misfit("its symmetry operators", parameters))
-        return Symmetry((explicit[0],))
+        return Symmetry((explicit[0],), listed=(explicit[0],))
     said = [f"operators of group {each}" if each else "operators that form no group" for each in numbers]
     said += [f"the symbol {symbol[:40]!r}" for symbol in sorted(symbols)] + ([f"number {number}"] if number else [])
     others = [setting for settings in named for setting in settings if number in (None, setting.number)]
     if not named and number is not None:
         others = list(numbered_settings(number, code))
-    left_out = [setting.operators for setting in _usual(others, parameters) if explicit[0] <= setting.operators]
+    left_out = [
+        setting.operators for setting in _usual(others, parameters) if set(explicit[0]) <= set(setting.operators)
+    ]
     whole = [operators for operators, each in zip(explicit, numbers, strict=True) if each is not None]
-    return Symmetry(tuple(dict.fromkeys([*whole, *left_out])), f"lists {' and '.join(dict.fromkeys(said))}")
+    return Symmetry(distinct([*whole, *left_out]), f"lists {' and '.join(dict.fromkeys(said))}", tuple(whole))
 
 
 def _by_name(symbols: set[str], number: int | None, code: str | None, parameters: Sequence[float]) -> Symmetry:
@@ -139,7 +143,7 @@ def _by_name(symbols: set[str], number: int | None, code: str | None, parameters
     if len(usual) > 1 and not conflict:
         choices = " or ".join(sorted({f"{s.symbol}:{s.extension.upper()}" for s in usual}))
         conflict = f"does not say which setting it is of {said}: {choices}"
-    return Symmetry(tuple(dict.fromkeys(setting.operators for setting in usual)), conflict)
+    return Symmetry(distinct(setting.operators for setting in usual), conflict)
 
 
 def _usual(found: Iterable[Setting], parameters: Sequence[float]) -> list[Setting]:
@@ -169,7 +173,7 @@ def fits_cell(operators: Operators, parameters: Sequence[float]) -> bool:
     )
 
 
-def _metric(parameters: Sequence[float]) -> NDArray[np.float64]:
+def _metric(parameters: Sequence[float]) -> FloatArray:
     lengths = np.array(parameters[:3])
     alpha, beta, gamma = np.cos(np.radians(parameters[3:]))
     cosines = np.array([[1.0, gamma, beta], [gamma, 1.0, alpha], [beta, alpha, 1.0]])
@@ -210,7 +214,7 @@ def _operators(items: CifItems, tag: str) -> Operators | None:
         column = _joined(items, tag)
     if len(column) > 2 * MAX_OPERATORS:
         raise ValueError(f"{len(column)} symmetry operators; no space group has more than {MAX_OPERATORS}")
-    return frozenset(map(operator, column))
+    return tuple(dict.fromkeys(map(operator, column)))
 
 
 def _joined(items: CifItems, tag: str) -> list[str]:

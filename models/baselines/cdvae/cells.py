@@ -12,23 +12,26 @@ def lattices_from_parameters(lengths: Tensor, angles: Tensor) -> Tensor:
     """(B, 3, 3) cells, rows are vectors, c along z and a in the plane of x and z.
 
     lengths: (B, 3) Angstrom. angles: (B, 3) degrees, alpha between b and c. Angles that no cell has give a flat one.
+
+    So a = |a| (sin beta, 0, cos beta) and c = |c| (0, 0, 1); b has |b| cos alpha along z and |b| sin alpha across it,
+    turned about z by phi. From a . b = |a| |b| cos gamma follows cos gamma = cos alpha cos beta + sin alpha sin beta
+    cos phi, the spherical law of cosines; phi = pi - gamma*, which is an angle of the reciprocal cell.
     """
-    cosines, sines = torch.cos(torch.deg2rad(angles)), torch.sin(torch.deg2rad(angles))
-    # Cosine of the reciprocal angle gamma*.
-    ratio = (cosines[:, 0] * cosines[:, 1] - cosines[:, 2]) / (sines[:, 0] * sines[:, 1])
-    reciprocal = torch.arccos(ratio.clamp(-1.0, 1.0))
-    zero = torch.zeros_like(ratio)
-    a = torch.stack([lengths[:, 0] * sines[:, 1], zero, lengths[:, 0] * cosines[:, 1]], dim=1)
-    b = torch.stack(
-        [
-            -lengths[:, 1] * sines[:, 0] * torch.cos(reciprocal),
-            lengths[:, 1] * sines[:, 0] * torch.sin(reciprocal),
-            lengths[:, 1] * cosines[:, 0],
-        ],
-        dim=1,
+    radians = torch.deg2rad(angles)
+    cos_alpha, cos_beta, cos_gamma = torch.cos(radians).unbind(1)
+    sin_alpha, sin_beta, _ = torch.sin(radians).unbind(1)
+    a, b, c = lengths.unbind(1)
+    cos_gamma_star = (cos_alpha * cos_beta - cos_gamma) / (sin_alpha * sin_beta)
+    # Through the angle, as published: its rounding decides which of several equally near images are neighbours.
+    gamma_star = torch.arccos(cos_gamma_star.clamp(-1.0, 1.0))
+    across = b * sin_alpha
+    zero = torch.zeros_like(across)
+    rows = (
+        (a * sin_beta, zero, a * cos_beta),
+        (-across * torch.cos(gamma_star), across * torch.sin(gamma_star), b * cos_alpha),
+        (zero, zero, c),
     )
-    c = torch.stack([zero, zero, lengths[:, 2]], dim=1)
-    return torch.stack([a, b, c], dim=1)
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 
 
 def parameters_of_lattices(lattices: Tensor) -> tuple[Tensor, Tensor]:

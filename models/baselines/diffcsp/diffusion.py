@@ -15,7 +15,7 @@ from models.baselines.diffcsp.sampler import SamplerSettings, initial_state, sam
 from models.bounds import Bounds
 from models.cspnet import CSPNet, CSPNetConfig
 from models.denoiser import Denoiser
-from models.denoising import denoising_losses
+from models.denoising_loss import denoising_losses
 from models.dense import DenseBatch
 from models.diffusion import Noise, StepSchedule, coord_schedule, cosine_schedule
 from models.guidance import LoneAtoms, guide_of

@@ -25,11 +25,13 @@ def config_from_card(values: dict[str, Any]) -> DiffCSPConfig:
 diffcsp = GeneratorFactory("diffcsp", DiffCSP, config_from_card)
 """DiffCSP, a baseline: diffusion of cell, places and elements themselves, 1000 steps of two network evaluations."""
 
-diffcsp_fast = diffcsp.by("-fast", steps=48, corrector=False)
+diffcsp_fast = diffcsp.with_sampler("-fast", steps=48, corrector=False)
 """DiffCSP made quicker: 48 steps of one network evaluation each."""
 
-diffcsp_guided = diffcsp_fast.by("-guided", steps=48, guidance=Guidance())
+diffcsp_guided = diffcsp_fast.with_sampler("-guided", steps=48, guidance=Guidance())
 """DiffCSP in 48 steps, its choice of elements sharpened by what the other atoms say: at no extra cost."""
 
-diffcsp_autoguided = diffcsp_fast.by("-autoguided", steps=48, guidance=Guidance(1.5, (0.3, 0.99), "weak network"))
+diffcsp_autoguided = diffcsp_fast.with_sampler(
+    "-autoguided", steps=48, guidance=Guidance(1.5, (0.3, 0.99), "weak network")
+)
 """DiffCSP in 48 steps, each led away from what a smaller, hardly trained network predicts."""

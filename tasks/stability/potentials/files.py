@@ -21,6 +21,7 @@ MATGL_FOLDERS: Mapping[str, str] = MappingProxyType(
 )
 MATGL_FILES = ("model.json", "model.pt", "state.pt")
 MATGL_ORGANISATION = "materialyze"
+HUB_TIMEOUT_S = 5.0  # to connect, and to the first byte
 CHGNET_VERSION = "0.3.0"
 # Folder in the package's `pretrained_potentials`, and the name by which the package loads it.
 SEVENNET_MODELS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -116,6 +117,19 @@ def _matgl(name: str, kind: str, folder: Path, weights: str) -> Source:
     return Source(name, kind, "matgl", weights, folder, tuple(folder / file for file in MATGL_FILES))
 
 
+def _require_hub() -> None:
+    """OSError where the hub does not answer: its own library would go on trying for minutes."""
+    import requests
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return  # which is said by the library, at once
+    try:
+        requests.head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except requests.RequestException as error:
+        raise OSError(f"no answer from {constants.ENDPOINT} within {HUB_TIMEOUT_S:g} s") from error
+
+
 def _matgl_folder(name: str, download: bool) -> Path:
     """From BENCH_POTENTIALS_DIR, the Hugging Face cache that matgl uses, or the hub."""
     named = os.environ.get("BENCH_POTENTIALS_DIR")
@@ -127,6 +141,8 @@ def _matgl_folder(name: str, download: bool) -> Path:
     failure = ""
     for offline in (True, False) if download else (True,):
         try:
+            if not offline:
+                _require_hub()
             found = Path(snapshot_download(repository, allow_patterns=list(MATGL_FILES), local_files_only=offline))
         except (OSError, ValueError, RuntimeError) as error:  # no connection, no such repository
             failure = one_line(error)

@@ -37,12 +37,20 @@ def test_progress_is_told_of_every_epoch_and_of_those_done_before(tiny, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "now", Clock())
         run(tiny, tmp_path / "run", max_time=timedelta(seconds=24 if tiny == "crysldm" else 10), progress=progress)
-    done = checkpoints.epochs_done(checkpoint_of(tmp_path / "run"))
-    assert 0 < done < 4
+    saved = checkpoint_of(tmp_path / "run")
+    whole, begun = checkpoints.epochs_done(saved), saved["epoch_losses"][1]
+    assert 0 < whole < 4 and 0 < begun < 10
     run(tiny, tmp_path / "run", resume=True, progress=progress)
     first, second = told[-2:]
-    assert first == ("training diffusion", 4, "epochs", 0, [(1, 10)] * done)
-    assert second == ("training diffusion", 4, "epochs", done, [(1, 10)] * (4 - done))
+    assert first == ("training diffusion", 4, "epochs", 0, [(1, 10)] * whole + [(begun / 10, begun)])
+    left = 10 - begun
+    assert second == (
+        "training diffusion",
+        4,
+        "epochs",
+        whole + begun / 10,
+        [(left / 10, left)] + [(1, 10)] * (3 - whole),
+    )
 
 
 def test_training_announces_nothing_but_its_progress(tiny, tmp_path, capfd):

@@ -48,6 +48,37 @@ def test_it_stops_within_a_batch_or_two_of_the_time(tiny, tmp_path, monkeypatch)
     assert not list((tmp_path / "run").glob("log/*/metrics.csv"))  # no validation, no loss of a part of an epoch
 
 
+class Killed(Exception):
+    """What ends a training that nobody stopped."""
+
+
+class KilledAfter(Clock):
+    """A clock that ends the training at a given reading."""
+
+    def __init__(self, readings):
+        super().__init__()
+        self.last = readings
+
+    def __call__(self):
+        if self.readings >= self.last:
+            raise Killed
+        return super().__call__()
+
+
+@pytest.mark.parametrize("readings", [7, 14])
+def test_a_killed_run_goes_on_from_what_was_saved_within_an_epoch(tiny, tmp_path, monkeypatch, readings):
+    whole = load_file(run(tiny, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
+        patch.setattr(checkpoints, "now", KilledAfter(readings))
+        with pytest.raises(Killed):
+            run(tiny, tmp_path / "run")
+    (saved,) = (tmp_path / "run").glob("*.ckpt")
+    assert torch.load(saved, weights_only=False)["callbacks"]["Checkpoints"]["within_epoch"]
+    parts = load_file(run(tiny, tmp_path / "run", resume=True))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
 def test_what_an_earlier_version_saved_goes_on(tiny, tmp_path):
     """It saved whole epochs alone, and neither the place within one nor sums of losses."""
     whole = load_file(run(tiny, tmp_path / "whole"))
