@@ -17,8 +17,7 @@ from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
 from tasks.stability.chain import SCREEN_ABOVE, Stage, Verdict, chain_label, chain_names, chain_protocol, judge
-from tasks.stability.hull import Hull, hull_path, read_hull
-from tasks.stability.hull.energies import HullNotHere
+from tasks.stability.hull import Hull, HullNotHere, hull_path, read_hull
 from tasks.stability.hull.mp_entries import LEVELS, read_mp_hull
 from tasks.stability.potentials import DEFAULT_POTENTIAL, load_potential, potential_protocol
 from tasks.stability.potentials.measured_errors import measured_errors

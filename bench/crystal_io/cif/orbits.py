@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystal_io.cif.settings import Operators, arrays
 from bench.crystals import wrap_frac_coords
 
@@ -19,8 +19,6 @@ FEW_ATOMS = 60  # all pairs of which are compared at once
 
 NEARLY = "lies nearly, but not quite, on a special position; write more decimals"
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Orbits:
@@ -29,9 +27,9 @@ class Orbits:
     images: (sites,) how many atoms each site has. listed_twice: sites that are images of others, left out.
     """
 
-    sites: NDArray[np.int64]
+    sites: IntArray
     coords: FloatArray
-    images: NDArray[np.int64]
+    images: IntArray
     listed_twice: int = 0
 
 
