@@ -51,7 +51,6 @@ class _Sites(NamedTuple):
     """What the file lists. written: the columns of coordinates as they stand there."""
 
     numbers: list[int]
-    labels: Sequence[str]
     coords: FloatArray
     written: Sequence[Sequence[str]]
 
@@ -128,7 +127,7 @@ def _tried(
         return None, (), [f"the cell is not that of its {len(operators)} operators"]
     unit = _unit(sites.written) if len(operators) > 1 else 0.0
     try:
-        orbits = orbits_of(sites.coords, sites.numbers, sites.labels, operators, unit, lattice, tolerance_angstrom)
+        orbits = orbits_of(sites.coords, sites.numbers, operators, unit, lattice, tolerance_angstrom)
     except ValueError as error:
         return None, (), [str(error)]
     numbers = np.array(sites.numbers, dtype=np.int64)[orbits.sites]
@@ -197,7 +196,7 @@ def _sites(items: CifItems) -> _Sites:
             coords[np.abs(coords / third - 1) <= THIRD_TOLERANCE] = third
     labels = items.column("_atom_site_label") or items.column("_atom_site_type_symbol") or []
     _refuse_what_is_not_quite_there(items, labels)
-    return _Sites(numbers, labels, coords, written)
+    return _Sites(numbers, coords, written)
 
 
 def _unit(written: Sequence[Sequence[str]]) -> float:
