@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format perf ci coverage nightly docs runs reproduction figures
+.PHONY: help install test lint format perf ci coverage nightly gpu docs runs reproduction figures
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ runs:  ## the run behind README's table and figures, sampled anew and stored: an
 	rm -rf runs/readme
 	$(PYTHON) -m bench run --models crysldm,diffcsp,diffcsp@100,cdvae --dataset perov5 --num-samples $(RUN_SAMPLES) --device cpu --seed 0 --out runs/readme
 	PYTHONPATH=. $(PYTHON) docs/make_figures.py store runs/readme
+
+gpu:  ## on a machine with a GPU: tests on CUDA, the main job, speed and memory, in gpu-report.md; skips elsewhere
+	$(PYTHON) -m tests.perf.gpu gpu-report.md
 
 reproduction:  ## docs/reproduction.md, docs/measurements and the training curves from the stored runs
 	$(PYTHON) -m reports.reproduction examples/reproduction/runs/*.zip --timing examples/reproduction/timing/*.zip --docs docs/reproduction.md docs/measurements/*.md

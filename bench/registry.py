@@ -48,7 +48,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "stability": "tasks.stability.task:Stability",
             "novelty": "tasks.novelty:Novelty",
         },
-        "cost": {"cost": "tasks.cost:cost_metrics"},
+        "cost": {"cost": "tasks.cost:cost_metrics", "calibrated": "tasks.cost:costs_per_calibrated"},
         # (run folders) -> text to show; writes into the report/ of each.
         "report": {
             "table1": "reports.tables.table1:write_reports",

@@ -69,10 +69,10 @@ def _small_table(stored: Path) -> str:
     for number, result in enumerate(results):
         lines.append(f"| {_method(result)} | " + " | ".join(cells[number] for cells in by_column) + " |")
     number = Run.open(stored).manifest["budget"]["num_samples"]
-    legend = (
-        f"{results[0].dataset}, {number} crystals of each model. Second line: the 95 % interval. "
-        "Bold: the best, beyond noise. ≈: the best, or noise cannot tell it from the best."
-    )
+    legend = f"{results[0].dataset}, {number} crystals of each model. Second line: the 95 % interval."
+    if any("**" in cell for cells in by_column for cell in cells):
+        legend += " Bold: the best, beyond noise."
+    legend += " ≈: the best, or noise cannot tell it from the best."
     return "\n".join([*lines, "", legend])
 
 

@@ -129,22 +129,43 @@ def costs_per_stable(
     scoring_seconds: of relaxing and all other scoring, for the cost end to end. stable: (requested,) bool, or None.
     potential: the names get [potential], for a second one. Intervals are those of the stable rate.
     """
-    spent = Spent.of(batches)
     is_hit = None if stable is None else np.asarray(stable, dtype=bool)
     n = 0 if is_hit is None else len(is_hit)
-    steps, seconds = spent.mean_steps, _known(spent.seconds.sum())
-    costs = {
-        "steps_per_stable": None if steps is None else steps * n / PAPER_SAMPLES,
-        "evaluations_per_stable": _known(spent.evaluations.sum()),
-        "seconds_per_stable": seconds,
-        "seconds_per_stable_end_to_end": (
-            None if seconds is None or scoring_seconds is None else seconds + scoring_seconds
-        ),
-    }
+    costs = _costs(batches, n, scoring_seconds)
     suffix = "" if potential is None else f"[{potential}]"
     return {
         name + suffix: Metric(None, n=n) if is_hit is None or cost is None else cost_per_hit(cost, int(is_hit.sum()), n)
         for name, cost in costs.items()
+    }
+
+
+def costs_per_calibrated(batches: pa.Table, rate: Metric, scoring_seconds: float | None = None) -> dict[str, Metric]:
+    """As `costs_per_stable`, over the crystals that DFT would call stable: names end in _calibrated.
+
+    rate: their share of all requested, `stable_rate_calibrated`, whose interval these have.
+    """
+
+    def per_stable(cost: float | None, share: float | None) -> float | None:
+        return cost / (rate.n * share) if cost is not None and share and rate.n else None
+
+    return {
+        f"{name}_calibrated": Metric(
+            per_stable(cost, rate.value), per_stable(cost, rate.high), per_stable(cost, rate.low), rate.n
+        )
+        for name, cost in _costs(batches, rate.n, scoring_seconds).items()
+    }
+
+
+def _costs(batches: pa.Table, n: int, scoring_seconds: float | None) -> dict[str, float | None]:
+    """What was spent on n crystals, by the name of the metric that divides it by the stable ones among them."""
+    spent = Spent.of(batches)
+    steps, seconds = spent.mean_steps, _known(spent.seconds.sum())
+    whole = None if seconds is None or scoring_seconds is None else seconds + scoring_seconds
+    return {
+        "steps_per_stable": None if steps is None else steps * n / PAPER_SAMPLES,
+        "evaluations_per_stable": _known(spent.evaluations.sum()),
+        "seconds_per_stable": seconds,
+        "seconds_per_stable_end_to_end": whole,
     }
 
 

@@ -83,7 +83,7 @@ def start_cluster(path: Path) -> Any:
     except RuntimeError as error:
         with suppress(AssertionError):  # of distributed, about workers that never were
             cluster.close()
-        raise ValueError(f"--cluster {path}: a job cannot be submitted: {' '.join(str(error).split())}") from error
+        raise ValueError(f"--cluster {path}: a job cannot be submitted: {one_line(error)}") from error
     return cluster
 
 
@@ -123,7 +123,7 @@ def make_cluster(path: Path, name: str, options: dict[str, Any]) -> Any:
     try:
         return getattr(module, name)(**options)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"--cluster {path}: {name} cannot be made so: {' '.join(str(error).split())}") from error
+        raise ValueError(f"--cluster {path}: {name} cannot be made so: {one_line(error)}") from error
 
 
 def quieten() -> None:

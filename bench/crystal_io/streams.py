@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
 from bench.crystals import Crystals, FilteredCrystals
+from bench.errors import one_line
 
 MAX_PLACES = 1_000_000  # crystals or reasons of one file or folder; some 300 bytes each
 MAX_ATOMS = 5_000  # of one crystal
@@ -64,7 +65,7 @@ def text_stream(file: IO[bytes], packed: bool) -> Iterator[TextIO]:
         ) as text:
             yield text
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"damaged gzip file ({' '.join(str(error).split())})") from error
+        raise ValueError(f"damaged gzip file ({one_line(error)})") from error
 
 
 @contextmanager

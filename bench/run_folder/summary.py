@@ -10,7 +10,7 @@ import numpy as np
 from bench import registry
 from bench.interfaces import Task
 from bench.run_folder.ledger import ledger
-from bench.statistics import Metric, combine
+from bench.statistics import Metric, combine, combine_shared
 from bench.store import Run, read_state
 
 if TYPE_CHECKING:
@@ -73,7 +73,14 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
             by_repeat.append(found)
     for name in by_repeat[0] if by_repeat else ():
         repeats = [found[name] for found in by_repeat if name in found]
-        metrics[name] = combine(repeats, most=1.0 if is_rate(name) else None)
+        if is_calibrated(name):
+            metrics[name] = combine_shared(repeats)
+        else:
+            metrics[name] = combine(repeats, most=1.0 if is_rate(name) else None)
+    if "stable_rate_calibrated" in metrics:
+        metrics |= registry.plugin("cost", "calibrated")(
+            run.batches(model), metrics["stable_rate_calibrated"], metrics["scoring_seconds"].value
+        )
     return {
         "requested": requested,
         "ledger": ledger(run, model),
@@ -114,7 +121,12 @@ def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
     }
 
 
+def is_calibrated(name: str) -> bool:
+    """Whether a metric went through a calibration, whose error all repeats share."""
+    return name.partition("[")[0].endswith("_calibrated")
+
+
 def is_rate(name: str) -> bool:
     """Whether a metric is a fraction of the crystals."""
-    base = name.partition("[")[0]
+    base = name.partition("[")[0].removesuffix("_calibrated")
     return base.endswith("_rate") or base.startswith("valid")

@@ -7,6 +7,7 @@ from bench.statistics.comparisons import SIGNIFICANCE, differ, difference_p_valu
 from bench.statistics.distances import CHUNK_CELLS, EQUAL_WITHIN_ERRORS, RESAMPLES, emd, emd_floor
 from bench.statistics.intervals import (
     combine,
+    combine_shared,
     cost_per_hit,
     median,
     ratio_of_sums,
@@ -26,6 +27,7 @@ __all__ = [
     "SIGNIFICANCE",
     "Metric",
     "combine",
+    "combine_shared",
     "cost_per_hit",
     "differ",
     "difference_p_value",

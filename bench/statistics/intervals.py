@@ -124,6 +124,13 @@ def median(sample: ArrayLike) -> Metric:
     return Metric(float(np.median(values)), low, high, n)
 
 
+def combine_shared(repeats: Sequence[Metric]) -> Metric:
+    """One figure of several repeats whose errors are the same in all, of a calibration, say: means of all three."""
+    values, lows, highs = ([getattr(r, name) for r in repeats] for name in ("value", "low", "high"))
+    value, low, high = (None if None in part else float(np.mean(part)) for part in (values, lows, highs))
+    return Metric(value, low, high, sum(metric.n for metric in repeats))
+
+
 def combine(repeats: Sequence[Metric], most: float | None = None) -> Metric:
     """One figure of several repeats: their mean, with the wider of two intervals.
 

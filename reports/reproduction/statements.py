@@ -101,13 +101,7 @@ def _speedup(models: Models, other: str) -> str:
     printed = printed_speedup(models[CHEAP].run.dataset, METHODS[other])
     if ours.value is None or printed.value is None:
         return DASH
-    word = (
-        "yes"
-        if not differ(ours, printed)
-        else "fewer than printed"
-        if ours.value < printed.value
-        else "more than printed"
-    )
+    word = "yes" if not differ(ours, printed) else "no, smaller" if ours.value < printed.value else "no, larger"
     return f"{word}: {_times(ours)}; printed {_times(printed)}"
 
 

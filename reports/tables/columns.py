@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bench.statistics import Metric
 from reports.tables.formats import DASH, Cell
 from reports.tables.ranking import Mark
+
+if TYPE_CHECKING:
+    from reports.run_results import ModelResult
 
 
 def percent(rate: float, n: int) -> str:
@@ -78,13 +81,22 @@ class Column:
         return None if metric.low is None else Metric(-value, -high, -low, metric.n)
 
 
+# Not shown where no run has it: those scored before there was a calibration, or with a potential without one.
+CALIBRATED = "stable_rate_calibrated"
 COLUMNS = (
     Column("valid_composition", "Validity (%)", "compositional", "compos.", percent, "high", "validity"),
     Column("valid_structure", "Validity (%)", "structural", "struct.", percent, "high", "validity"),
     Column("emd_num_elements", "EMD to test", "# elements", "# elem.", distance, "low", "properties"),
     Column("emd_density", "EMD to test", "density", "density", distance, "low", "properties"),
     Column("stable_rate", "Stability", "rate (%)", "rate (%)", percent, "high", "stability"),
+    Column(CALIBRATED, "Stability", "DFT-calibrated (%)", "by DFT (%)", percent, "high", "stability"),
     Column("steps_per_stable", "Cost", "steps / stable", "steps/stable", three_digits, "low", "stability"),
     Column("seconds_per_crystal", "Cost", "seconds / crystal", "s/crystal", three_digits, "low", None),
     Column("network_evaluations", "Cost", "evaluations / crystal", "evals", count, None, None),
 )
+
+
+def shown_columns(results: Sequence[ModelResult]) -> list[Column]:
+    """The columns of Table 1 for these results."""
+    has_calibrated = any(result.known(CALIBRATED) for result in results)
+    return [column for column in COLUMNS if column.metric != CALIBRATED or has_calibrated]

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from bench.sample_size import crystals_for_rates
-from bench.statistics import Metric, differ
+from bench.statistics import Metric
 from reports.run_results import ModelResult
 from reports.tables.columns import distance, three_digits
 from reports.tables.paper_rows import PAPER, PrintedRow
 from reports.tables.paper_rows import STABILITY_SAMPLES as PAPER_SAMPLES
+from reports.tables.ranking import rank
 from reports.tables.split_row import split_remark
-from reports.tables.stability_notes import second_potentials, stability_note
+from reports.tables.stability_notes import calibration_note, second_potentials, stability_note
 
 FEW_BATCHES = 10  # with fewer the interval of a time is wide
 
@@ -29,6 +30,8 @@ def column_note(metric: str, results: Sequence[ModelResult]) -> str:
             return _distance_note(having)
         case "stable_rate":
             return stability_note(having)
+        case "stable_rate_calibrated":
+            return calibration_note(having)
         case "steps_per_stable":
             return (
                 "steps / (1000 × stable rate): per 1000 samples, as the paper prints it; what a stable crystal really "
@@ -104,7 +107,8 @@ def too_small(results: Sequence[ModelResult]) -> list[str]:
             if len(rates) < 2:
                 continue
             best = max(rates, key=lambda method: rates[method].value or 0.0)
-            tied = {m: r for m, r in rates.items() if r.value != rates[best].value and not differ(r, rates[best])}
+            marks = dict(zip(rates, rank(list(rates.values()), "high"), strict=True))
+            tied = {m: r for m, r in rates.items() if r.value != rates[best].value and marks[m] == "tied"}
             if tied:
                 least = min(tied, key=lambda method: tied[method].value or 0.0)
                 lines.append(_more_crystals(dataset, word, (best, rates[best]), (least, tied[least])))

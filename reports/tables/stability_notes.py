@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 from bench.interfaces import task_name
 from reports.run_results import ModelResult, task_protocols
@@ -19,9 +20,10 @@ def stability_note(results: Sequence[ModelResult]) -> str:
     """How the rate was computed, and how far the potential's word goes. All results are of one protocol."""
     protocol = task_protocols(results)[TASK]
     line, name = protocol["stable_below_ev_per_atom"], protocol["potential"]["name"]
+    further = [*_own_hull(results, TASK), *_absent_calibration(results), *_other_lines(results)]
     return (
         f"energy above hull below {line:g} eV/atom once relaxed by {name}; what failed to relax is not stable. "
-        + "".join(f"{text}. " for text in [*_own_hull(results, TASK), *_other_lines(results)])
+        + "".join(f"{text}. " for text in further)
         + f"Accuracy: {_error(results, TASK)}"
     )
 
@@ -51,6 +53,27 @@ def _own_hull(results: Sequence[ModelResult], task: str) -> Iterator[str]:
     """What the user's own hull is, and what of its file was left out."""
     abouts = [result.run.summary().get("about", {}).get(task, {}) for result in results]
     yield from (f"Hull: {about}" for about in dict.fromkeys(a["hull"] for a in abouts if a.get("hull")))
+
+
+def calibration_note(results: Sequence[ModelResult]) -> str:
+    """What the calibrated rate is, and how far it goes."""
+    fitted = next(filter(None, (_calibration(result).get("fitted_on") for result in results)), None)
+    if fitted is None:
+        return ""
+    return (
+        "expected share that DFT would put below the line, by a logistic regression of DFT's verdict on the energy "
+        f"above hull of {fitted['crystals']} generated crystals ({fitted['file']}). The interval holds sampling and "
+        "calibration, and is widened for chemistry that those lack. On crystals of another kind the error may be larger"
+    )
+
+
+def _absent_calibration(results: Sequence[ModelResult]) -> Iterator[str]:
+    reasons = dict.fromkeys(a for result in results if (a := _calibration(result).get("absent")))
+    yield from (f"No rate calibrated to DFT: {reason}" for reason in reasons)
+
+
+def _calibration(result: ModelResult) -> dict[str, Any]:
+    return dict(result.run.summary().get("about", {}).get(TASK, {}).get("calibration") or {})
 
 
 def _other_lines(results: Sequence[ModelResult]) -> Iterator[str]:

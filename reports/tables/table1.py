@@ -11,7 +11,7 @@ from typing import Literal
 from bench.atomic import write_text
 from bench.store import report_folder
 from reports.run_results import ModelResult, one_device, read_results
-from reports.tables.columns import COLUMNS, Column, count
+from reports.tables.columns import Column, count, shown_columns
 from reports.tables.csv_rows import to_csv
 from reports.tables.footnotes import column_note, dash_note, disturbed_note, remarks
 from reports.tables.formats import DASH, Cell, Header, Table, to_latex, to_markdown, to_text
@@ -34,7 +34,7 @@ def render(run_dirs: Sequence[Path], format: Format = "text", paper: bool = Fals
     datasets = {result.run.dataset for result in results}
     printed = [row for row in PRINTED_ROWS if row.dataset in datasets] if paper else []
     if format == "csv":
-        return to_csv(results, printed, [column.metric for column in COLUMNS])
+        return to_csv(results, printed, [column.metric for column in shown_columns(results)])
     write = {"text": to_text, "markdown": to_markdown, "latex": to_latex}[format]
     return write(compose(results, printed))
 
@@ -55,20 +55,22 @@ def compose(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
 
     The data set is named in its first row.
     """
-    notes = _Notes()
+    notes, columns = _Notes(), shown_columns(results)
     headers = [Header("", title, title) for title in ("Dataset", "Method", "Steps")]
-    for column in COLUMNS:
+    for column in columns:
         note = notes.number(column_note(column.metric, results))
         headers.append(Header(column.group, column.title, column.short, column.arrow, note))
     sections: list[list[list[Cell]]] = []
     for dataset, members in groupby(results, key=lambda result: result.run.dataset):
         rows = list(members)
         models = [result for result in rows if not result.is_control]
-        marks = [_marks(column, models) for column in COLUMNS]
-        sections.append([_row(model, [column[i] for column in marks], notes) for i, model in enumerate(models)])
-        sections.append([_row(control, [""] * len(COLUMNS), notes) for control in rows if control.is_control])
-        sections.append(_test_split_rows(rows))
-        sections.append([_printed_row(row) for row in printed if row.dataset == dataset])
+        marks = [_marks(column, models) for column in columns]
+        sections.append(
+            [_row(model, columns, [column[i] for column in marks], notes) for i, model in enumerate(models)]
+        )
+        sections.append([_row(control, columns, [""] * len(columns), notes) for control in rows if control.is_control])
+        sections.append(_test_split_rows(rows, columns))
+        sections.append([_printed_row(row, columns) for row in printed if row.dataset == dataset])
         first = next(section for section in sections[-4:] if section)[0]
         first[0] = Cell(rows[0].dataset)
     return Table(headers, [section for section in sections if section], notes.lines, remarks(results, printed))
@@ -97,10 +99,10 @@ def _marks(column: Column, models: Sequence[ModelResult]) -> list[Mark]:
     return rank(figures, column.better)
 
 
-def _row(result: ModelResult, marks: Sequence[Mark], notes: _Notes) -> list[Cell]:
+def _row(result: ModelResult, columns: Sequence[Column], marks: Sequence[Mark], notes: _Notes) -> list[Cell]:
     steps = result.known("steps")
     cells = [Cell(""), Cell(result.method), Cell(count(steps.value or 0, 0) if steps else DASH)]
-    for column, mark in zip(COLUMNS, marks, strict=True):
+    for column, mark in zip(columns, marks, strict=True):
         metric = result.known(column.metric)
         if metric is None:
             cells.append(Cell(DASH, note=notes.number(dash_note(column.metric, column.task, result))))
@@ -111,17 +113,17 @@ def _row(result: ModelResult, marks: Sequence[Mark], notes: _Notes) -> list[Cell
     return cells
 
 
-def _test_split_rows(results: Sequence[ModelResult]) -> list[list[Cell]]:
+def _test_split_rows(results: Sequence[ModelResult], columns: Sequence[Column]) -> list[list[Cell]]:
     """The row of the data set's own test split, if it was scored under the protocol of these runs."""
     figures = split_metrics(results)
-    cells = [column.cell(figures[column.metric]) if column.metric in figures else Cell(DASH) for column in COLUMNS]
+    cells = [column.cell(figures[column.metric]) if column.metric in figures else Cell(DASH) for column in columns]
     return [[Cell(""), Cell(TEST_SPLIT), Cell(DASH), *cells]] if figures else []
 
 
-def _printed_row(printed: PrintedRow) -> list[Cell]:
+def _printed_row(printed: PrintedRow, columns: Sequence[Column]) -> list[Cell]:
     computed = {"stable_rate": printed.stable_rate_metric, "steps_per_stable": printed.steps_per_stable_metric}
     cells = [Cell(""), Cell(f"{printed.method} (paper)"), Cell(printed.steps)]
-    for column in COLUMNS:
+    for column in columns:
         interval = column.cell(computed[column.metric]).interval if column.metric in computed else None
         cells.append(Cell(getattr(printed, column.metric, DASH), interval))
     return cells

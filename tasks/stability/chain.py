@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray
 from bench.crystals import Crystals
 from tasks.stability.hull import Hull, energies_above
 from tasks.stability.potentials import Potential, potential_protocol
@@ -99,5 +99,5 @@ def _knows(potential: Potential, crystal: Crystals) -> bool:
 def _above(hull: Hull | None, crystals: Crystals, outcomes: Sequence[Relaxed]) -> list[float | str]:
     if hull is None:
         return ["there is no hull of it"] * len(crystals)
-    energies: NDArray[np.float64] = np.array([outcome.energy for outcome in outcomes]) / crystals.num_atoms
+    energies: FloatArray = np.array([outcome.energy for outcome in outcomes]) / crystals.num_atoms
     return energies_above(hull, crystals, energies)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import IntArray
 from bench.crystals import Crystals
 from tasks.stability.potentials import Potential
 
@@ -17,7 +17,7 @@ def cutoff_of(potential: Potential) -> float:
     return float(getattr(potential, "cutoff", USUAL_CUTOFF))
 
 
-def lone_atoms(crystal: Crystals, cutoff: float) -> NDArray[np.int64]:
+def lone_atoms(crystal: Crystals, cutoff: float) -> IntArray:
     """Places of the atoms of one crystal without a neighbour, their own images among them, at most `cutoff` A away."""
     from pymatgen.optimization.neighbors import find_points_in_spheres
 

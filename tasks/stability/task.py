@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -13,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bench.arrays import BoolArray
 from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
+from tasks.stability.calibration import Calibration, NoCalibration, find_calibration, stable_rate
 from tasks.stability.chain import SCREEN_ABOVE, Stage, Verdict, chain_label, chain_names, chain_protocol, judge
-from tasks.stability.hull import Hull, hull_path, read_hull
-from tasks.stability.hull.energies import HullNotHere
+from tasks.stability.hull import Hull, HullNotHere, hull_path, read_hull
 from tasks.stability.hull.mp_entries import LEVELS, read_mp_hull
 from tasks.stability.potentials import DEFAULT_POTENTIAL, load_potential, potential_protocol
 from tasks.stability.potentials.measured_errors import measured_errors
@@ -57,7 +59,8 @@ class Stability:
     def schema(self) -> pa.Schema:
         """energy_per_atom and e_above_hull in eV/atom, of the relaxed crystal; relax_steps: evaluations.
 
-        potential_of_verdict: the one of the chain that relaxed it last, whose energies these are.
+        potential_of_verdict: the one of the chain that relaxed it last, whose energies these are. stable_probability:
+        that DFT puts it below the line; 0 where it was not relaxed, null without a number or a calibration.
         """
         return task_schema(
             {
@@ -67,17 +70,16 @@ class Stability:
                 "converged": pa.bool_(),
                 "relax_steps": pa.int64(),
                 "potential_of_verdict": pa.string(),
+                "stable_probability": pa.float64(),
             }
         )
 
     def protocol(self) -> dict[str, Any]:
-        """Potential with checksum, relaxation, hull with checksum, thresholds."""
-        hull = self._hull()
+        """Potential with checksum, relaxation, hull with checksum, thresholds, calibration with checksum."""
+        calibration = self._calibration_or_why()
         return {
-            "potential": chain_protocol(self.potential),
-            **self._screen(),
-            "relaxation": self.settings.protocol(),
-            "hull": {name: hull.card.get(name) for name in ("sha256", "phases", "geometry")},
+            **self._measured_by(),
+            "calibration": None if isinstance(calibration, str) else calibration.sha256,
             "stable_below_ev_per_atom": STABLE_BELOW,
             "stable_is_converged": True,
             "lone_atoms_are_stable": False,
@@ -86,16 +88,16 @@ class Stability:
 
     def score(self, crystals: Crystals) -> pa.Table:
         """One row per crystal; without a number only where an element has no reference phase."""
-        stages = [
-            Stage(load_potential(name, self.device), self._hull() if name == self._names[-1] else self._screening(name))
-            for name in self._names
-        ]
+        stages = [Stage(load_potential(name, self.device), self.hull_of(name)) for name in self._names]
         elements = stages[-1].potential.elements
         unknown = [_unknown_elements(crystals, b, self._hull(), elements) for b in range(len(crystals))]
         known = np.array([b for b, symbols in enumerate(unknown) if not symbols], dtype=np.int64)
         rows = [_without_number(symbols, stages[-1].potential.name) for symbols in unknown]
         for b, verdict in zip(known, judge(crystals[known], stages, self.settings), strict=True):
             rows[b] = _row(verdict, int(crystals.num_atoms[b]))
+        found = self._calibration_or_why()
+        for row in rows:
+            row["stable_probability"] = None if isinstance(found, str) else _probability(found, row)
         columns = {name: [row[name] for row in rows] for name in self.schema.names if name not in ("index", "formula")}
         return task_rows(self.schema, crystals, columns)
 
@@ -108,6 +110,7 @@ class Stability:
         for limit in OTHER_LIMITS:
             below = pc.and_(pc.fill_null(pc.less(above, limit), False), table["converged"])
             metrics[f"stable_below_{limit:g}_rate"] = wilson(_count(below), n)
+        metrics |= self._calibrated(tables, seed)
         metrics["converged_rate"] = wilson(_count(table["converged"]), n)
         metrics["e_above_hull_median"] = median(above.drop_null().to_numpy())
         if self.name != PLAIN_NAME and PLAIN_NAME in tables:
@@ -116,9 +119,67 @@ class Stability:
         return {name + suffix: metric for name, metric in metrics.items()}
 
     def about(self) -> dict[str, Any]:
-        """The potential's measured error against DFT, null where there is none; of the user's own hull, what it is."""
+        """The potential's measured error against DFT, null where there is none; of the user's own hull, what it is.
+
+        calibration: what it was fitted on, or why there is none.
+        """
         own = {} if self.hull is None else {"hull": self._hull().card.get("geometry")}
-        return {"error": measured_errors(chain_protocol(self.potential)), **own}
+        found = self._calibration_or_why()
+        calibration = (
+            {"absent": found}
+            if isinstance(found, str)
+            else {"fitted_on": found.card["fitted_on"], "left_out": found.card["calibrated_leave_one_out"]}
+        )
+        return {"error": measured_errors(chain_protocol(self.potential)), "calibration": calibration, **own}
+
+    def calibration(self) -> Calibration:
+        """From this chain's energies to DFT's verdict. NoCalibration says why there is none."""
+        return _find_calibration(chain_label(self.potential), json.dumps(self._measured_by()))
+
+    def hull_of(self, name: str) -> Hull | None:
+        """The hull of a potential of the chain; None where an earlier one has none at hand."""
+        return self._hull() if name == self._names[-1] else self._screening(name)
+
+    def _calibration_or_why(self) -> Calibration | str:
+        try:
+            return self.calibration()
+        except NoCalibration as error:
+            return str(error)
+
+    def _measured_by(self) -> dict[str, Any]:
+        """What energies above the hull depend on."""
+        hull = self._hull()
+        return {
+            "potential": chain_protocol(self.potential),
+            **self._screen(),
+            "relaxation": self.settings.protocol(),
+            "hull": {name: hull.card.get(name) for name in ("sha256", "phases", "geometry")},
+        }
+
+    def _calibrated(self, tables: Mapping[str, pa.Table], seed: int) -> dict[str, Metric]:
+        """The rate by DFT's measure, and that of crystals that are unique and novel too; empty where none is known.
+
+        A table without the column was scored before there was a calibration.
+        """
+        table, calibration = tables[self.name], self._calibration_or_why()
+        if isinstance(calibration, str) or "stable_probability" not in table.column_names:
+            return {}
+        formulas = np.array(table["formula"].to_pylist(), dtype=object)
+        above = table["e_above_hull"].to_numpy()
+        relaxed = pc.fill_null(table["converged"], False).to_numpy(zero_copy_only=False) & np.isfinite(above)
+
+        def rate(chosen: BoolArray) -> Metric:
+            return stable_rate(calibration, above[chosen], formulas[chosen].tolist(), table.num_rows, seed)
+
+        metrics = {"stable_rate_calibrated": rate(relaxed)}
+        if "novelty" in tables:
+            flags = [tables["novelty"][name] for name in ("unique", "novel")]
+            unique, novel = (pc.fill_null(flag, False).to_numpy(zero_copy_only=False) for flag in flags)
+            perhaps_novel = pc.fill_null(flags[1], True).to_numpy(zero_copy_only=False)
+            few, many = rate(relaxed & unique & novel), rate(relaxed & unique & perhaps_novel)
+            value = few.value if few.value == many.value else None
+            metrics["sun_rate_calibrated"] = Metric(value, few.low, many.high, table.num_rows)
+        return metrics
 
     def _hull(self) -> Hull:
         return _read_hull(self._names[-1], self.hull, tuple(self.hull_run_types))
@@ -157,6 +218,11 @@ def _read_hull(potential: str, path: str | None, run_types: tuple[str, ...]) -> 
     return read_mp_hull(path, potential, run_types)
 
 
+@functools.lru_cache(maxsize=8)  # asked for each row
+def _find_calibration(label: str, about: str) -> Calibration:
+    return find_calibration(label, json.loads(about))
+
+
 def _unknown_elements(crystals: Crystals, b: int, hull: Hull, of_potential: frozenset[int]) -> list[str]:
     from pymatgen.core import Element
 
@@ -189,6 +255,12 @@ def _row(verdict: Verdict, num_atoms: int) -> dict[str, Any]:
         "potential_of_verdict": verdict.potential,
         "reason": "; ".join(filter(None, reasons)) or None,
     }
+
+
+def _probability(calibration: Calibration, row: Mapping[str, Any]) -> float | None:
+    if row["e_above_hull"] is None:
+        return None
+    return float(calibration.probability(np.array([row["e_above_hull"]]))[0]) if row["converged"] else 0.0
 
 
 def _count(column: pa.ChunkedArray) -> int:

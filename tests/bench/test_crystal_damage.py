@@ -190,7 +190,7 @@ def test_atoms_on_one_site_are_not_merged_in_silence(tmp_path: Path) -> None:
     write_crystals(crystals, tmp_path / "x.zip")
     result = read_crystals(tmp_path / "x.zip")
     assert list(result.reasons()) == ["0000.cif", "0001.cif"]
-    assert result.reasons()["0001.cif"] == "O0 and H1 are on one site; remove one of them"
+    assert result.reasons()["0001.cif"] == "atom sites 1 and 2 are one; remove one of them"
 
 
 def test_a_cif_with_symmetry_gives_all_atoms_of_the_cell(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ FILES = {  # name -> content and what its row says; None: a crystal
     "2-nan.cif": (cif("nan", SALT), "_cell_length_a is 'nan', not a number"),
     "3-one-atom.cif": (cif(3.0, [("Fe", 0, 0, 0)]), None),
     "4-many-atoms.cif": (cif(20.0, scattered(300)), None),
-    "5-one-place.cif": (cif(4.0, [("Na", 0, 0, 0), ("Cl", 0, 0, 0)]), "Na0 and Cl1 are on one site"),
+    "5-one-place.cif": (cif(4.0, [("Na", 0, 0, 0), ("Cl", 0, 0, 0)]), "atom sites 1 and 2 are one"),
     "6-unknown.cif": (cif(4.0, [("Xx", 0, 0, 0), ("Cl", 0.5, 0.5, 0.5)]), "of type 'Xx' is no element"),
 }
 

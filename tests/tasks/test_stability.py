@@ -24,6 +24,7 @@ COLUMNS = [
     "converged",
     "relax_steps",
     "potential_of_verdict",
+    "stable_probability",
     "reason",
 ]
 PEROVSKITE = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
@@ -198,6 +199,7 @@ def test_a_built_hull_is_taken_from_its_file(tmp_path):
     (tmp_path / "own.json").write_text(json.dumps(card))
     assert Stability(hull=str(tmp_path / "own.parquet")).protocol() == Stability().protocol()
     card["potential"]["sha256"] = "of other weights"
-    (tmp_path / "own.json").write_text(json.dumps(card))
+    (tmp_path / "other.parquet").write_bytes(path.read_bytes())
+    (tmp_path / "other.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match="computed with other weights of chgnet"):
-        Stability(hull=str(tmp_path / "own.parquet")).protocol()
+        Stability(hull=str(tmp_path / "other.parquet")).protocol()

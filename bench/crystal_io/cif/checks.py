@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import IntArray
 from bench.crystal_io.cif.blocks import CifItems, numbers_of
 from bench.crystal_io.cif.elements import formula_sum, symbol_of
 from bench.crystals import AMU_PER_A3_IN_G_PER_CM3, atomic_masses
@@ -63,7 +63,7 @@ def volume_fault(items: CifItems, volume: float) -> str | None:
 
 
 def contradictions(
-    facts: Facts, numbers: NDArray[np.int64], images: NDArray[np.int64] | None, order: int, volume: float
+    facts: Facts, numbers: IntArray, images: IntArray | None, order: int, volume: float
 ) -> Iterator[str]:
     """What of the facts the atoms of a cell contradict.
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystal_io.cif.blocks import CifItems, numbers_of, parse_block
 from bench.crystal_io.cif.checks import Facts, contradictions, facts_of, volume_fault
 from bench.crystal_io.cif.elements import elements_of
@@ -41,9 +41,9 @@ class Atoms(NamedTuple):
     atomic_numbers: (N,). frac_coords: (N, 3), not wrapped. lattice: (3, 3) Angstrom, rows are the lattice vectors.
     """
 
-    atomic_numbers: NDArray[np.int64]
-    frac_coords: NDArray[np.float64]
-    lattice: NDArray[np.float64]
+    atomic_numbers: IntArray
+    frac_coords: FloatArray
+    lattice: FloatArray
     remarks: tuple[str, ...] = ()
 
 
@@ -51,8 +51,7 @@ class _Sites(NamedTuple):
     """What the file lists. written: the columns of coordinates as they stand there."""
 
     numbers: list[int]
-    labels: Sequence[str]
-    coords: NDArray[np.float64]
+    coords: FloatArray
     written: Sequence[Sequence[str]]
 
 
@@ -83,7 +82,7 @@ def _agreed(
     sites: _Sites,
     facts: Facts,
     parameters: Sequence[float],
-    lattice: NDArray[np.float64],
+    lattice: FloatArray,
     volume: float,
 ) -> tuple[Orbits, tuple[str, ...]]:
     """The atoms by the one reading of the symmetry that agrees with all that the file says."""
@@ -115,7 +114,7 @@ def _tried(
     sites: _Sites,
     facts: Facts,
     parameters: Sequence[float],
-    lattice: NDArray[np.float64],
+    lattice: FloatArray,
     volume: float,
     tolerance_angstrom: float,
 ) -> tuple[Orbits | None, tuple[str, ...], list[str]]:
@@ -128,7 +127,7 @@ def _tried(
         return None, (), [f"the cell is not that of its {len(operators)} operators"]
     unit = _unit(sites.written) if len(operators) > 1 else 0.0
     try:
-        orbits = orbits_of(sites.coords, sites.numbers, sites.labels, operators, unit, lattice, tolerance_angstrom)
+        orbits = orbits_of(sites.coords, sites.numbers, operators, unit, lattice, tolerance_angstrom)
     except ValueError as error:
         return None, (), [str(error)]
     numbers = np.array(sites.numbers, dtype=np.int64)[orbits.sites]
@@ -152,7 +151,7 @@ def _cell(items: CifItems) -> list[float]:
     return parameters
 
 
-def _lattice(parameters: Sequence[float]) -> tuple[NDArray[np.float64], float]:
+def _lattice(parameters: Sequence[float]) -> tuple[FloatArray, float]:
     """(3, 3) the cell as pymatgen lays it, c along z and a in the plane of x and z, and its volume in A^3.
 
     The same to the last bit as pymatgen's `Lattice.from_parameters`, which takes a fifth of the time of a small CIF.
@@ -197,7 +196,7 @@ def _sites(items: CifItems) -> _Sites:
             coords[np.abs(coords / third - 1) <= THIRD_TOLERANCE] = third
     labels = items.column("_atom_site_label") or items.column("_atom_site_type_symbol") or []
     _refuse_what_is_not_quite_there(items, labels)
-    return _Sites(numbers, labels, coords, written)
+    return _Sites(numbers, coords, written)
 
 
 def _unit(written: Sequence[Sequence[str]]) -> float:
@@ -241,7 +240,7 @@ def _refuse_what_is_not_quite_there(items: CifItems, labels: Sequence[str]) -> N
 
 
 @functools.cache
-def _ranks() -> NDArray[np.int64]:
+def _ranks() -> IntArray:
     """(119,) the place of each element in pymatgen's order of electronegativity; what has none comes last."""
     from pymatgen.core import Element
 

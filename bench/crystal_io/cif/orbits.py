@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.crystal_io.cif.settings import Operators, arrays
 from bench.crystals import wrap_frac_coords
 
@@ -19,8 +19,6 @@ FEW_ATOMS = 60  # all pairs of which are compared at once
 
 NEARLY = "lies nearly, but not quite, on a special position; write more decimals"
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Orbits:
@@ -29,16 +27,15 @@ class Orbits:
     images: (sites,) how many atoms each site has. listed_twice: sites that are images of others, left out.
     """
 
-    sites: NDArray[np.int64]
+    sites: IntArray
     coords: FloatArray
-    images: NDArray[np.int64]
+    images: IntArray
     listed_twice: int = 0
 
 
 def orbits_of(
     coords: FloatArray,
     numbers: Sequence[int],
-    labels: Sequence[str],
     operators: Operators,
     unit: float,
     lattice: FloatArray,
@@ -50,14 +47,12 @@ def orbits_of(
     tolerance_angstrom: how far off a special position a site may lie, besides what rounding explains.
     ValueError where two sites are one, or a site lies so near a special position that its images are neither.
     """
-    _refuse_pairs(coords, labels)
+    _refuse_pairs(coords)
     if len(operators) == 1:
         return Orbits(np.arange(len(coords)), coords, np.ones(len(coords), dtype=np.int64))
     rotations, translations = arrays(operators)
     images = np.einsum("mij,nj->nmi", rotations, coords) + translations  # (sites, M, 3)
-    orbits = [
-        _orbit(site, unit, lattice, tolerance_angstrom, label) for site, label in zip(images, labels, strict=True)
-    ]
+    orbits = [_orbit(of_site, unit, lattice, tolerance_angstrom, site) for site, of_site in enumerate(images)]
     sites = np.repeat(np.arange(len(orbits)), [len(orbit) for orbit in orbits])
     atoms = np.concatenate(orbits)
     counts = np.bincount(sites, minlength=len(orbits)).astype(np.int64)
@@ -65,15 +60,15 @@ def orbits_of(
     for first, second in same_sites(atoms, max(SAME_SITE, UNIT_OF_LAST_DECIMAL * unit)):
         one, other = sorted((int(sites[first]), int(sites[second])))
         if one == other:
-            raise ValueError(f"{labels[one][:40]} {NEARLY}")
+            raise ValueError(f"atom site {one + 1} {NEARLY}")
         if numbers[one] != numbers[other] or counts[one] != counts[other]:
-            raise ValueError(f"{labels[one][:40]} and {labels[other][:40]} are on one site, by symmetry")
+            raise ValueError(f"atom sites {one + 1} and {other + 1} are one, by symmetry; remove one of them")
         dropped.add(other)
     keep = ~np.isin(sites, list(dropped))
     return Orbits(sites[keep], atoms[keep], counts, len(dropped))
 
 
-def _orbit(images: FloatArray, unit: float, lattice: FloatArray, tolerance_angstrom: float, label: str) -> FloatArray:
+def _orbit(images: FloatArray, unit: float, lattice: FloatArray, tolerance_angstrom: float, site: int) -> FloatArray:
     """(m, 3) the different ones among the images (M, 3) of a site."""
     shifts = images - images[0]
     shifts -= np.rint(shifts)
@@ -88,10 +83,10 @@ def _orbit(images: FloatArray, unit: float, lattice: FloatArray, tolerance_angst
     by_rounding = np.abs(offset).max() <= allowed and distance <= MAX_SHIFT_ANGSTROM
     if not by_rounding and distance > tolerance_angstrom:
         return images
-    return _symmetrised(images, shifts[near], int(near.sum()), lattice, label)
+    return _symmetrised(images, shifts[near], int(near.sum()), lattice, site)
 
 
-def _symmetrised(images: FloatArray, near: FloatArray, size: int, lattice: FloatArray, label: str) -> FloatArray:
+def _symmetrised(images: FloatArray, near: FloatArray, size: int, lattice: FloatArray, site: int) -> FloatArray:
     """Each group of `size` images that belong together, at their mean."""
     radius = 2 * float(np.linalg.norm(near @ lattice, axis=1).max()) + 1e-6
     found: list[FloatArray] = []
@@ -104,7 +99,7 @@ def _symmetrised(images: FloatArray, near: FloatArray, size: int, lattice: Float
         distances = np.where(left, np.linalg.norm(shifts @ lattice, axis=1), np.inf)
         group = np.argsort(distances, kind="stable")[:size]
         if distances[group[-1]] > radius:
-            raise ValueError(f"{label[:40]} {NEARLY}")
+            raise ValueError(f"atom site {site + 1} {NEARLY}")
         left[group] = False
         found.append(images[place] + shifts[group].mean(axis=0))
     return np.array(found)
@@ -134,16 +129,16 @@ def same_atoms(one: Orbits, other: Orbits) -> bool:
     )
 
 
-def _refuse_pairs(coords: FloatArray, labels: Sequence[str]) -> None:
+def _refuse_pairs(coords: FloatArray) -> None:
     """ValueError where two sites are one. Of thousands on one site not all pairs are looked for."""
     if len(coords) <= FEW_ATOMS:
         pairs = same_sites(coords, SAME_SITE)
     else:
         _, nearest = _tree(coords).query(_wrapped(coords), k=2, p=np.inf, distance_upper_bound=SAME_SITE)
         near = np.flatnonzero((nearest < len(coords)).all(axis=1))
-        pairs = [(int(nearest[near[0], 0]), int(nearest[near[0], 1]))] if len(near) else []
+        pairs = [(int(pair.min()), int(pair.max())) for pair in nearest[near[:1]]]
     for first, second in pairs:
-        raise ValueError(f"{labels[first][:40]} and {labels[second][:40]} are on one site; remove one of them")
+        raise ValueError(f"atom sites {first + 1} and {second + 1} are one; remove one of them")
 
 
 def _tree(points: FloatArray) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 import gemmi
 import numpy as np
 import spglib
-from numpy.typing import NDArray
+
+from bench.arrays import FloatArray, IntArray
 
 IDENTITY = ("x,y,z",)
 MAX_OPERATORS = 192  # of any space group, with its centring
@@ -145,7 +146,7 @@ def _table() -> dict[str, tuple[Setting, ...]]:
 
 
 @functools.lru_cache(maxsize=1000)
-def arrays(operators: Operators) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def arrays(operators: Operators) -> tuple[FloatArray, FloatArray]:
     """Rotations (M, 3, 3) and translations (M, 3) of operators on fractional coordinates."""
     ordered = [gemmi.Op(text) for text in operators]
     rotations = np.array([op.rot for op in ordered], dtype=np.float64) / gemmi.Op.DEN
@@ -172,12 +173,12 @@ def _quietly(ask: Callable[..., spglib.SpaceGroupType | None], *about: Any) -> s
         return ask(*about)
 
 
-def _is_closed(rotations: NDArray[np.float64], translations: NDArray[np.float64]) -> bool:
+def _is_closed(rotations: FloatArray, translations: FloatArray) -> bool:
     """Whether the product of any two operators is one of them."""
     products = np.einsum("aij,bjk->abik", rotations, rotations).reshape(-1, 9)
     shifts = (np.einsum("aij,bj->abi", rotations, translations) + translations[:, None]).reshape(-1, 3)
 
-    def codes(rotation: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.int64]:
+    def codes(rotation: FloatArray, shift: FloatArray) -> IntArray:
         digits = np.concatenate([np.rint(rotation) + 1, np.rint(shift * gemmi.Op.DEN) % gemmi.Op.DEN], axis=1)
         return np.asarray(digits.astype(np.int64) @ (gemmi.Op.DEN ** np.arange(12, dtype=np.int64)))
 

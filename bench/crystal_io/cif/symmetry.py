@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray
 from bench.crystal_io.cif.blocks import CifItems
 from bench.crystal_io.cif.settings import (
     IDENTITY,
@@ -173,7 +173,7 @@ def fits_cell(operators: Operators, parameters: Sequence[float]) -> bool:
     )
 
 
-def _metric(parameters: Sequence[float]) -> NDArray[np.float64]:
+def _metric(parameters: Sequence[float]) -> FloatArray:
     lengths = np.array(parameters[:3])
     alpha, beta, gamma = np.cos(np.radians(parameters[3:]))
     cosines = np.array([[1.0, gamma, beta], [gamma, 1.0, alpha], [beta, alpha, 1.0]])

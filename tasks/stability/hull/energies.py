@@ -20,6 +20,7 @@ import numpy as np
 
 from bench.arrays import FloatArray
 from bench.crystals import Crystals
+from bench.errors import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -174,7 +175,7 @@ def read_hull(path: Path | Traversable, potential: Mapping[str, Any] | None = No
     try:
         content, card = path.read_bytes(), json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: no hull can be read there ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{path}: no hull can be read there ({one_line(error)})") from error
     if hashlib.sha256(content).hexdigest() != card.get("sha256"):
         raise ValueError(f"{path}: its SHA-256 is not the one in its card; build the hull again")
     if potential is not None and card["potential"]["sha256"] != potential["sha256"]:

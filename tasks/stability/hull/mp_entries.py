@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.arrays import FloatArray
 from bench.crystals import Crystals
+from bench.errors import one_line
 from tasks.stability.hull import Hull
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _read_entries(path: Path) -> list[ComputedEntry]:
     try:
         entries = loadfn(path)
     except Exception as error:  # of any class that the file names
-        raise ValueError(f"{path}: no entries can be read there ({' '.join(str(error).split())[:200]})") from error
+        raise ValueError(f"{path}: no entries can be read there ({one_line(error)})") from error
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path}: must be a list of pymatgen's computed entries, written with monty's dumpfn")
     for place, entry in enumerate(entries):

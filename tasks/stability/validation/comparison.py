@@ -2,84 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bench.arrays import BoolArray, FloatArray
 from bench.statistics import Metric, wilson
+from tasks.stability.chemistry import F_BLOCK, KINDS, kind_of
 from tasks.stability.hull import Hull
 from tasks.stability.hull.energies import SYMBOL
 from tasks.stability.task import STABLE_BELOW
 from tasks.stability.validation.energies import Measured
 
 DIGITS = 4
-NONMETALS = frozenset(
-    [
-        "H",
-        "B",
-        "C",
-        "N",
-        "O",
-        "F",
-        "Si",
-        "P",
-        "S",
-        "Cl",
-        "Ge",
-        "As",
-        "Se",
-        "Br",
-        "Te",
-        "I",
-        "He",
-        "Ne",
-        "Ar",
-        "Kr",
-        "Xe",
-    ]
-)
-F_BLOCK = frozenset(
-    [
-        "La",
-        "Ce",
-        "Pr",
-        "Nd",
-        "Pm",
-        "Sm",
-        "Eu",
-        "Gd",
-        "Tb",
-        "Dy",
-        "Ho",
-        "Er",
-        "Tm",
-        "Yb",
-        "Lu",
-        "Ac",
-        "Th",
-        "Pa",
-        "U",
-        "Np",
-        "Pu",
-    ]
-)
-# Elements to which the Materials Project gives a Hubbard U in oxides and fluorides: potentials learn a mixture.
-WITH_U = frozenset(["Co", "Cr", "Fe", "Mn", "Mo", "Ni", "V", "W"])
-# The first that holds is a crystal's kind of chemistry.
-KINDS: Mapping[str, Callable[[frozenset[str]], bool]] = MappingProxyType(
-    {
-        "oxides and fluorides of Co, Cr, Fe, Mn, Mo, Ni, V, W (DFT+U)": lambda s: bool(s & WITH_U and s & {"O", "F"}),
-        "other oxides": lambda s: "O" in s,
-        "halides": lambda s: bool(s & {"F", "Cl", "Br", "I"}),
-        "sulfides, selenides, tellurides": lambda s: bool(s & {"S", "Se", "Te"}),
-        "nitrides, phosphides, arsenides": lambda s: bool(s & {"N", "P", "As"}),
-        "hydrides, borides, carbides, silicides, germanides": lambda s: bool(s & NONMETALS),
-        "metals alone": lambda s: True,
-    }
-)
 
 
 def above_hull(hull: Hull, formulas: Sequence[str], energies: FloatArray) -> FloatArray:
@@ -129,7 +65,7 @@ def compare(above: FloatArray, published: FloatArray, converged: BoolArray) -> d
 def by_chemistry(formulas: Sequence[str], above: FloatArray, published: FloatArray) -> dict[str, dict[str, Any]]:
     """For each kind of chemistry, and for the f-block across them: crystals, MAE, bias, how many on the wrong side."""
     systems = [frozenset(SYMBOL.findall(formula)) for formula in formulas]
-    kinds = np.array([next(kind for kind, holds in KINDS.items() if holds(system)) for system in systems])
+    kinds = np.array([kind_of(system) for system in systems])
     members = {kind: kinds == kind for kind in KINDS}
     members["with lanthanides or actinides"] = np.array([bool(system & F_BLOCK) for system in systems])
     ours = np.maximum(above, 0.0)
