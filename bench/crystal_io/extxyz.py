@@ -21,7 +21,7 @@ DEFAULT_COLUMNS = "species:S:1:pos:R:3"
 # One item of the line above the atoms: a key with its value, or either alone. A quoted value is one item, whatever
 # stands in it. ASE's own parser keeps the last of two equal keys and says nothing.
 _QUOTED = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]"""
-_ITEM = re.compile(rf"(?:([^\s=\"'{{}}\[\]]+)\s*=\s*)?({_QUOTED}|[^\s=\"']+)")
+_ITEM = re.compile(rf"(?:([^\s=\"'{{}}\[\]]+)\s*=\s*)?({_QUOTED}|[^\s=\"'][^\s=\"]*)")
 _TRUE, _FALSE = ("t", "true", "1"), ("f", "false", "0")
 
 
@@ -130,8 +130,13 @@ def _ase_frame(lines: list[str]) -> Crystals | Missing:
 
 
 def _header(line: str) -> dict[str, str]:
-    """The items of the line above the atoms, by names in small letters. ValueError where one stands twice."""
+    """The items of the line above the atoms, by names in small letters.
+
+    ValueError where one stands twice, or where it cannot be told where one ends.
+    """
     items: dict[str, str] = {}
+    if left := _ITEM.sub(" ", line).split():
+        raise ValueError(f"has {left[0][:20]!r} above the atoms where no value begins or ends; put texts in quotes")
     for key, value in _ITEM.findall(line):
         name = key.lower()
         if name in items and name in ("lattice", "properties", "pbc"):
