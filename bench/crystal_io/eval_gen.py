@@ -174,13 +174,13 @@ def _joined(key: str, content: Any, axes: int, like: bool = False) -> tuple[Floa
     axes: of one evaluation. like: whether num_atoms has such an axis; without it a further axis is none, and stays.
     """
     if _is_list_of_arrays(content):
+        if sum(entry.numel() for entry in content if hasattr(entry, "numel")) > MAX_TENSOR_VALUES:
+            raise ValueError(f"{key} has more than {MAX_TENSOR_VALUES} values")
         parts = [_joined(key, entry, axes, like) for entry in content]
         rows = [part.reshape(1, *part.shape) if part.ndim < _rows(key) else part for part, _ in parts]
         if any(part.shape[1:] != rows[0].shape[1:] for part in rows):
             shapes = ", ".join(dict.fromkeys(str(part.shape) for part in rows))
             raise ValueError(f"{key} is a list of arrays that do not fit together ({shapes[:200]})")
-        if sum(part.size for part in rows) > MAX_TENSOR_VALUES:
-            raise ValueError(f"{key} has more than {MAX_TENSOR_VALUES} values")
         return np.concatenate(rows), max(number for _, number in parts)
     values = _values(key, content)
     if key == "num_atoms":

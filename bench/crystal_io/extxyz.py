@@ -185,8 +185,17 @@ def _fault_of_species(columns: Columns, lines: list[str]) -> str | None:
     for number, line in enumerate(lines):
         fields = line.split()
         symbol = fields[place] if place < len(fields) else ""
-        if symbol in ("D", "T"):
+        if symbol not in atomic_numbers and _of_two_elements(symbol):
+            return f"atom {number}: {symbol!r} may be {symbol.capitalize()} or {symbol[0]} and {symbol[1]}"
+        if symbol.upper() in ("D", "T"):
             return f"atom {number}: {symbol} {HEAVY_HYDROGEN}"
         if of_number is not None and fields[of_number[1]] != str(atomic_numbers.get(symbol)):
             return f"atom {number} is {symbol} by its species and {fields[of_number[1]]} by its Z"
     return None
+
+
+def _of_two_elements(symbol: str) -> bool:
+    """Whether capitals may be one symbol or two (CO, SI): ASE takes them for one whatever they mean."""
+    from ase.data import atomic_numbers
+
+    return len(symbol) == 2 and symbol.isupper() and all(letter in atomic_numbers for letter in symbol)

@@ -36,7 +36,7 @@ def read_json(text: TextIO, name: str) -> Iterator[Place]:
     else:
         yield name, crystal_of(ahead.value(""))
     if ahead.peek():
-        raise ValueError("not JSON (text behind its end)")
+        raise ValueError("not JSON (text behind its end); one value a file: of JSON lines make a list")
 
 
 def structure_json(text: str) -> Crystals | CifText | Missing:

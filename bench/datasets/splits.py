@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from csv import reader
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -182,7 +183,8 @@ def _columns(file: SplitFile, columns: Sequence[str]) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv as csv
 
-    header = file.content[: file.content.find(b"\n")].decode("utf-8", "replace").strip().split(",")
+    first_line = file.content[: file.content.find(b"\n")].decode("utf-8-sig", "replace").strip()
+    header = next(reader([first_line]), [])  # names may stand in quotes
     unknown = [name for name in columns if name not in header]
     if unknown:
         raise ValueError(f"{file.path}: no column {', '.join(unknown)}; it has {', '.join(filter(None, header))}")

@@ -73,11 +73,20 @@ def _repair(name: str, folder: SampleFolder, source: Source, repeat: int, missin
         say(f"{name}: sampled {len(missing)} of {len(folder.batches)} batches again, their crystals were missing")
 
 
+def _of_file(how: Sampling, holds: int) -> int:
+    """How many of a file's crystals count: the first of them where a smaller number was asked for, else all."""
+    asked = how.budget.num_samples
+    if asked is None or how.announce_cost or asked >= holds:
+        return holds
+    say(f"{how.name}: the first {asked} of the {holds} crystals of its file, as --num-samples says")
+    return asked
+
+
 def _sample_rest(
     how: Sampling, folder: SampleFolder, source: Source, repeat: int, prepared: PreparationCost, chosen: int | None
 ) -> None:
     """Samples until the budget is spent. chosen: size of the batches so far, None where nothing was sampled yet."""
-    budget = how.budget if source.holds is None else Budget(num_samples=source.holds)
+    budget = how.budget if source.holds is None else Budget(num_samples=_of_file(how, source.holds))
     planner = BatchPlanner(budget, how.batch_size)
     for size, seconds in dict(prepared.warmup).items():  # of two batches of a size, the second: the first woke it up
         planner.measured(size, seconds)

@@ -209,19 +209,30 @@ def _stated(results: Sequence[ModelResult]) -> str:
 def _run_remark(results: Sequence[ModelResult]) -> str:
     """Crystals, seed, repeats, what is missing, and what the paper's number would cost, of one run."""
     run = results[0].run
-    counts = {result.requested for result in results}
+    # A budget of seconds buys nothing of what is in a file already.
+    by_seconds = "seconds" in run.manifest["budget"]
+    files = [result for result in results if by_seconds and _is_file(result)]
+    sampled = [result for result in results if not (by_seconds and _is_file(result))]
+    counts = {result.requested for result in sampled}
     asked = (
-        f"{counts.pop()} crystals" + " of each model" * (len(results) > 1)
-        if len(counts) == 1
-        else ", ".join(f"{result.method} {result.requested}" for result in results) + " crystals"
+        f"{counts.pop()} crystals" + " of each model" * (len(sampled) > 1)
+        if len(counts) == 1 and not (files and len(sampled) == 1)
+        else ", ".join(f"{result.method} {result.requested}" for result in sampled) + " crystals" * bool(sampled)
     )
-    budget = _budget(results)
+    asked += _budget(sampled) if sampled else ""
     repeats = f" and {run.manifest['repeats']} repeats" if run.manifest["repeats"] > 1 else ""
     skipped = [f"{model} skipped: {reason}" for model, reason in run.summary().get("skipped", {}).items()]
     name = f"{results[0].dataset}, run {run.name}"
     lost = [_loss(result) for result in results if result.lost]
-    asked += f"{budget}, seed {run.manifest['seed']}{repeats}"
-    return "; ".join([f"{name}: {asked}", *_paper_cost(results), *lost, *skipped]) + "."
+    asked += f"{', ' if asked else ''}seed {run.manifest['seed']}{repeats}"
+    return "; ".join([f"{name}: {asked}", *map(_whole_file, files), *_paper_cost(results), *lost, *skipped]) + "."
+
+
+def _whole_file(result: ModelResult) -> str:
+    """What a file holds beside models that have seconds to spend, and what making it took where somebody says it."""
+    seconds = result.run.manifest["models"][result.model].get("costs", {}).get("sampling_seconds")
+    made = "" if seconds is None else f", made in {three_digits(seconds, 0)} device seconds"
+    return f"{result.method}: all {result.requested} crystals of its file, whatever the budget{made}"
 
 
 def _budget(results: Sequence[ModelResult]) -> str:

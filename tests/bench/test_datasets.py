@@ -143,6 +143,16 @@ def test_a_file_that_is_no_table_of_crystals_is_one_clear_line(small_perov5: Pat
         load_split("perov5", "test")
 
 
+@pytest.mark.filterwarnings("ignore:.*is not the published file")
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
+def test_names_of_columns_may_stand_in_quotes(start: bytes, small_perov5: Path) -> None:
+    as_published = load_split("perov5", "val")
+    header, _, rows = (small_perov5 / "val.csv").read_bytes().partition(b"\n")
+    quoted = b",".join(b'"' + name + b'"' for name in header.split(b","))
+    (small_perov5 / "val.csv").write_bytes(start + quoted + b"\r\n" + rows)
+    assert load_split("perov5", "val") == as_published
+
+
 def test_a_damaged_gz_is_named(small_perov5: Path) -> None:
     (small_perov5 / "train.csv").unlink()
     (small_perov5 / "train.csv.gz").write_bytes(gzip.compress(TEXTS["train"])[:-20])

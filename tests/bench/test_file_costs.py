@@ -54,6 +54,29 @@ def test_a_file_stands_beside_a_model_that_samples_with_the_costs_that_meta_give
 
 
 @pytest.mark.usefixtures("mine")
+def test_beside_seconds_to_spend_a_file_is_said_to_be_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = ["--models", "fake_generators:Fake,mine=mine.zip,other=mine.zip", "--budget", "0.2s"]
+    assert bench("run", *models, "--meta", "mine=meta.json", *SCORED, "--out", "r") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "in 0.2 device seconds each" in said.partition("; mine: ")[0].rpartition("run r: fake ")[2]
+    assert "mine: all 8 crystals of its file, whatever the budget, made in 16.0 device seconds" in said
+    assert "other: all 8 crystals of its file, whatever the budget." in said
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_number_of_samples_takes_that_many_of_a_file_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("run", "--models", "mine=mine.zip", "--num-samples", "3", *SCORED, "--out", "r") == 0
+    assert "mine: the first 3 of the 8 crystals of its file, as --num-samples says" in capsys.readouterr().err
+    assert Run.open(Path("r")).folders("mine")[0].first_rows[-1] == 3
+    assert bench("run", "--resume", "r") == 0
+    assert Run.open(Path("r")).folders("mine")[0].first_rows[-1] == 3
+    assert bench("run", "--models", "mine=mine.zip", "--num-samples", "30", *SCORED, "--out", "more") == 0
+    assert Run.open(Path("more")).folders("mine")[0].first_rows[-1] == 8
+
+
+@pytest.mark.usefixtures("mine")
 @pytest.mark.parametrize("meta", ["meta.json", "mine=meta.json"])
 def test_score_takes_meta_with_and_without_a_name(meta: str) -> None:
     assert bench("score", "mine.zip", "--meta", meta, *SCORED, "--out", "r") == 0
