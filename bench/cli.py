@@ -97,7 +97,7 @@ def run_command(
     from bench.budget import Budget, parse_duration
     from bench.datasets.files import canonical_name
     from bench.executor import open_executor
-    from bench.registry import parse_models, with_meta
+    from bench.model_specs import parse_models, with_meta
 
     if resume is not None and meta:
         raise ValueError(f"--meta {meta[0]}: {resume} knows its own; leave it out, or start a new run")
@@ -168,7 +168,7 @@ def score(
     """Score crystals that were made elsewhere. Needs no data set, only the reference card in the package."""
     from bench import runner
     from bench.executor import open_executor
-    from bench.registry import file_model, with_meta
+    from bench.model_specs import file_model, with_meta
 
     plan = runner.Plan(
         models=with_meta([file_model(file, name)], meta or ()),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench import model_specs, registry
 from bench.atomic import folder_lock, remove_left_over, write_json
 from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock
 from bench.commands.report import write_reports
@@ -20,8 +20,8 @@ from bench.device import named_threads
 from bench.errors import one_line
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task, task_kind
+from bench.model_specs import ModelSpec
 from bench.progress import SaidOnce, say
-from bench.registry import ModelSpec
 from bench.run_folder import manifest as manifests
 from bench.run_folder.summary import summarise
 from bench.sampling.loop import Sampling, sample
@@ -92,7 +92,7 @@ def run(
     described = executor.device(plan.device)
     device = described["kind"]
     models = [build_model(spec, dataset, plan.preset, plan.workers) for spec in plan.models]
-    registry.require_distinct([model.name for model in models])
+    model_specs.require_distinct([model.name for model in models])
     budget = plan.budget or Budget(num_samples=DEFAULT_NUM_SAMPLES[device])
     protocol = manifests.protocol(dataset, reference_card(dataset).sha256, tasks)
     entries = {model.name: describe_model(model, device, plan.repeats, budget) for model in models}

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import registry
+from bench import model_specs
 from bench.errors import one_line
 from bench.interfaces import SampleBatch
 from bench.run_folder import manifest as manifests
@@ -54,8 +54,8 @@ def generator_faults(
 
 
 def _from_text(text: str, dataset: str) -> Any:
-    (spec,) = registry.parse_models(text)
-    return registry.build_generator(spec, dataset, "cpu")
+    (spec,) = model_specs.parse_models(text)
+    return model_specs.build_generator(spec, dataset, "cpu")
 
 
 def _named(make: Callable[[], Any] | str) -> str:
@@ -118,7 +118,7 @@ def _built(build: Callable[[], Any]) -> Any:
 
 def _attribute_faults(generator: Any, device: str) -> Iterator[str]:
     try:
-        registry.require_distinct([generator.name])
+        model_specs.require_distinct([generator.name])
     except (ValueError, TypeError) as error:
         yield f"name is {generator.name!r}: {one_line(error)}"
     try:

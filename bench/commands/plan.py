@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import registry
+from bench import model_specs
 from bench.budget import BatchPlanner, Budget, device_clock, timed_batch_size
 from bench.datasets import canonical_name
 from bench.device import resolve_device
@@ -68,8 +68,8 @@ def _measured(
 ) -> dict[str, dict[int, float]]:
     """The same, predicted as the calibration of a budget does it."""
     kind, dataset = resolve_device(device), canonical_name(dataset)
-    specs = [spec for spec in registry.parse_models(models) if not spec.is_file]
-    generators = [registry.build_generator(spec, dataset, preset) for spec in specs]
+    specs = [spec for spec in model_specs.parse_models(models) if not spec.is_file]
+    generators = [model_specs.build_generator(spec, dataset, preset) for spec in specs]
     batches = [declared_batch_size(generator, kind) for generator in generators]
     measured = [Measured(spec, dataset, preset, size) for spec, size in zip(specs, batches, strict=True)]
     threads = choose_threads(measured, kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import registry
+from bench import model_specs
 from bench.budget import BatchPlanner, Budget, device_clock, timed_batch_size
 from bench.crystal_io import write_crystals
 from bench.crystal_io.writing import WRITERS
@@ -24,7 +24,7 @@ def sample_file(
 
     ValueError, before anything is sampled, where `out` exists or has an unknown ending, or the model does not sample.
     """
-    specs = registry.parse_models(model)
+    specs = model_specs.parse_models(model)
     if len(specs) != 1 or specs[0].is_file:
         raise ValueError(f"--model {model!r}: name one model that samples; `bench models` lists them")
     if out.exists():
@@ -35,7 +35,7 @@ def sample_file(
     budget = Budget(num_samples=num_samples)
     device = resolve_device(device)
     dataset = canonical_name(dataset)
-    generator = registry.build_generator(specs[0], dataset, preset)
+    generator = model_specs.build_generator(specs[0], dataset, preset)
     size = timed_batch_size(declared_batch_size(generator, device), budget)
     planner = BatchPlanner(budget, size)
     if threads is None:

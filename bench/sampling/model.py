@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench import model_specs
 from bench.atomic import write_json
 from bench.budget import Budget, timed_batch_size
 from bench.datasets.files import DataUnavailable
 from bench.executor import Executor
 from bench.interfaces import Generator
-from bench.registry import ModelSpec
+from bench.model_specs import ModelSpec
 from bench.run_folder import manifest as manifests
 from bench.sampling.sources import (
     CALIBRATION_SIZE,
@@ -42,7 +42,7 @@ class Model:
     @cached_property
     def generator(self) -> Generator:
         """The generator, built but not loaded."""
-        return registry.build_generator(self.spec, self.dataset, self.preset)
+        return model_specs.build_generator(self.spec, self.dataset, self.preset)
 
     @cached_property
     def file(self) -> FileSource:
@@ -87,7 +87,7 @@ def build_model(spec: ModelSpec, dataset: str, preset: str, workers: int = 1) ->
     One of ours that has no data here is left for `open_source` to say so.
     """
     if spec.name is None:  # module:Class, whose generator says the name
-        generator = registry.build_generator(spec, dataset, preset)
+        generator = model_specs.build_generator(spec, dataset, preset)
         model = Model(spec, generator.name, dataset, preset, workers)
         model.__dict__["generator"] = generator  # fills the cached property
         return model

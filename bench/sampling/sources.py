@@ -12,14 +12,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from bench import registry
+from bench import model_specs
 from bench.budget import DeviceClock
 from bench.crystal_io import read_crystals
 from bench.crystals import FilteredCrystals
 from bench.device import set_threads
 from bench.errors import one_line
 from bench.interfaces import Generator, SampleBatch
-from bench.registry import ModelSpec
+from bench.model_specs import ModelSpec
 from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
 from bench.sampling.usage import Meter, Usage
@@ -209,7 +209,7 @@ class Recipe:
 
     def build(self) -> Generator:
         """The generator, not yet loaded."""
-        return registry.build_generator(self.spec, self.dataset, self.preset)
+        return model_specs.build_generator(self.spec, self.dataset, self.preset)
 
     def source(
         self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None], metered: bool = True

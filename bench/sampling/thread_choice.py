@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench import model_specs
 from bench.atomic import write_json
 from bench.datasets import DataUnavailable
 from bench.datasets.parsed import cache_dir
 from bench.device import describe_device, named_threads, set_threads
 from bench.interfaces import Generator
+from bench.model_specs import ModelSpec
 from bench.progress import say
-from bench.registry import ModelSpec
 from bench.sampling.usage import Meter, available_cores
 
 FEW_STEPS = 4  # of a sampler: enough calls of its network
@@ -100,7 +100,7 @@ def _seconds(model: Measured, counts: Sequence[int]) -> Seconds | None:
     if model.spec.is_file or not model.spec.builtin:
         return None  # what others' models do with threads is theirs: --threads sets it
     try:
-        generator = registry.build_generator(replace(model.spec, steps=FEW_STEPS), model.dataset, model.preset)
+        generator = model_specs.build_generator(replace(model.spec, steps=FEW_STEPS), model.dataset, model.preset)
     except (ValueError, DataUnavailable):
         return None  # a control, which has no steps; or the run will say what is missing
     place = cache_dir() / "threads" / f"{_key(model, generator)}.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.budget import Budget
-from bench.registry import parse_models
+from bench.model_specs import parse_models
 from bench.runner import Plan
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,19 +35,13 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
-def test_help_comes_quickly_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
     command = [sys.executable, "-X", "importtime", "-m", "bench", "--help"]
     shown = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert shown.returncode == 0
     imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
     assert not imported & {"torch", "numpy", "pymatgen", "pyarrow", "scipy", "matplotlib", "smact"}
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "bench", "--help"], env=environment, capture_output=True, check=True)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 1.0
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from dask_processes import HERE, ROOT, DaskProcesses
 from bench.budget import Budget
 from bench.crystal_io import write_crystals
 from bench.executor import open_executor
-from bench.registry import file_model, parse_models
+from bench.model_specs import file_model, parse_models
 from bench.runner import Plan, rescore, resume, run
 from bench.store import Run
 from tests.bench import fake_runs

@@ -14,7 +14,7 @@ import yaml
 from fake_tasks import FakeValidity
 
 from bench.executor import open_executor
-from bench.registry import parse_models
+from bench.model_specs import parse_models
 from bench.run_folder import manifest as manifests
 from bench.runner import Plan, run
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.crystal_io import write_crystals
-from bench.registry import file_model, parse_models, with_meta
+from bench.model_specs import file_model, parse_models, with_meta
 from bench.sampling.file_costs import FileCosts
 from bench.sampling.sources import FileSource
 from bench.store import Run

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.commands.check import check
-from bench.registry import file_model
+from bench.model_specs import file_model
 from bench.runner import Plan, run
 from bench.statistics import Metric
 from tasks import properties

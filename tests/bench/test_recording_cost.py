@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from bench import registry
+from bench import model_specs
 from bench.run_folder.shards import SHARD_CRYSTALS, SampleFolder
 
 BATCH = 50
 
 
 def test_recording_takes_less_than_a_hundredth_of_the_cpu_time_of_sampling(tmp_path: Path) -> None:
-    [spec] = registry.parse_models("crysldm")
-    generator = registry.build_generator(spec, "perov5", "cpu")
+    [spec] = model_specs.parse_models("crysldm")
+    generator = model_specs.build_generator(spec, "perov5", "cpu")
     generator.load("cpu")
     started = time.process_time()
     sampled = generator.sample(num_crystals=BATCH, seed=0)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
-from bench.registry import ModelSpec, build_generator, build_tasks, parse_models
+from bench import model_specs, registry
+from bench.model_specs import ModelSpec, build_generator, parse_models
+from bench.registry import build_tasks
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,7 +75,7 @@ def test_entries_that_mean_nothing_are_refused(entries: str, message: str) -> No
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "report", "two words", ""])
 def test_names_that_cannot_be_folders_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="model name"):
-        registry.file_model(tmp_path, name)
+        model_specs.file_model(tmp_path, name)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_names_that_cannot_be_folders_are_refused(name: str, tmp_path: Path) -> 
 )
 def test_a_file_is_named_after_itself(file: str, name: str, tmp_path: Path) -> None:
     (tmp_path / file).touch()
-    assert registry.file_model(tmp_path / file).name == name
+    assert model_specs.file_model(tmp_path / file).name == name
 
 
 def test_a_class_of_the_user_is_built_without_arguments() -> None:

@@ -106,12 +106,12 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from bench import registry
+from bench import model_specs, registry
 from bench.budget import Budget
 from bench.runner import Plan, run
 from fake_bench import FAKE_PLUGINS
 registry.PLUGINS = FAKE_PLUGINS
-models = registry.parse_models("fake_generators:" + sys.argv[1])
+models = model_specs.parse_models("fake_generators:" + sys.argv[1])
 tasks = sys.argv[4].split(",") if sys.argv[4] else ()
 run(Plan(models, "perov5", Budget(num_samples=int(sys.argv[2])), workers=1, tasks=tasks), Path(sys.argv[3]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -14,7 +14,7 @@ from fake_tasks import FakeValidity
 
 from bench.crystal_io import write_crystals
 from bench.interfaces import Task
-from bench.registry import file_model
+from bench.model_specs import file_model
 from bench.runner import Outcome, Plan, resume, run
 from bench.sampling.sources import batch_seed
 from bench.scoring import tables as scoring

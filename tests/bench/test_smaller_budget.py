@@ -11,7 +11,7 @@ import pytest
 
 from bench.budget import Budget, MonotonicClock
 from bench.interfaces import SampleBatch
-from bench.registry import parse_models
+from bench.model_specs import parse_models
 from bench.runner import Plan, run
 from reports.run_results import read_results
 from reports.yields.curves import YieldCurve

@@ -15,7 +15,7 @@ import pytest
 from machine_load import busy_processes
 
 from bench.device import let_threads_sleep
-from bench.registry import parse_models
+from bench.model_specs import parse_models
 from bench.sampling import thread_choice
 from bench.sampling.thread_choice import Measured, best_threads, choose_threads, measure, thread_counts
 from bench.sampling.usage import Meter, Usage
@@ -122,8 +122,8 @@ def test_beside_a_busy_process_a_run_by_default_takes_at_most_two_and_a_half_tim
 @pytest.mark.slow
 def test_crystals_do_not_depend_on_whether_waiting_threads_sleep() -> None:
     code = (
-        "from bench import registry; from bench.device import set_threads\n"
-        "g = registry.build_generator(registry.parse_models('crysldm@4')[0], 'perov5', 'cpu'); g.load('cpu')\n"
+        "from bench import model_specs; from bench.device import set_threads\n"
+        "g = model_specs.build_generator(model_specs.parse_models('crysldm@4')[0], 'perov5', 'cpu'); g.load('cpu')\n"
         "set_threads(2); print(g.sample(num_crystals=5, seed=1).crystals.lattices.sum())"
     )
     sums = []

@@ -13,7 +13,7 @@ import pytest
 from machine_load import busy_processes
 
 from bench.budget import Budget
-from bench.registry import parse_models
+from bench.model_specs import parse_models
 from bench.runner import Plan, run
 from bench.sampling import usage
 from bench.sampling.energy import Rapl, energy_counter

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.registry import build_generator, parse_models
+from bench.model_specs import build_generator, parse_models
 from models.dense import DenseBatch
 from models.presets import preset
 from models.training.optimiser import make_optimiser

@@ -37,8 +37,9 @@ from bench.cluster.executor import cut
 from bench.crystals import Crystals, FilteredCrystals
 from bench.datasets import reference_card
 from bench.interfaces import Task
+from bench.model_specs import build_generator, parse_models
 from bench.parquet import table_bytes
-from bench.registry import build_generator, build_tasks, parse_models
+from bench.registry import build_tasks
 from bench.run_folder.shards import SampleFolder, read_shard
 from bench.sampling.sources import Request, SourceBatch, batch_seed, declared_batch_size
 from bench.scoring.tables import (

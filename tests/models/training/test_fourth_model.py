@@ -5,7 +5,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from bench import registry
+from bench import model_specs, registry
 from models.presets import PRESETS
 from models.training import checkpoints
 from models.training.log import read_log
@@ -24,8 +24,8 @@ def toy(monkeypatch, tiny_data):
 
 def test_it_is_trained_and_its_weights_are_sampled_from(toy, tmp_path):
     weights = run("toy", tmp_path / "run", score=lambda sampled: {"edge": float(sampled.lattices[0, 0, 0])})
-    (spec,) = registry.parse_models(f"mine={weights}")
-    generator = registry.build_generator(spec, "perov5", "cpu")
+    (spec,) = model_specs.parse_models(f"mine={weights}")
+    generator = model_specs.build_generator(spec, "perov5", "cpu")
     generator.load("cpu")
     batch = generator.sample(num_crystals=3, seed=0)
     data = crystals(0)
