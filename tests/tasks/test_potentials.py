@@ -113,7 +113,8 @@ def test_sevennet_in_a_batch_equals_the_packages_own_calculator(name, theirs):
         atoms.calc = calculator
         own = slice(crystals.offsets[b], crystals.offsets[b + 1])
         assert found.energies[b] == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
-        np.testing.assert_allclose(found.forces[own], atoms.get_forces(), atol=1e-4)
+        forces = atoms.get_forces()  # up to 80 eV/A here, in single precision
+        np.testing.assert_allclose(found.forces[own], forces, atol=max(1e-4, 1e-5 * np.abs(forces).max()))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -155,7 +156,9 @@ def test_company_order_rotation_origin_and_supercells_change_nothing(name):
     )
     again = potential.evaluate(moved)
     assert again.energies[0] == pytest.approx(energy, abs=1e-4)
-    np.testing.assert_allclose(again.forces, (forces @ rotation)[order], atol=1e-3)
+    # Single precision: a network of a higher order loses another digit when it is turned.
+    atol = max(1e-3, 2.5e-5 * np.abs(forces).max())
+    np.testing.assert_allclose(again.forces, (forces @ rotation)[order], atol=atol)
     doubled = Crystals.from_structures([base.structure(0) * (2, 1, 1)])
     assert potential.evaluate(doubled).energies[0] == pytest.approx(2 * energy, abs=4e-4)
 
