@@ -99,6 +99,12 @@ class Task(Protocol):
     def score(self, crystals: Crystals) -> pa.Table:
         """One row per crystal in order, all columns of `schema` but index."""
 
+    def score_and_relaxed(self, crystals: Crystals) -> tuple[pa.Table, pa.Table]:
+        """What `score` gives, and a table of the crystals that it relaxed, which the run folder keeps.
+
+        Its `index` is the place among `crystals`. A task may do without this method.
+        """
+
     def finish(self, table: pa.Table) -> pa.Table:
         """The whole table with what needs all rows at once (duplicates, say); most tasks return it unchanged.
 

@@ -20,7 +20,7 @@ from bench.interfaces import Generator, Task
 from bench.run_folder import manifest as manifests
 from bench.run_folder.shards import read_shard
 from bench.sampling.sources import PreparationCost, Recipe, Request, Source, SourceBatch
-from bench.scoring.tables import Chunk
+from bench.scoring.tables import Chunk, keep_relaxed
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,10 @@ class DaskScorer:
                 yield Rows(task.name, cut(shard(chunk.shard), chunk), chunk.first_row)
 
         parts: dict[int, Path] = {}
-        for sent, table in self.crew.map(remote.score, rows()):
-            write_bytes(parts.pop(sent.first_row), table)
+        for sent, (table, relaxed) in self.crew.map(remote.score, rows()):
+            part = parts.pop(sent.first_row)
+            keep_relaxed(part, relaxed)
+            write_bytes(part, table)
             yield sent.filtered.requested
 
     def warm_up(self, crystals: Crystals) -> None:

@@ -19,7 +19,7 @@ from bench.interfaces import Generator, Task
 from bench.parquet import table_bytes
 from bench.run_folder import manifest as manifests
 from bench.sampling.sources import GeneratorSource, PreparationCost, Recipe, Request, SourceBatch
-from bench.scoring.tables import score_rows
+from bench.scoring.tables import score_and_keep
 
 # Libraries read these when Python starts; `dask worker` sets them where it has a nanny.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -156,7 +156,11 @@ def draw(source: GeneratorSource, request: Request) -> SourceBatch:
     return next(source.draws([request], ahead=False))
 
 
-def score(tasks: Mapping[str, Task], rows: Rows) -> bytes:
-    """The Parquet file of a chunk's rows, with the one thread that a scoring process has."""
+def score(tasks: Mapping[str, Task], rows: Rows) -> tuple[bytes, bytes | None]:
+    """The Parquet files of a chunk's rows and of its relaxed crystals, if the task has any.
+
+    Scored with the one thread that a scoring process has.
+    """
     set_threads(1)
-    return table_bytes(score_rows(tasks[rows.task], rows.filtered, rows.first_row))
+    table, kept = score_and_keep(tasks[rows.task], rows.filtered, rows.first_row)
+    return table_bytes(table), None if kept is None else table_bytes(kept)

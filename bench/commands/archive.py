@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.atomic import replacement
-from bench.run_folder.shards import JOURNAL, JOURNAL_TABLE
+from bench.run_folder.shards import JOURNAL, JOURNAL_TABLE, RELAXED
 from bench.store import MANIFEST, STATE, SUMMARY, Run, create_folder
 
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold: when a run was packed is no part of it
@@ -58,11 +58,15 @@ def copy(root: Path, folder: Path) -> None:
 
 
 def _files(run: Run) -> Iterator[Path]:
-    """The files of a run that are read: manifest, summary, and of each model its state, journal, tables and shards."""
+    """The files of a run that are read: manifest, summary, and what each model has.
+
+    That is its state, journal, tables, relaxed crystals and shards.
+    """
     yield from (run.root / MANIFEST, run.root / SUMMARY)
     for samples in (samples for model in run.models for samples in run.folders(model)):
         known = [samples.path / STATE, samples.path / JOURNAL, *samples.path.glob("*.parquet")]
         yield from (path for path in known if path.is_file() and path.name != JOURNAL_TABLE)
+        yield from (samples.path / RELAXED).glob("*.parquet")
         yield from (samples.samples / shard.path.name for shard in samples.shards())
 
 

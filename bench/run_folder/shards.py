@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 JOURNAL = "batches.jsonl"
 JOURNAL_TABLE = "batches.parquet"
+RELAXED = "relaxed"
 USED = ("cpu_s", "waited_share", "others_share", "steal_share", "load_average", "gpu_others_share", "energy_j")
 PEAKS = ("peak_memory_bytes", "peak_device_memory_bytes")
 SHARD_CRYSTALS = 2000  # a million crystals are 500 files, and merging a shard holds a few MB

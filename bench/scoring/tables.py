@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from bench.arrays import IntArray
-from bench.atomic import replacement
+from bench.atomic import remove_left_over, replacement, write_bytes
 from bench.crystals import Crystals, FilteredCrystals
 from bench.interfaces import Task
-from bench.parquet import open_table, read_table, table_writer, write_table
+from bench.parquet import open_table, read_table, table_bytes, table_writer, write_table
 from bench.progress import progress, say
-from bench.run_folder.shards import SampleFolder, read_shard
+from bench.run_folder.shards import RELAXED, SampleFolder, read_shard
 from bench.store import read_state, write_state
 
 if TYPE_CHECKING:
@@ -73,12 +73,28 @@ def score_rows(task: Task, filtered: FilteredCrystals, first_row: int) -> pa.Tab
 
     ValueError where the task gives other rows or columns than it should.
     """
+    return score_and_keep(task, filtered, first_row)[0]
+
+
+def score_and_keep(task: Task, filtered: FilteredCrystals, first_row: int) -> tuple[pa.Table, pa.Table | None]:
+    """What `score_rows` gives, and the relaxed crystals with their `index`, of a task that has any.
+
+    ValueError as there.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     schema = task.schema
     columns = [name for name in schema.names if name != "index"]
-    scored = task.score(filtered.crystals) if len(filtered.crystals) else schema.empty_table()
+    kept: pa.Table | None = None
+    if not len(filtered.crystals):
+        scored = schema.empty_table()
+    elif hasattr(task, "score_and_relaxed"):
+        scored, kept = task.score_and_relaxed(filtered.crystals)
+        places = pa.array(first_row + filtered.indices[kept["index"].to_numpy()])
+        kept = kept.set_column(kept.schema.get_field_index("index"), "index", places)
+    else:
+        scored = task.score(filtered.crystals)
     if scored.num_rows != len(filtered.crystals) or set(scored.column_names) - {"index"} != set(columns):
         raise ValueError(
             f"task {task.name}: gave {scored.num_rows} rows of {', '.join(scored.column_names)} for "
@@ -102,14 +118,36 @@ def score_rows(task: Task, filtered: FilteredCrystals, first_row: int) -> pa.Tab
         elif pa.types.is_boolean(field.type) and missing.any():
             column = pc.if_else(pa.array(missing), pa.scalar(False), column)
         arrays.append(column.cast(field.type))
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return pa.Table.from_arrays(arrays, schema=schema), kept
 
 
 def score_chunk(task: Task, chunk: Chunk, part: Path) -> int:
     """Scores a chunk and writes its rows to a file of their own; gives their number."""
     rows = read_shard(chunk.shard).rows(chunk.start, chunk.start + chunk.num_rows)
-    write_table(part, score_rows(task, rows, chunk.first_row))
+    table, kept = score_and_keep(task, rows, chunk.first_row)
+    keep_relaxed(part, None if kept is None else table_bytes(kept))
+    write_table(part, table)
     return chunk.num_rows
+
+
+def relaxed_file(part: Path) -> Path:
+    """Where the relaxed crystals of a chunk go, by the file of its rows: MODEL/relaxed/TASK.ROW.parquet."""
+    return part.parents[2] / RELAXED / f"{part.parent.name}.{part.name}"
+
+
+def keep_relaxed(part: Path, content: bytes | None) -> None:
+    """Writes them, where there are any. Comes before the rows: a chunk that has its rows is not scored again."""
+    if content is not None:
+        relaxed_file(part).parent.mkdir(exist_ok=True)
+        write_bytes(relaxed_file(part), content)
+
+
+def _tidy_relaxed(folder: Path, task: Task, parts: Sequence[Path]) -> None:
+    """Removes the files of chunks that were cut at other places, and what a kill left."""
+    current = {relaxed_file(part) for part in parts}
+    for path in set((folder / RELAXED).glob(f"{task.name}.*.parquet")) - current:
+        path.unlink()
+    remove_left_over(folder / RELAXED)
 
 
 def score_in_memory(tasks: Sequence[Task], filtered: FilteredCrystals) -> dict[str, pa.Table]:
@@ -133,6 +171,7 @@ def score(tasks: Sequence[Task], model: str, folder: SampleFolder, pool: Scorer)
             for num_rows in pool.score(task, open_chunks):
                 advance(num_rows, num_rows)
                 stopwatch.lap()
+        _tidy_relaxed(folder.path, task, files)
         merge(task, files, table, functools.partial(stored_crystals, folder))
         stopwatch.lap(last=True)
         shutil.rmtree(folder.path / "parts" / task.name)

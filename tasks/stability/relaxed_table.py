@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.arrays import IntArray
+from bench.crystals import Crystals
+from tasks.stability.chain import Verdict
+from tasks.stability.hull import Hull, composition_of
 from tasks.stability.relaxation import Relaxed
 
 if TYPE_CHECKING:
@@ -44,3 +48,58 @@ def read_relaxed(table: pa.Table) -> list[Relaxed]:
         )
         for row in table.to_pylist()
     ]
+
+
+def kept_table(
+    crystals: Crystals, places: IntArray, verdicts: Sequence[Verdict], hulls: Mapping[str, Hull | None]
+) -> pa.Table:
+    """What the run folder keeps: `relaxed_table` of the crystals at these places, each beside what it came from.
+
+    energy_per_atom, formation_energy_per_atom: eV/atom, the latter against the elements in the hull of the potential
+    that gave the verdict, null without one. rmsd: A (`displacement`). volume_change: share of the volume as generated.
+    """
+    import pyarrow as pa
+
+    outcomes = [verdict.relaxed for verdict in verdicts]
+    given = [crystals[int(b)] for b in places]
+    per_atom = [o.energy / len(c.atomic_numbers) for o, c in zip(outcomes, given, strict=True)]
+    formed = [_formation(hulls[v.potential], c, e) for v, c, e in zip(verdicts, given, per_atom, strict=True)]
+    volumes = [
+        abs(np.linalg.det(o.lattice) / np.linalg.det(c.lattices[0])) for o, c in zip(outcomes, given, strict=True)
+    ]
+    columns = {
+        "index": pa.array(places, pa.int64()),
+        "formula": pa.array([c.formula(0) for c in given], pa.string()),
+        "atomic_numbers": pa.array([c.atomic_numbers.tolist() for c in given], pa.list_(pa.int64())),
+        "potential": pa.array([verdict.potential for verdict in verdicts], pa.string()),
+        "energy_per_atom": _numbers(per_atom),
+        "formation_energy_per_atom": _numbers(formed),
+        "rmsd": _numbers([displacement(c, o) for o, c in zip(outcomes, given, strict=True)]),
+        "volume_change": _numbers([volume - 1 for volume in volumes]),
+    }
+    own = relaxed_table(outcomes)
+    return pa.table({**columns, **{name: own[name] for name in own.column_names}})
+
+
+def displacement(given: Crystals, relaxed: Relaxed) -> float:
+    """Root mean square over atoms of how far they moved, A in the relaxed cell. Their common drift is no motion."""
+    moved = relaxed.frac_coords - given.frac_coords
+    moved = moved - np.round(moved)
+    return float(np.sqrt((((moved - moved.mean(axis=0)) @ relaxed.lattice) ** 2).sum(axis=1).mean()))
+
+
+def _formation(hull: Hull | None, crystal: Crystals, energy_per_atom: float) -> float | None:
+    if hull is None:
+        return None
+    amounts = composition_of(crystal, 0)
+    if not set(amounts) <= hull.elements:
+        return None
+    corrected = energy_per_atom + (0.0 if hull.correction is None else float(hull.correction(crystal)[0]))
+    lowest = {symbol: min(hull.lowest[frozenset([symbol])].values()) for symbol in amounts}
+    return corrected - sum(lowest[s] * amount for s, amount in amounts.items()) / sum(amounts.values())
+
+
+def _numbers(values: Sequence[float | None]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array([v if v is not None and np.isfinite(v) else None for v in values], pa.float64())

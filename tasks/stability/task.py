@@ -25,6 +25,7 @@ from tasks.stability.hull.mp_entries import LEVELS, read_mp_hull
 from tasks.stability.potentials import DEFAULT_POTENTIAL, load_potential, potential_protocol
 from tasks.stability.potentials.measured_errors import measured_errors
 from tasks.stability.relaxation import RelaxationSettings
+from tasks.stability.relaxed_table import kept_table
 
 if TYPE_CHECKING:
     from bench.datasets import ReferenceCard
@@ -88,18 +89,24 @@ class Stability:
 
     def score(self, crystals: Crystals) -> pa.Table:
         """One row per crystal; without a number only where an element has no reference phase."""
+        return self.score_and_relaxed(crystals)[0]
+
+    def score_and_relaxed(self, crystals: Crystals) -> tuple[pa.Table, pa.Table]:
+        """The rows of `score`, and `kept_table` of the crystals that were relaxed."""
         stages = [Stage(load_potential(name, self.device), self.hull_of(name)) for name in self._names]
         elements = stages[-1].potential.elements
         unknown = [_unknown_elements(crystals, b, self._hull(), elements) for b in range(len(crystals))]
         known = np.array([b for b, symbols in enumerate(unknown) if not symbols], dtype=np.int64)
         rows = [_without_number(symbols, stages[-1].potential.name) for symbols in unknown]
-        for b, verdict in zip(known, judge(crystals[known], stages, self.settings), strict=True):
+        verdicts = judge(crystals[known], stages, self.settings)
+        for b, verdict in zip(known, verdicts, strict=True):
             rows[b] = _row(verdict, int(crystals.num_atoms[b]))
         found = self._calibration_or_why()
         for row in rows:
             row["stable_probability"] = None if isinstance(found, str) else _probability(found, row)
         columns = {name: [row[name] for row in rows] for name in self.schema.names if name not in ("index", "formula")}
-        return task_rows(self.schema, crystals, columns)
+        hulls = {stage.potential.name: stage.hull for stage in stages}
+        return task_rows(self.schema, crystals, columns), kept_table(crystals, known, verdicts, hulls)
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Rates over all requested crystals; the median energy above the hull over those that have one."""

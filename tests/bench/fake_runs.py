@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.budget import Budget
+from bench.commands.check import OF_THE_MACHINE, is_time
 from bench.model_specs import parse_models
 from bench.runner import Plan
 
@@ -26,3 +28,8 @@ def kept(root: Path) -> dict[str, bytes]:
 def model_summary(root: Path, model: str) -> dict[str, Any]:
     """What the summary says of a model."""
     return json.loads((root / "summary.json").read_text())["models"][model]  # type: ignore[no-any-return]
+
+
+def counted_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that do not depend on the machine and the time it took."""
+    return {n: figure for n, figure in metrics.items() if not is_time(n) and not n.startswith(OF_THE_MACHINE)}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.store import Run
-from tests.bench.fake_runs import kept
+from tests.bench.fake_runs import counted_metrics, kept
 
 HERE = Path(__file__).parent
 
@@ -37,7 +37,7 @@ def counted(root: Path) -> dict[str, Any]:
     columns = ["repeat", "batch", "num_crystals", "handed_over", "network_evaluations", "steps", "counted"]
     entries = {}
     for name, entry in stored.summary()["models"].items():
-        metrics = {metric: figure for metric, figure in entry["metrics"].items() if "seconds" not in metric}
+        metrics = counted_metrics(entry["metrics"])
         batches = stored.batches(name).select(columns).to_pylist()
         entries[name] = {"batches": batches, "ledger": entry["ledger"], "metrics": metrics}
     return entries

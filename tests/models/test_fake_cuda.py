@@ -88,8 +88,8 @@ STAGES = [("crysldm", 0), ("crysldm", 1), ("diffcsp", 0), ("cdvae", 0)]
 # The times of a batch are looked up in tables that lie on the CPU; CDVAE's graphs as above.
 WAITS_OF_LOSSES = {
     ("crysldm", 0): (),
-    ("crysldm", 1): ("models/denoising.py:denoising_losses",),
-    ("diffcsp", 0): ("models/denoising.py:denoising_losses",),
+    ("crysldm", 1): ("models/denoising_loss.py:denoising_losses",),
+    ("diffcsp", 0): ("models/denoising_loss.py:denoising_losses",),
     ("cdvae", 0): ("models/baselines/cdvae/",),
 }
 
