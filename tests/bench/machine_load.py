@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SPIN = "import os\nwhile os.getppid() == {parent}:\n    for _ in range(1_000_000): pass"
+SPIN = "import os\nprint('spinning', flush=True)\nwhile os.getppid() == {parent}:\n    for _ in range(1_000_000): pass"
 
 
 @contextmanager
@@ -17,8 +17,11 @@ def busy_processes(number: int | None = None) -> Iterator[None]:
     number = (os.cpu_count() or 1) + 1 if number is None else number
     # In sessions of their own: the kernel may share cores among sessions and not among processes.
     spin = [sys.executable, "-c", SPIN.format(parent=os.getpid())]
-    processes = [subprocess.Popen(spin, start_new_session=True) for _ in range(number)]
+    processes = [subprocess.Popen(spin, start_new_session=True, stdout=subprocess.PIPE) for _ in range(number)]
     try:
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # on a busy machine a process takes its time to begin
         yield
     finally:
         for process in processes:
