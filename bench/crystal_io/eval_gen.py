@@ -30,6 +30,7 @@ SAME_CELL = 0.01  # relative; cells are saved in single precision
 HYDROGEN_FIRST = "types over {} entries are read with hydrogen as the first"
 UNDECIDED = "the type of an atom is no single element (equal or missing scores)"
 CONTRADICTION = "its lattice is not that of its lengths and angles"
+RADIANS = "its three angles are below 3.15 degrees, so they are radians; save degrees"
 
 _TYPES = ("atom_types", "atomic_numbers")
 _CELLS = ("lattices", "lattice")
@@ -131,6 +132,10 @@ def _crystals(record: Mapping[Any, Any]) -> _Part:
     assert cells is not None
     filtered = filter_crystals(counts, numbers, coords, cells)
     filtered = _set_aside(filtered, {int(b): CONTRADICTION for b in differs})
+    if parameters:
+        angles = np.asarray(arrays["angles"], dtype=np.float64).reshape(-1, 3)
+        radians = np.flatnonzero(((angles > 0) & (angles < 3.15)).all(axis=1))  # a half turn is 3.1416
+        filtered = _set_aside(filtered, {int(b): RADIANS for b in radians})
     crystal_of_atom = np.repeat(np.arange(filtered.requested), np.asarray(counts, dtype=np.int64).reshape(-1))
     told = {int(b): UNDECIDED for b in np.unique(crystal_of_atom[undecided])}
     filtered = FilteredCrystals(filtered.crystals, filtered.indices, {**filtered.reasons, **told})

@@ -1,4 +1,4 @@
-"""Crystals from dictionaries, as pymatgen, ASE and the tables and entries around them write them to JSON.
+"""Crystals from dictionaries, as pymatgen, ASE, JARVIS and the tables and entries around them write them to JSON.
 
 Read by hand: the packages' own readers import and call whatever class a text names.
 """
@@ -17,15 +17,18 @@ from bench.crystal_io.streams import MAX_ATOMS, CifText, Missing, only
 from bench.crystals import Crystals, filter_crystals
 from bench.errors import one_line
 
+ASE_KEYS = {"numbers", "positions"}
+JARVIS_KEYS = {"lattice_mat", "coords", "elements"}
 MAX_NESTING = 3  # of entries that hold entries
 
 
 def holds_structure(content: Any) -> bool:
-    """Whether a JSON value is meant as a crystal: a structure, an entry with one, or ASE's atoms."""
+    """Whether a JSON value is meant as a crystal: a structure, an entry with one, or atoms of ASE or JARVIS."""
     if not isinstance(content, Mapping):
         return False
-    is_atoms = {"numbers", "positions"} <= content.keys()
+    is_atoms = any(keys <= content.keys() for keys in (ASE_KEYS, JARVIS_KEYS))
     holds_one = isinstance(content.get("structure"), Mapping | str) or isinstance(content.get("cif"), str)
+    holds_one = holds_one or holds_structure(content.get("atoms"))
     return "sites" in content or "lattice" in content or is_atoms or holds_one
 
 
@@ -33,16 +36,18 @@ def crystal_of(content: Any, nesting: int = MAX_NESTING) -> Crystals | CifText |
     """The crystal of a JSON value, or why there is none.
 
     Read are pymatgen's Structure.as_dict, dictionaries that hold one as `structure` (ComputedStructureEntry among
-    them) or a CIF text as `cif`, and ASE's atoms.
+    them) or a CIF text as `cif`, and the atoms of ASE and JARVIS, also as `atoms` of an entry.
     """
     if isinstance(content, str):
         return only_block(content)
     if not isinstance(content, Mapping):
         return Missing(f"not a structure but {_described(content)}")
-    if {"numbers", "positions"} <= content.keys():
+    if content.keys() >= ASE_KEYS:
         return ase_atoms(content)
+    if content.keys() >= JARVIS_KEYS:
+        return jarvis_atoms(content)
     if "sites" not in content and nesting:
-        for key in ("structure", "cif"):
+        for key in ("structure", "cif", "atoms"):
             if content.get(key) is not None:
                 return crystal_of(content[key], nesting - 1)
     return pymatgen_structure(content)
@@ -104,6 +109,23 @@ def ase_atoms(content: Mapping[str, Any]) -> Crystals | Missing:
         return Missing(one_line(error))
     except Exception as error:  # a dictionary of anything
         return Missing(f"not ASE's atoms ({one_line(error)})")
+
+
+def jarvis_atoms(content: Mapping[str, Any]) -> Crystals | Missing:
+    """The crystal of JARVIS's atoms; coordinates are fractional unless `cartesian` says otherwise."""
+    try:
+        if len(content["elements"]) > MAX_ATOMS:
+            return Missing(f"has {len(content['elements'])} atoms; at most {MAX_ATOMS} are read")
+        numbers = [atomic_number(symbol, f"atom {place}") for place, symbol in enumerate(content["elements"])]
+        matrix = np.array(content["lattice_mat"], dtype=np.float64).reshape(3, 3)
+        coords = np.array(content["coords"], dtype=np.float64).reshape(-1, 3)
+        if content.get("cartesian", False):
+            coords = np.asarray(np.linalg.solve(matrix.T, coords.T).T, dtype=np.float64)
+        return only(filter_crystals([len(numbers)], numbers, coords, matrix))
+    except ValueError as error:
+        return Missing(one_line(error))
+    except Exception as error:  # a dictionary of anything
+        return Missing(f"not JARVIS's atoms ({one_line(error)})")
 
 
 def _array(content: Any) -> Any:

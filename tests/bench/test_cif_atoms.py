@@ -145,7 +145,7 @@ def test_alternative_places_of_an_atom_are_a_reason(tmp_path: Path) -> None:
         (HEAD + atoms(["0 0 0"], ATOMS[2:]) + atoms(["Fe1 Fe"], ATOMS[:2]), "stands in another loop"),
         (HEAD + atoms([FE_O[0], "O1 O 0.5 0.5"]), "Wrong number of values"),
         (HEAD + "_title 'not closed\n" + atoms(FE_O), "not CIF: line 8"),
-        (HEAD + "_title two words\n" + atoms(FE_O), "not CIF: line 8"),
+        (HEAD + "_title two words\n" + atoms(FE_O), "at '_title two words'; a value with blanks needs quotes"),
         (HEAD + "_a\n;\nno end\n" + atoms(FE_O), "has no end"),
         (HEAD + atoms(FE_O, (*ATOMS[:2], "Cartn_x", "Cartn_y", "Cartn_z")), "Cartesian ones; write fractional ones"),
         (HEAD + atoms([]), "list of atom sites is empty"),

@@ -106,7 +106,7 @@ def test_the_settings_of_a_monoclinic_group_are_told_by_symbol_and_cell(
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        (f"{HM} ?\n{NUMBER} ?\n", "has a symmetry that it does not tell"),
+        (f"{HM} ?\n{NUMBER} ?\n", "does not tell (_symmetry_space_group_name_h-m is '?'); list the symmetry operators"),
         (f"{HM} '?'\n", "has a symmetry that it does not tell"),
         ("loop_\n_symmetry_equiv_pos_as_xyz\n?\n", "has a symmetry that it does not tell"),
         ("_symmetry_cell_setting cubic\n", "the crystal system 'cubic'"),

@@ -82,6 +82,18 @@ def test_one_crystal_is_one(content, tmp_path):
     assert formulas(read(tmp_path, content)) == [("CsCl", 2)]
 
 
+@pytest.mark.parametrize("cartesian", [False, True])
+def test_atoms_of_jarvis_are_read_alone_and_in_entries(cartesian, tmp_path):
+    coords = NACL.cart_coords if cartesian else NACL.frac_coords
+    elements = [str(site.specie) for site in NACL]
+    lattice = NACL.lattice.matrix.tolist()
+    atoms = {"lattice_mat": lattice, "coords": coords.tolist(), "elements": elements, "cartesian": cartesian}
+    for content in (atoms, [{"jid": "JVASP-1", "atoms": atoms}], {"JVASP-1": {"atoms": atoms}}):
+        result = read(tmp_path, content)
+        assert formulas(result) == [("NaCl", 8)]
+        assert result.filtered.crystals.volumes[0] == pytest.approx(5.64**3)
+
+
 def test_a_cell_given_by_its_lengths_and_angles_alone_is_read(tmp_path):
     parameters = {key: ONE["lattice"][key] for key in ("a", "b", "c", "alpha", "beta", "gamma")}
     assert formulas(read(tmp_path, {**ONE, "lattice": parameters})) == [("CsCl", 2)]

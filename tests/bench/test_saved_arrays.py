@@ -13,7 +13,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from bench.crystal_io import read_crystals
-from bench.crystal_io.eval_gen import CONTRADICTION, HYDROGEN_FIRST, UNDECIDED
+from bench.crystal_io.eval_gen import CONTRADICTION, HYDROGEN_FIRST, RADIANS, UNDECIDED
 from bench.crystals import Crystals
 from tests.bench.crystal_examples import eval_gen, some_crystals
 
@@ -53,6 +53,15 @@ def test_bits_of_flowmm_are_elements_up_to_the_last(tmp_path: Path) -> None:
     found, _, remarks = read(as_flowmm(crystals), tmp_path)
     assert_same(found, crystals)
     assert remarks == {}
+
+
+def test_angles_in_radians_are_a_reason_and_cost_no_other_crystal(tmp_path: Path) -> None:
+    crystals = some_crystals([2, 5, 1])
+    content = eval_gen(crystals)
+    content["angles"][1] = torch.deg2rad(content["angles"][1])
+    found, reasons, _ = read(content, tmp_path)
+    assert reasons == {1: RADIANS}
+    assert found.num_atoms.tolist() == [2, 1]
 
 
 @pytest.mark.parametrize("width", [98, 100, 103, 118, 119])

@@ -133,7 +133,7 @@ def parse_block(text: str) -> CifItems:
     try:
         document = gemmi.cif.read_string(text)
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"not CIF: {_fault(str(error))}") from error
+        raise ValueError(f"not CIF: {_fault(str(error), text)}") from error
     if len(document) != 1:
         raise ValueError(f"{len(document)} data blocks where one belongs")
     values: dict[str, str | list[str]] = {}
@@ -167,12 +167,15 @@ def _add(values: dict[str, str | list[str]], tag: str, value: str | list[str]) -
     return plain
 
 
-def _fault(said: str) -> str:
-    """What gemmi says, without its name of the text, and with the remedy where the standard has one."""
+def _fault(said: str, text: str) -> str:
+    """What gemmi says of a text, without its name for it, with what stands there and the remedy where there is one."""
     where = re.match(r"string:(\d+)(?::\S*)?(?: in data_\S*)?:? ?(.*)", said, re.DOTALL)
     fault = f"line {where[1]}: {where[2].lstrip()}" if where else said.removeprefix("string: ")
     if "duplicate tag" in fault:
         fault += " stands there twice; remove one of them"
+    elif where and where[2].strip() == "parse error":
+        line = text.split("\n")[int(where[1]) - 1].strip()[:60]
+        fault += f" at {line!r}; a value with blanks needs quotes"
     return fault
 
 

@@ -73,7 +73,7 @@ def symmetry_of(items: CifItems, parameters: Sequence[float]) -> Symmetry:
     unclear = [tag for tag in tags if tag.startswith(("_symmetry", "_space_group")) and tag not in SYSTEM_TAGS]
     system = (items.one(*SYSTEM_TAGS) or "triclinic").lower()
     if unclear or system != "triclinic":
-        said = unclear[0] if unclear else f"the crystal system {system[:40]!r}"
+        said = _as_written(items, unclear[0]) if unclear else f"the crystal system {system[:40]!r}"
         raise ValueError(f"has a symmetry that it does not tell ({said}); {REMEDY}, or 'P 1' where all atoms are there")
     return P1
 
@@ -188,8 +188,14 @@ def _number(items: CifItems) -> int | None:
     text = given.pop()
     if given or not re.fullmatch(r"\d{1,3}", text, re.ASCII) or not 1 <= int(text) <= 230:
         said = " and ".join(sorted({text[:40], *(other[:40] for other in given)}))
-        raise ValueError(f"the number of the space group is {said}, not one of 1 to 230")
+        raise ValueError(f"the number of the space group is {said}, not one of 1 to 230; correct or remove it")
     return int(text)
+
+
+def _as_written(items: CifItems, tag: str) -> str:
+    """A tag with its value."""
+    column = items.column(tag) or [""]
+    return f"{tag} is {column[0][:40]!r}"
 
 
 def _symbols(items: CifItems, tags: Iterable[str]) -> set[str]:
