@@ -57,6 +57,7 @@ def kept_table(
 
     energy_per_atom, formation_energy_per_atom: eV/atom, the latter against the elements in the hull of the potential
     that gave the verdict, null without one. rmsd: A (`displacement`). volume_change: share of the volume as generated.
+    Both are null where it could not be relaxed: the geometry is then a stand-in's (`Relaxed`).
     """
     import pyarrow as pa
 
@@ -64,9 +65,7 @@ def kept_table(
     given = [crystals[int(b)] for b in places]
     per_atom = [o.energy / len(c.atomic_numbers) for o, c in zip(outcomes, given, strict=True)]
     formed = [_formation(hulls[v.potential], c, e) for v, c, e in zip(verdicts, given, per_atom, strict=True)]
-    volumes = [
-        abs(np.linalg.det(o.lattice) / np.linalg.det(c.lattices[0])) for o, c in zip(outcomes, given, strict=True)
-    ]
+    moves = [_moves(c, o) if np.isfinite(o.fmax) else (None, None) for o, c in zip(outcomes, given, strict=True)]
     columns = {
         "index": pa.array(places, pa.int64()),
         "formula": pa.array([c.formula(0) for c in given], pa.string()),
@@ -74,8 +73,8 @@ def kept_table(
         "potential": pa.array([verdict.potential for verdict in verdicts], pa.string()),
         "energy_per_atom": _numbers(per_atom),
         "formation_energy_per_atom": _numbers(formed),
-        "rmsd": _numbers([displacement(c, o) for o, c in zip(outcomes, given, strict=True)]),
-        "volume_change": _numbers([volume - 1 for volume in volumes]),
+        "rmsd": _numbers([rmsd for rmsd, _ in moves]),
+        "volume_change": _numbers([change for _, change in moves]),
     }
     own = relaxed_table(outcomes)
     return pa.table({**columns, **{name: own[name] for name in own.column_names}})
@@ -86,6 +85,12 @@ def displacement(given: Crystals, relaxed: Relaxed) -> float:
     moved = relaxed.frac_coords - given.frac_coords
     moved = moved - np.round(moved)
     return float(np.sqrt((((moved - moved.mean(axis=0)) @ relaxed.lattice) ** 2).sum(axis=1).mean()))
+
+
+def _moves(given: Crystals, relaxed: Relaxed) -> tuple[float, float]:
+    """Displacement, and change of volume as a share."""
+    volumes = abs(np.linalg.det(relaxed.lattice)), abs(np.linalg.det(given.lattices[0]))
+    return displacement(given, relaxed), float(volumes[0] / volumes[1] - 1)
 
 
 def _formation(hull: Hull | None, crystal: Crystals, energy_per_atom: float) -> float | None:

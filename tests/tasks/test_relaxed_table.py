@@ -33,6 +33,12 @@ def test_the_change_of_volume_is_a_share_of_the_volume_as_generated():
     assert kept(relaxed(SALT.frac_coords, 4.4), None)["volume_change"] == pytest.approx(1.1**3 - 1)
 
 
+def test_a_crystal_that_could_not_be_relaxed_has_neither_displacement_nor_change_of_volume():
+    stand_in = Relaxed(-1.0, SALT.frac_coords, np.eye(3) * 9, False, 0, np.inf, "over-dense")
+    row = kept(stand_in, None)
+    assert (row["rmsd"], row["volume_change"], row["fmax"]) == (None, None, None)
+
+
 def test_formation_energy_is_counted_from_the_lowest_phase_of_each_element():
     hull = Hull(["Na", "Na2", "Cl"], np.array([-1.2, -1.3, -1.9]), {})
     assert kept(relaxed(SALT.frac_coords, 4), hull)["formation_energy_per_atom"] == pytest.approx(-2.0 + 1.6)
