@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.arrays import IntArray
 from bench.crystals import Crystals, FilteredCrystals, filter_crystals
 
 
@@ -46,7 +46,7 @@ class DenseBatch:
         return DenseBatch(self.atomic_numbers.to(device), self.frac_coords.to(device), self.lattices.to(device))
 
 
-def buckets(num_atoms: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+def buckets(num_atoms: IntArray) -> Iterator[tuple[int, IntArray]]:
     """(N, indices of the crystals with N atoms), N ascending."""
     for n in np.unique(num_atoms):
         yield int(n), np.flatnonzero(num_atoms == n)
@@ -67,7 +67,7 @@ def pack(crystals: Crystals, dtype: torch.dtype = torch.float32) -> list[DenseBa
     return batches
 
 
-def unpack(batches: Sequence[DenseBatch], places: Sequence[NDArray[np.int64]]) -> FilteredCrystals:
+def unpack(batches: Sequence[DenseBatch], places: Sequence[IntArray]) -> FilteredCrystals:
     """Crystals from dense batches; crystal b of batch k takes place `places[k][b]` among those asked for.
 
     The places are 0 .. B-1 in all. Crystals that are not finite or have no volume are set aside with a reason.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.arrays import FloatArray, IntArray
 from bench.interfaces import SampleBatch
 from models.cspnet import CSPNet, EvaluationCounter
 from models.dense import DenseBatch, buckets, unpack
@@ -38,7 +38,7 @@ class SizedSampler(Protocol):
 
 def sample_crystals(
     model: SizedSampler,
-    num_atoms_probabilities: NDArray[np.float64],
+    num_atoms_probabilities: FloatArray,
     num_crystals: int,
     seed: int,
     steps: int,
@@ -68,5 +68,5 @@ def sample_crystals(
     return SampleBatch(found.crystals, steps, evaluations, dict(found.reasons))
 
 
-def _with_indices(callback: StepCallback, indices: NDArray[np.int64]) -> StepCallback:
+def _with_indices(callback: StepCallback, indices: IntArray) -> StepCallback:
     return lambda state: callback({**state, "indices": indices})

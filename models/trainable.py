@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.arrays import FloatArray
 from bench.interfaces import SampleBatch
 from models.dense import DenseBatch
 from models.diffusion import Noise
@@ -43,7 +42,7 @@ class Trainable(Protocol):
         """
 
     def sample_in_training(
-        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: NDArray[np.float64]
+        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
     ) -> SampleBatch:
         """Crystals of the weights as they are, in at most `max_steps` steps.
 

@@ -16,11 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.arrays import FloatArray
 from bench.interfaces import SampleBatch
 from models.bounds import Bounds
 from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig, Posterior
@@ -156,7 +155,7 @@ class CrysLDM(nn.Module):
         return self.autoencoder.losses(batch, noise) if stage == "vae" else self.losses(batch, noise)
 
     def sample_in_training(
-        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: NDArray[np.float64]
+        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
     ) -> SampleBatch:
         """Crystals of the weights as they are, as `crysldm@STEPS` samples them."""
         steps = min(max_steps, self.config.num_steps)

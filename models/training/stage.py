@@ -15,9 +15,9 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.arrays import FloatArray
 from bench.crystals import Crystals
 from models.dense import DenseBatch
 from models.diffusion import SeededNoise
@@ -38,7 +38,7 @@ class SampledMetrics:
     """
 
     score: ScoreSamples
-    num_atoms_probabilities: NDArray[np.float64]
+    num_atoms_probabilities: FloatArray
     seed: int
     num_crystals: int = 100
     steps: int = 100

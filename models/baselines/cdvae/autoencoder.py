@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.arrays import FloatArray
 from bench.crystals import filter_crystals
 from bench.interfaces import SampleBatch
 from models.baselines.cdvae.cells import (
@@ -288,7 +288,7 @@ class CDVAE(nn.Module):
         return self.losses(batch, noise, teacher_forcing=progress < self.config.teacher_forcing)
 
     def sample_in_training(
-        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: NDArray[np.float64]
+        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
     ) -> SampleBatch:
         """Crystals of the weights as they are; how many atoms they have it decides itself."""
         return self.sample_crystals(num_crystals, seed, min(max_steps, self.config.num_steps))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.arrays import FloatArray
 from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.sampler import SamplerSettings, initial_state, sample_predictor_corrector
 from models.bounds import Bounds
@@ -83,7 +82,7 @@ class DiffCSP(nn.Module):
         return self.losses(batch, noise)
 
     def sample_in_training(
-        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: NDArray[np.float64]
+        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
     ) -> SampleBatch:
         """Crystals of the weights as they are, as `diffcsp@STEPS` samples them."""
         steps = min(max_steps, self.config.num_steps)
