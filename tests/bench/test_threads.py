@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -111,12 +110,14 @@ def test_beside_a_busy_process_a_run_by_default_takes_at_most_two_and_a_half_tim
         summary = json.loads((out / "summary.json").read_text())
         return float(summary["models"]["crysldm"]["metrics"]["sampling_seconds"]["value"])
 
-    ratios = []
-    for trial in range(3):  # in turn: this machine may have other work, that comes and goes
+    ratios: list[float] = []
+    for trial in range(3):  # in turn: this machine may have other work, that comes and goes; two of three decide
         alone = seconds(f"alone-{trial}")
         with busy_processes(1):
             ratios.append(seconds(f"beside-{trial}") / alone)
-    assert statistics.median(ratios) <= 2.5
+        if sum(ratio <= 2.5 for ratio in ratios) == 2:
+            break
+    assert sum(ratio <= 2.5 for ratio in ratios) == 2, ratios
 
 
 @pytest.mark.slow
