@@ -7,6 +7,16 @@ from bench.crystals import Crystals
 
 FORMATS = ["x.cif", "x.zip", "folder", "x.extxyz", "x.json", "x.csv", "x.parquet"]
 
+# A CIF up to its atoms, and one atom on a line that takes room.
+SITE = f"Si Si 0.1 0.2 0.3 # {'and a long comment, ' * 10}\n"
+HEAD = (
+    "data_x\n"
+    + "".join(f"_cell_length_{axis} 9\n" for axis in "abc")
+    + "".join(f"_cell_angle_{angle} 90\n" for angle in ("alpha", "beta", "gamma"))
+    + "loop_\n"
+    + "".join(f"_atom_site_{name}\n" for name in ("type_symbol", "label", "fract_x", "fract_y", "fract_z"))
+)
+
 
 def some_crystals(sizes: list[int], seed: int = 0) -> Crystals:
     """Crystals whose atoms lie apart: sites of a 7 x 7 x 7 grid, shaken a little, in skewed cells."""

@@ -17,16 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.bench.crystal_examples import HEAD, SITE
+
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
-SITE = f"Si Si 0.1 0.2 0.3 # {'and a long comment, ' * 10}\n"
-HEAD = (
-    "data_x\n"
-    + "".join(f"_cell_length_{axis} 9\n" for axis in "abc")
-    + "".join(f"_cell_angle_{angle} 90\n" for angle in ("alpha", "beta", "gamma"))
-    + "loop_\n"
-    + "".join(f"_atom_site_{name}\n" for name in ("type_symbol", "label", "fract_x", "fract_y", "fract_z"))
-)
 
 
 def gzip_of(repeated: bytes, times: int) -> bytes:

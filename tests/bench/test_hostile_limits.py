@@ -17,16 +17,7 @@ from bench.crystal_io import read_crystals, write_crystals
 from bench.crystal_io import reading as crystal_io
 from bench.crystal_io import streams as crystal_text
 from bench.crystals import Crystals
-from tests.bench.crystal_examples import eval_gen, some_crystals
-
-SITE = f"Si Si 0.1 0.2 0.3 # {'and a long comment, ' * 10}\n"
-HEAD = (
-    "data_x\n"
-    + "".join(f"_cell_length_{axis} 9\n" for axis in "abc")
-    + "".join(f"_cell_angle_{angle} 90\n" for angle in ("alpha", "beta", "gamma"))
-    + "loop_\n"
-    + "".join(f"_atom_site_{name}\n" for name in ("type_symbol", "label", "fract_x", "fract_y", "fract_z"))
-)
+from tests.bench.crystal_examples import HEAD, SITE, eval_gen, some_crystals
 
 
 def test_a_crystal_of_too_many_atoms_is_a_reason_in_every_format(
