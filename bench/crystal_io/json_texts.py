@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from bench.crystal_io.streams import MAX_JSON_CHARACTERS, CifText, Missing, Place
-from bench.crystal_io.structure_dicts import crystal_of, holds_structure
+from bench.crystal_io.structure_dicts import crystal_of, holds_structure, structure_column
 from bench.crystals import Crystals
 from bench.errors import one_line
 
 LISTS = ("structures", "entries", "crystals", "data")  # keys under which programs keep a list of crystals
-COLUMNS = ("structure", "cif")  # in this order, as in tables of other formats
+COLUMNS = ("structure", "cif")
 NOTES = ("ids", "nextid", "meta", "metadata", "info", "settings", "config", "description", "version", "provenance")
 _CHUNK = 2**16  # characters; most structures of a list fit
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -75,8 +75,10 @@ def _members(ahead: JsonAhead, name: str) -> Iterator[Place]:
             own[key] = None
         else:
             value = ahead.value(f"{key[:40]}: ")
-            if key in COLUMNS or whole or listed:
-                own[key] = own.get(key, value)
+            if key in COLUMNS:
+                own.setdefault(key, value)
+            elif whole or listed:  # what stands beside crystals that were passed on is not kept
+                own[key] = None if listed or whole & {*COLUMNS} else value
             elif holds_structure(value) or _is_cif(value):
                 by_id += 1
                 yield key, _entry(value)
@@ -123,27 +125,14 @@ def _structure_or_column(ahead: JsonAhead, key: str, name: str) -> Iterator[Plac
 
 def _is_field(member: str) -> bool:
     """Whether a name is one of a structure's own fields."""
-    fields = (
-        "@module",
-        "@class",
-        "@version",
-        "charge",
-        "lattice",
-        "sites",
-        "properties",
-        "numbers",
-        "positions",
-        "cell",
-    )
+    fields = ("charge", "lattice", "sites", "properties", "numbers", "positions", "cell")
     return member in fields or member.startswith("@")
 
 
 def _split_table(fields: Mapping[str, Any]) -> Iterator[Place]:
     """Pandas' `split` form: names of columns, and rows."""
     columns, rows = fields["columns"], fields["data"]
-    place = next((columns.index(key) for key in ("cif", "structure") if key in columns), None)
-    if place is None:
-        raise ValueError(f"no column named cif or structure among {', '.join(map(str, columns))[:300] or 'none'}")
+    place = columns.index(structure_column([str(column) for column in columns]))
     for number, row in enumerate(rows):
         short = not isinstance(row, list) or place >= len(row) or row[place] is None
         yield f"row {number}", Missing("is empty") if short else _entry(row[place])

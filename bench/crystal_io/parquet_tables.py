@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.crystal_io.streams import MAX_JSON_CHARACTERS, MAX_PLACES, MAX_TEXT_BYTES, CifText, Missing, Place
-from bench.crystal_io.structure_dicts import crystal_of
+from bench.crystal_io.structure_dicts import crystal_of, structure_column
 from bench.crystal_io.table import COLUMNS, table_to_filtered
-from bench.crystal_io.texts import structure_column, structure_text
+from bench.crystal_io.texts import structure_text
 from bench.crystals import Crystals, FilteredCrystals
 from bench.errors import one_line
 from bench.parquet import open_table

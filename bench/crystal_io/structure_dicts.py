@@ -53,6 +53,14 @@ def crystal_of(content: Any, nesting: int = MAX_NESTING) -> Crystals | CifText |
     return pymatgen_structure(content)
 
 
+def structure_column(columns: list[str]) -> str:
+    """Which of a table's columns holds the crystals."""
+    for name in ("cif", "structure"):
+        if name in columns:
+            return name
+    raise ValueError(f"no column named cif or structure among {', '.join(columns)[:300] or 'none'}")
+
+
 def pymatgen_structure(content: Any) -> Crystals | Missing:
     """The crystal of a dictionary as pymatgen's Structure.as_dict gives it."""
     try:

@@ -9,6 +9,7 @@ from typing import TextIO
 from bench.crystal_io.cif import only_block
 from bench.crystal_io.json_texts import structure_json
 from bench.crystal_io.streams import MAX_JSON_CHARACTERS, CifText, Missing, Place
+from bench.crystal_io.structure_dicts import structure_column
 from bench.crystals import Crystals
 
 
@@ -21,14 +22,6 @@ def structure_text(text: str | None) -> Crystals | CifText | Missing:
     if text.lstrip().startswith("{"):
         return structure_json(text)
     return only_block(text)
-
-
-def structure_column(columns: list[str]) -> str:
-    """Which of a table's columns holds the crystals."""
-    for name in ("cif", "structure"):
-        if name in columns:
-            return name
-    raise ValueError(f"no column named cif or structure among {', '.join(columns)[:300] or 'none'}")
 
 
 def read_csv(text: TextIO, name: str) -> Iterator[Place]:
