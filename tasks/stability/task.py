@@ -18,12 +18,11 @@ from bench.arrays import BoolArray
 from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
-from tasks.stability.calibration import Calibration, NoCalibration, find_calibration, stable_rate
+from tasks.stability.calibration import Calibration, NoCalibration, find_calibration, measured_error, stable_rate
 from tasks.stability.chain import SCREEN_ABOVE, Stage, Verdict, chain_label, chain_names, chain_protocol, judge
 from tasks.stability.hull import Hull, HullNotHere, hull_path, read_hull
 from tasks.stability.hull.mp_entries import LEVELS, read_mp_hull
 from tasks.stability.potentials import DEFAULT_POTENTIAL, load_potential, potential_protocol
-from tasks.stability.potentials.measured_errors import measured_errors
 from tasks.stability.relaxation import RelaxationSettings
 from tasks.stability.relaxed_table import kept_table
 
@@ -126,7 +125,7 @@ class Stability:
         return {name + suffix: metric for name, metric in metrics.items()}
 
     def about(self) -> dict[str, Any]:
-        """The potential's measured error against DFT, null where there is none; of the user's own hull, what it is.
+        """The chain's error on generated crystals, null where it was not measured; of the user's own hull, what it is.
 
         calibration: what it was fitted on, or why there is none.
         """
@@ -137,7 +136,8 @@ class Stability:
             if isinstance(found, str)
             else {"fitted_on": found.card["fitted_on"], "left_out": found.card["calibrated_leave_one_out"]}
         )
-        return {"error": measured_errors(chain_protocol(self.potential)), "calibration": calibration, **own}
+        error = measured_error(chain_label(self.potential), chain_protocol(self.potential))
+        return {"error": error, "calibration": calibration, **own}
 
     def calibration(self) -> Calibration:
         """From this chain's energies to DFT's verdict. NoCalibration says why there is none."""
