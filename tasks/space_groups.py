@@ -1,7 +1,8 @@
 """Space groups by spglib, and how those of a data set's splits are distributed.
 
 NAME.space-groups.json lies beside the reference card: crystals of the training and test split by space group at each
-tolerance. `bench data NAME --reference FOLDER` writes it with the card, `python -m tasks.space_groups NAME FOLDER` alone.
+tolerance. `bench data NAME --reference FOLDER` writes it with the card, and `python -m tasks.space_groups NAME FOLDER`
+alone.
 """
 
 from __future__ import annotations
