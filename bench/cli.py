@@ -199,6 +199,9 @@ def report(
     costs: Annotated[
         bool, typer.Option("--costs", help="instead: what crystals took, of time, evaluations, memory and energy")
     ] = False,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="instead: a table of these metrics, such as valid,p1_share")
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
@@ -208,9 +211,15 @@ def report(
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    if costs and seconds:
-        raise ValueError("--costs and --at show different tables; leave one of them out")
-    show(reporting.costs(folders, format.value) if costs else reporting.report(folders, format.value, paper, seconds))
+    asked = [
+        name for name, given in (("--costs", costs), ("--at", seconds), ("--columns", columns is not None)) if given
+    ]
+    if len(asked) > 1:
+        raise ValueError(f"{' and '.join(asked)} show different tables; leave one of them out")
+    if costs:
+        show(reporting.costs(folders, format.value))
+    else:
+        show(reporting.report(folders, format.value, paper, seconds, names(columns)))
     if html is not None:
         say(reporting.write_page(folders, html, paper))
 
