@@ -33,6 +33,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "diffcsp-fast": "models.baselines.diffcsp.generator:diffcsp_fast",
             "diffcsp-guided": "models.baselines.diffcsp.generator:diffcsp_guided",
             "diffcsp-autoguided": "models.baselines.diffcsp.generator:diffcsp_autoguided",
+            "diffcsp-csp": "models.baselines.diffcsp.generator:diffcsp_csp",
+            "diffcsp-csp-fast": "models.baselines.diffcsp.generator:diffcsp_csp_fast",
             "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",
