@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -76,6 +76,27 @@ class Generator(Protocol):
 
     def sample(self, num_crystals: int, seed: int) -> SampleBatch:
         """That many crystals. Called with keywords; leaves global random state alone."""
+
+
+@runtime_checkable
+class StructurePredictor(Protocol):
+    """A generator that also gives structures for compositions: crystal structure prediction (`bench csp`).
+
+    It has `batch_size` and `card` as a `Generator` may have them. A model that predicts only may raise in `sample`.
+    """
+
+    name: str
+
+    def load(self, device: str) -> None:
+        """As of a `Generator`."""
+
+    def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
+        """One crystal for each composition, in their order, with exactly these atomic numbers in this order.
+
+        compositions: (N_i,) atomic numbers of one crystal's atoms each, any mix of sizes. A place of which there is no
+        crystal has a reason. A function of (seed, compositions, weights, preset, threads, device). Called with
+        keywords; leaves global random state alone.
+        """
 
 
 class Task(Protocol):
