@@ -35,6 +35,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "diffcsp-autoguided": "models.baselines.diffcsp.generator:diffcsp_autoguided",
             "diffcsp-csp": "models.baselines.diffcsp.generator:diffcsp_csp",
             "diffcsp-csp-fast": "models.baselines.diffcsp.generator:diffcsp_csp_fast",
+            "composition-first": "models.composition_first.generator:composition_first",
+            "composition-first-fast": "models.composition_first.generator:composition_first_fast",
             "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",

@@ -112,10 +112,13 @@ class CompositionFirst:
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
         """A crystal for each composition, (N_i,) atomic numbers, by the structure network alone.
 
-        Order, atoms and errors as of `StructurePredictor.sample_given`.
+        Order, atoms and errors as of `DiffusionPredictor.sample_given`.
         """
         return predict_structures(self._structures.model, compositions, seed, self._structures.steps)
 
 
 composition_first = CompositionFirstFactory("", structures_fast)
 """Composition first: a small network draws the composition, DiffCSP's network predicts its structure in 48 steps."""
+
+composition_first_fast = CompositionFirstFactory("-fast", structures_fast.with_sampler("-fast", steps=16))
+"""Composition first in 16 steps of one network evaluation each: the most crystals for the device time."""

@@ -102,7 +102,7 @@ class CompositionTransformer(nn.Module):
         return logits.masked_fill((counts < fewest[..., None]) | (counts > left[..., None]), -torch.inf)
 
     def log_likelihoods(self, pairs: Pairs, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
-        """log p of each composition's elements and of their numbers of atoms, (B,) each, in nats."""
+        """Log p of each composition's elements and of their numbers of atoms, (B,) each, in nats."""
         features = self(Pairs(pairs.ranks[:, :-1], pairs.counts[:, :-1], pairs.num_atoms), noise)  # (B, K, H)
         exists = pairs.counts > 0
         before = F.pad(pairs.ranks[:, :-1], (1, 0), value=-1)

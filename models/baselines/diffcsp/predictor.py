@@ -19,18 +19,18 @@ from models.generation import DiffusionGenerator, GeneratorFactory
 
 @dataclass(frozen=True)
 class PredictorFactory:
-    """Builds `StructurePredictor`s of any data set, number of steps and weights, by one of the named samplers."""
+    """Builds `DiffusionPredictor`s of any data set, number of steps and weights, by one of the named samplers."""
 
     diffusion: GeneratorFactory
 
     def __call__(
         self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
-    ) -> StructurePredictor:
+    ) -> DiffusionPredictor:
         """The generator, not loaded. Arguments and errors as of `DiffusionGenerator`."""
-        return StructurePredictor(self.diffusion(dataset, preset, steps, weights))
+        return DiffusionPredictor(self.diffusion(dataset, preset, steps, weights))
 
 
-class StructurePredictor:
+class DiffusionPredictor:
     """A trained `StructurePrediction` as a `bench.interfaces.Generator`.
 
     `sample_given` predicts structures of compositions. `sample` draws the compositions from the training split: what

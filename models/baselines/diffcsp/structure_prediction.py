@@ -23,7 +23,7 @@ from models.sampling import StepCallback
 
 
 class StructurePrediction(nn.Module):
-    """p(lattice, coordinates | composition): DiffCSP's network, which sees the clean types at all times. Jiao et al. 2023.
+    """p(lattice, coordinates | composition): DiffCSP's network, which always sees the clean types. Jiao et al. 2023.
 
     The network's output for types is not used; weights of both tasks fit each other.
     """
