@@ -19,7 +19,19 @@ from typing import Any, Literal
 import bench
 from bench.interfaces import Task, task_kind, task_name
 
-Kind = Literal["generator", "task", "cost", "report", "table", "page", "trainer", "hull", "weights", "examination"]
+Kind = Literal[
+    "generator",
+    "task",
+    "cost",
+    "report",
+    "table",
+    "page",
+    "trainer",
+    "hull",
+    "weights",
+    "examination",
+    "reference",
+]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
     {
@@ -33,6 +45,10 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "diffcsp-fast": "models.baselines.diffcsp.generator:diffcsp_fast",
             "diffcsp-guided": "models.baselines.diffcsp.generator:diffcsp_guided",
             "diffcsp-autoguided": "models.baselines.diffcsp.generator:diffcsp_autoguided",
+            "diffcsp-csp": "models.baselines.diffcsp.generator:diffcsp_csp",
+            "diffcsp-csp-fast": "models.baselines.diffcsp.generator:diffcsp_csp_fast",
+            "composition-first": "models.composition_first.generator:composition_first",
+            "composition-first-fast": "models.composition_first.generator:composition_first_fast",
             "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",
@@ -44,6 +60,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "properties": "tasks.properties:Properties",
             "stability": "tasks.stability.task:Stability",
             "novelty": "tasks.novelty:Novelty",
+            "symmetry": "tasks.symmetry:Symmetry",
+            "coverage": "tasks.coverage.task:Coverage",
         },
         "cost": {"cost": "tasks.cost:cost_metrics", "calibrated": "tasks.cost:costs_per_calibrated"},
         # (run folders) -> text to show; writes into the report/ of each.
@@ -71,10 +89,13 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "published": "models.baselines.cdvae.generator:published",
             "trained": "models.trained:trained",
         },
+        # (data set, folder); writes there what the task of that name knows of the splits.
+        "reference": {"symmetry": "tasks.space_groups:write_space_groups"},
         # (deep) -> (what, "ok" | "missing" | "broken", what was found, how to get it, required) of each, for `doctor`.
         "examination": {"potentials": "tasks.stability.examination:examine_potentials"},
     }
 )
+NAMED_TASKS = ("coverage",)  # take minutes, and run only where they are asked for
 ENTRY_POINTS = "crysldm_bench.generators"
 TASK_ENTRY_POINTS = "crysldm_bench.tasks"
 PACKAGES = ("models", "tasks", "reports")
@@ -169,13 +190,14 @@ def _installed(kind: Kind, group: str) -> dict[str, EntryPoint]:
 
 
 def task_names(names: Sequence[str] | None) -> list[str]:
-    """These tasks and those that they need (`needs` of their classes), in the table's order; all of ours for None.
+    """These tasks and those that they need (`needs` of their classes), in the table's order; for None, all of ours.
 
-    Those of other packages come last, and only where they are named: what is installed does not change what a run is.
+    All but NAMED_TASKS, that is. Those of other packages come last, and only where they are named: what is installed
+    does not change what a run is.
     ValueError lists the known ones.
     """
     if names is None:
-        return list(known("task"))
+        return [name for name in known("task") if name not in NAMED_TASKS]
     targets = _task_targets()
     wanted = list(names)
     for name in wanted:  # which grows meanwhile

@@ -16,7 +16,14 @@ from bench.sampling.usage import ENOUGH_UNDISTURBED
 from bench.statistics import Metric
 from bench.store import Run
 
-OF_A_DATA_SET = ("novelty.training_formulas",)  # settings of tasks that differ as the data set does
+# Settings of tasks that differ as the data set does.
+OF_A_DATA_SET = (
+    "novelty.training_formulas",
+    "symmetry.reference",
+    "coverage.reference.test_split",
+    "coverage.cutoffs.structure",
+    "coverage.cutoffs.composition",
+)
 METHODS = {"crysldm": "CrysLDM", "diffcsp": "DiffCSP", "cdvae": "CDVAE"}
 
 
