@@ -31,6 +31,7 @@ Kind = Literal[
     "weights",
     "examination",
     "reference",
+    "relaxed",
 ]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
@@ -64,6 +65,9 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "coverage": "tasks.coverage.task:Coverage",
         },
         "cost": {"cost": "tasks.cost:cost_metrics", "calibrated": "tasks.cost:costs_per_calibrated"},
+        # (data set, crystals as generated, relaxed, which of the first are, tasks) -> columns; (data set, relaxed ones
+        # that are stable, number of all) -> metric.
+        "relaxed": {"changes": "tasks.as_relaxed:changes", "sun": "tasks.as_relaxed:sun_rate_relaxed"},
         # (run folders) -> text to show; writes into the report/ of each.
         "report": {
             "table1": "reports.tables.table1:write_reports",
