@@ -95,6 +95,17 @@ class Primitive:
         )
 
 
+def rms_distance(one: Structure, other: Structure) -> float | None:
+    """RMS displacement of the sites, normalised by (volume / atoms)^(1/3), as published; None where there is no match.
+
+    Of the cells as they are, which pymatgen reduces. ValueError and the like where it cannot.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of noble gases, as above
+        found = _matcher().get_rms_dist(one, other)
+    return None if found is None else float(found[0])
+
+
 def _require_compact(structure: Structure) -> None:
     """NotComparable where a cell's shape is beyond the limits."""
     edges = np.sort(structure.lattice.get_lll_reduced_lattice().abc)  # of any cell at once, unlike Niggli's
