@@ -35,11 +35,9 @@ from bench.statistics import Metric, mean, wilson
 from tasks.closest_pair import closest_pairs
 from tasks.structure_match import (
     SITE_TOLERANCE,
-    Fingerprint,
     NotComparable,
     Primitive,
     matching_protocol,
-    rms_distance,
 )
 from tasks.validity import Validity, composition_faults, valid_structures
 
@@ -144,10 +142,8 @@ class StructurePrediction:
         try:
             prediction = Primitive.of(crystals, b)
             for c in self._same_formula.get(crystals.formula(b), [own]):
-                if not prediction.fingerprint.may_match(_fingerprint(self, c)):
-                    continue
                 with cpu_time_limit(PAIR_LIMIT_S):
-                    rmsd = rms_distance(crystals.structure(b), self.references.structure(c))
+                    rmsd = prediction.rms_distance(_primitive(self, c))
                 if rmsd is not None:
                     found[c] = rmsd
         except NotComparable as error:
@@ -227,9 +223,9 @@ def _valid_structures(crystals: Crystals) -> BoolArray:
     return valid_structures(closest_pairs(crystals), crystals.volumes, crystals.num_atoms)
 
 
-@functools.lru_cache(maxsize=20_000)
-def _fingerprint(task: StructurePrediction, c: int) -> Fingerprint:
-    return Primitive.of(task.references, c).fingerprint
+@functools.lru_cache(maxsize=5000)
+def _primitive(task: StructurePrediction, c: int) -> Primitive:
+    return Primitive.of(task.references, c)
 
 
 @contextmanager

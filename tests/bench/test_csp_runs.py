@@ -21,6 +21,7 @@ from bench.runner import Interrupted, Plan, rescore, resume, run
 from bench.store import Run
 from tests.bench import fake_predictors
 from tests.bench.fake_runs import kept, model_summary
+from tests.bench.small_perov5 import STRUCTURES, csv_bytes
 from tests.command_line import bench
 
 pytestmark = pytest.mark.usefixtures("small_perov5")
@@ -139,8 +140,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
 
 def test_other_structures_behind_the_compositions_are_refused_on_resume(tmp_path: Path, small_perov5: Path) -> None:
     run(plan(), tmp_path / "r")
-    lines = (small_perov5 / "test.csv").read_bytes()
-    (small_perov5 / "test.csv").write_bytes(lines.replace(b"_cell_length_a   4", b"_cell_length_a   5", 1))
+    (small_perov5 / "test.csv").write_bytes(csv_bytes(STRUCTURES["test"][::-1]))
     with pytest.raises(ValueError, match="references_sha256"):
         resume(tmp_path / "r")
 

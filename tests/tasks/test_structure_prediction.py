@@ -49,6 +49,18 @@ def test_rmsd_is_that_of_the_published_call_on_the_cells_as_they_are() -> None:
     assert found == [None if pair is None else pytest.approx(pair[0], abs=1e-12) for pair in expected]
 
 
+def test_what_a_pair_gives_does_not_depend_on_the_pairs_before_it() -> None:
+    crystals = random_crystals([4], 1)
+    shift = np.array([[0.0, 0, 0], [1e-7, 0, 0], [0, 1e-7, 0], [0, 0, 1e-7]])
+    nearly = Crystals(crystals.num_atoms, crystals.atomic_numbers, crystals.frac_coords + shift, crystals.lattices)
+    moved = Crystals(crystals.num_atoms, crystals.atomic_numbers, crystals.frac_coords + 1e5 * shift, crystals.lattices)
+    task = StructurePrediction(crystals, {})
+    alone = task.score(moved)["rmsd"].to_pylist()
+    StructurePrediction(nearly, {}).score(moved)
+    assert task.score(nearly)["rmsd"].to_pylist()[0] > 0
+    assert StructurePrediction(crystals, {}).score(moved)["rmsd"].to_pylist() == alone
+
+
 def test_a_composition_is_matched_where_any_of_its_samples_is_and_by_the_best_of_them() -> None:
     salt = (11, 17)
     far, near = caesium_chloride(salt, at=0.45), caesium_chloride(salt, at=0.49)
@@ -108,7 +120,7 @@ def test_a_pair_that_takes_too_long_is_given_up_and_says_so(monkeypatch: pytest.
         while True:
             pass
 
-    monkeypatch.setattr("tasks.structure_prediction.rms_distance", for_ever)
+    monkeypatch.setattr("tasks.structure_prediction.Primitive.rms_distance", for_ever)
     monkeypatch.setattr("tasks.structure_prediction.PAIR_LIMIT_S", 0.1)
     salt = (11, 17)
     table, _ = scored([caesium_chloride(salt)], [caesium_chloride(salt)])
