@@ -1,4 +1,4 @@
-"""What an exception says, on one line."""
+"""What an exception says, on one line; and the one of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 MAX_CHARACTERS = 300  # of a text that may be a parser's, with half the file in it
+
+
+class Interrupted(Exception):
+    """Ctrl-C during a run or a training; the message says how to go on."""
+
+    exit_code = 130
 
 
 def one_line(error: BaseException, limit: int | None = MAX_CHARACTERS, kind: bool = False) -> str:

@@ -32,6 +32,7 @@ Kind = Literal[
     "hull",
     "weights",
     "examination",
+    "reference",
 ]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
@@ -59,6 +60,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "properties": "tasks.properties:Properties",
             "stability": "tasks.stability.task:Stability",
             "novelty": "tasks.novelty:Novelty",
+            "symmetry": "tasks.symmetry:Symmetry",
+            "coverage": "tasks.coverage.task:Coverage",
         },
         # Of `bench csp`, whose runs have this task alone: it needs the compositions.
         "prediction": {"structure_prediction": "tasks.structure_prediction:StructurePrediction"},
@@ -98,10 +101,13 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "published": "models.baselines.cdvae.generator:published",
             "trained": "models.trained:trained",
         },
+        # (data set, folder); writes there what the task of that name knows of the splits.
+        "reference": {"symmetry": "tasks.space_groups:write_space_groups"},
         # (deep) -> (what, "ok" | "missing" | "broken", what was found, how to get it, required) of each, for `doctor`.
         "examination": {"potentials": "tasks.stability.examination:examine_potentials"},
     }
 )
+NAMED_TASKS = ("coverage",)  # take minutes, and run only where they are asked for
 ENTRY_POINTS = "crysldm_bench.generators"
 TASK_ENTRY_POINTS = "crysldm_bench.tasks"
 PACKAGES = ("models", "tasks", "reports")
@@ -196,13 +202,14 @@ def _installed(kind: Kind, group: str) -> dict[str, EntryPoint]:
 
 
 def task_names(names: Sequence[str] | None) -> list[str]:
-    """These tasks and those that they need (`needs` of their classes), in the table's order; all of ours for None.
+    """These tasks and those that they need (`needs` of their classes), in the table's order; for None, all of ours.
 
-    Those of other packages come last, and only where they are named: what is installed does not change what a run is.
+    All but NAMED_TASKS, that is. Those of other packages come last, and only where they are named: what is installed
+    does not change what a run is.
     ValueError lists the known ones.
     """
     if names is None:
-        return list(known("task"))
+        return [name for name in known("task") if name not in NAMED_TASKS]
     targets = _task_targets()
     wanted = list(names)
     for name in wanted:  # which grows meanwhile

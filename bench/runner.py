@@ -17,7 +17,7 @@ from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceC
 from bench.commands.report import write_reports
 from bench.datasets import DataUnavailable, canonical_name, reference_card
 from bench.device import named_threads
-from bench.errors import one_line
+from bench.errors import Interrupted, one_line
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task, task_kind
 from bench.model_specs import ModelSpec
@@ -71,12 +71,6 @@ class Outcome:
 
     root: Path
     text: str
-
-
-class Interrupted(Exception):
-    """Ctrl-C during a run; the message says how to go on."""
-
-    exit_code = 130
 
 
 def run(

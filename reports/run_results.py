@@ -17,7 +17,14 @@ from bench.statistics import Metric
 from bench.store import Run
 
 # Settings of tasks that differ as the data set does, and what begins so.
-OF_A_DATA_SET = ("novelty.training_formulas", "structure_prediction.compositions.")
+OF_A_DATA_SET = (
+    "novelty.training_formulas",
+    "symmetry.reference",
+    "coverage.reference.test_split",
+    "coverage.cutoffs.structure",
+    "coverage.cutoffs.composition",
+    "structure_prediction.compositions.",
+)
 METHODS = {"crysldm": "CrysLDM", "diffcsp": "DiffCSP", "cdvae": "CDVAE"}
 
 

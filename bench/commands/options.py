@@ -51,7 +51,10 @@ Tasks = Annotated[str | None, typer.Option(help="such as validity,properties; de
 _POTENTIALS = "for stability, such as chgnet,m3gnet; the first fills the table. a+b: a relaxes, b goes on and judges"
 Potential = Annotated[str | None, typer.Option(help=_POTENTIALS)]
 HullFile = Annotated[
-    Path | None, typer.Option("--hull", help="instead of the package's: of `bench hull build`, or entries as JSON")
+    Path | None,
+    typer.Option(
+        "--hull", help="instead of the package's: of `bench hull build`, entries as JSON, formation energies as CSV"
+    ),
 ]
 HullRunTypes = Annotated[
     str | None,

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench.atomic import replacement
+from models.training.interruption import Interruption
 from models.training.log import call_logs
 from models.training.stage import Stage
 
@@ -31,11 +32,18 @@ now = time.monotonic
 class Checkpoints(L.Callback):
     """Saves after a batch when the time is up (then it stops), or else every minute, and at the last epoch.
 
-    advance: told of the epochs and crystals that are done, at the end of each epoch and at a stop.
+    interruption: ends it as if the time were up. advance: told of the epochs and crystals that are done, at the end of
+    each epoch and at a stop.
     """
 
-    def __init__(self, path: Path, deadline: float | None, advance: Callable[[float, float], None]) -> None:
-        self.path, self.deadline, self.advance = path, deadline, advance
+    def __init__(
+        self,
+        path: Path,
+        deadline: float | None,
+        interruption: Interruption,
+        advance: Callable[[float, float], None],
+    ) -> None:
+        self.path, self.deadline, self.interruption, self.advance = path, deadline, interruption, advance
         self.told_crystals = 0  # of the epoch that is not complete
         self.seconds_before = 0.0
         self.within_epoch = False  # what is saved, or stopped at, is no whole epoch
@@ -78,7 +86,7 @@ class Checkpoints(L.Callback):
         self.advance(crystals / sum(map(len, pl_module.train_buckets)), crystals)
 
     def _save_when_due(self, trainer: L.Trainer, last: bool = False) -> None:
-        over = self.deadline is not None and now() >= self.deadline
+        over = self.interruption.asked or (self.deadline is not None and now() >= self.deadline)
         if over or last or now() - self.saved >= SAVE_EVERY_S:
             with replacement(self.path) as partial:
                 trainer.save_checkpoint(partial)
@@ -121,11 +129,13 @@ def train_stage(
     deadline: float | None,
     device: str,
     compile_network: bool,
+    interruption: Interruption,
     progress: Progress | None = None,
 ) -> tuple[bool, float]:
     """Trains one stage from its checkpoint, if there is one; leaves the averaged weights in the module.
 
-    Returns whether all epochs are done, and the seconds spent on the stage in all calls.
+    Returns whether all epochs are done, and the seconds spent on the stage in all calls. KeyboardInterrupt where an
+    interruption ended it.
     """
     stage = module.config
     checkpoint = out / f"{stage.name}.ckpt"
@@ -141,7 +151,7 @@ def train_stage(
             part.compile(dynamic=len(module.train_buckets) > 2)
     progress = progress or (lambda *stage: nullcontext(lambda epochs, crystals: None))
     with quiet_lightning(), progress(f"training {stage.name}", stage.epochs, "epochs", done) as advance:
-        checkpoints = Checkpoints(checkpoint, deadline, advance)
+        checkpoints = Checkpoints(checkpoint, deadline, interruption, advance)
         trainer = L.Trainer(
             accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
             devices=1,
@@ -163,7 +173,12 @@ def train_stage(
             enable_progress_bar=False,
             log_every_n_steps=module.steps_per_epoch,
         )
-        trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
-    if trainer.interrupted:
+        try:
+            trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
+        except SystemExit:  # what Lightning makes of a KeyboardInterrupt
+            if not trainer.interrupted:
+                raise
+            raise KeyboardInterrupt from None
+    if interruption.asked:
         raise KeyboardInterrupt
     return trainer.current_epoch >= stage.epochs and not checkpoints.within_epoch, checkpoints.seconds

@@ -18,6 +18,7 @@ from models.presets import preset as find_preset
 from models.training import checkpoints
 from models.training.checkpoints import Progress, train_stage
 from models.training.folder import check_same_run, training_folder
+from models.training.interruption import interruptible
 from models.training.log import plot_losses
 from models.training.optimiser import check_optimiser
 from models.training.stage import SampledMetrics, ScoreSamples, Stage
@@ -54,7 +55,7 @@ def train(plan: TrainingPlan, score: ScoreSamples | None = None, progress: Progr
     asked["stages"] = [dataclasses.asdict(stage) for stage in stages]
     check_same_run(out, asked, plan.resume)
     crystals = {split: pack(load_split(dataset, split)) for split in ("train", "val")}
-    with training_folder(out, asked):
+    with training_folder(out, asked), interruptible(plan, out) as interruption:
         torch.set_num_threads(plan.threads)
         compiled = plan.compile_network
         if compiled is None:
@@ -70,7 +71,7 @@ def train(plan: TrainingPlan, score: ScoreSamples | None = None, progress: Progr
             if start is None:
                 model.fit_statistics(stage.name, seen["train"], plan.seed)
             module = Stage(model, stage, seen["train"], seen["val"], plan.seed * 10 + number, sampled)
-            finished, stage_seconds = train_stage(module, out, deadline, device, compiled, progress)
+            finished, stage_seconds = train_stage(module, out, deadline, device, compiled, interruption, progress)
             model.cpu()
             seconds += stage_seconds
             if not finished:

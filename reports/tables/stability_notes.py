@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -109,13 +109,25 @@ def _error(results: Sequence[ModelResult], task: str) -> str:
     summaries = [result.run.summary().get("about", {}).get(task, {}) for result in results]
     error = next(filter(None, (about.get("error") for about in summaries)), None)
     if error is None:
-        return f"the error of {name} against DFT was not measured"
-    agree, wrong = error["agree"], error["unstable_called_stable"]
-    low, value, high = (percent(agree[part], 0) for part in ("low", "value", "high"))
+        return f"the error of {name} against DFT was not measured on generated crystals"
+    low, value, high = _parts(error["agree"])
+    wrong_low, wrong, wrong_high = _parts(error["unstable_called_stable"])
     elsewhere = "" if protocol["hull"]["sha256"] == error["hull"] else " and another hull than here"
-    return (
-        f"{name} against DFT, {error['crystals']} phases of {error['phases']}{elsewhere}: mean absolute error "
-        f"{error['mae']:.3f} eV/atom, agrees about {error['stable_below_ev_per_atom']:g} eV/atom for {value}\u00a0% "
-        f"[{low}, {high}], calls {percent(wrong['value'], 0)}\u00a0% of the unstable ones stable. On chemistry that "
-        "it was not trained on it errs more, and rates by such potentials are inflated"
+    trained_on = error.get("phases")  # in runs of before, phases that potentials know
+    of = error["measured_on"] if trained_on is None else f"phases of {trained_on}"
+    beyond = (
+        "Crystals of other models may err otherwise"
+        if trained_on is None
+        else "On chemistry that it was not trained on it errs more, and rates by such potentials are inflated"
     )
+    return (
+        f"{name} against DFT, {error['crystals']} {of}{elsewhere}: mean absolute error {error['mae']:.3f} eV/atom, "
+        f"bias {error['bias']:+.3f}, agrees about {error['stable_below_ev_per_atom']:g} eV/atom for {value}\u00a0% "
+        f"[{low}, {high}], calls {wrong}\u00a0% [{wrong_low}, {wrong_high}] of the "
+        f"{error['unstable_called_stable']['n']} unstable ones stable. {beyond}"
+    )
+
+
+def _parts(share: Mapping[str, float]) -> tuple[str, str, str]:
+    low, value, high = (percent(share[part], 0) for part in ("low", "value", "high"))
+    return low, value, high

@@ -18,12 +18,12 @@ from bench.arrays import BoolArray
 from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
-from tasks.stability.calibration import Calibration, NoCalibration, find_calibration, stable_rate
+from tasks.stability.calibration import Calibration, NoCalibration, find_calibration, measured_error, stable_rate
 from tasks.stability.chain import SCREEN_ABOVE, Stage, Verdict, chain_label, chain_names, chain_protocol, judge
 from tasks.stability.hull import Hull, HullNotHere, hull_path, read_hull
+from tasks.stability.hull.formation import ENDINGS, read_formation_hull
 from tasks.stability.hull.mp_entries import LEVELS, read_mp_hull
 from tasks.stability.potentials import DEFAULT_POTENTIAL, load_potential, potential_protocol
-from tasks.stability.potentials.measured_errors import measured_errors
 from tasks.stability.relaxation import RelaxationSettings
 from tasks.stability.relaxed_table import kept_table
 
@@ -40,9 +40,9 @@ class Stability:
     """The task. potential: a name or a path (`load_potential`), or a chain of them, "first+judge" (`judge`).
 
     name: another one for a second potential. hull: the judge's, None for the one in the package, or the path of the
-    user's own: a Parquet file that `bench hull build` wrote, or a JSON file of Materials Project entries, of which
-    those of `hull_run_types` are taken (`read_mp_hull`). Stable is a crystal that converged and ends less than 0.1
-    eV/atom above the hull.
+    user's own: a Parquet file that `bench hull build` wrote, a JSON file of Materials Project entries, of which those
+    of `hull_run_types` are taken (`read_mp_hull`), or a CSV file of formation energies (`read_formation_hull`). Stable
+    is a crystal that converged and ends less than 0.1 eV/atom above the hull.
     """
 
     potential: str = DEFAULT_POTENTIAL
@@ -126,7 +126,7 @@ class Stability:
         return {name + suffix: metric for name, metric in metrics.items()}
 
     def about(self) -> dict[str, Any]:
-        """The potential's measured error against DFT, null where there is none; of the user's own hull, what it is.
+        """The chain's error on generated crystals, null where it was not measured; of the user's own hull, what it is.
 
         calibration: what it was fitted on, or why there is none.
         """
@@ -137,7 +137,8 @@ class Stability:
             if isinstance(found, str)
             else {"fitted_on": found.card["fitted_on"], "left_out": found.card["calibrated_leave_one_out"]}
         )
-        return {"error": measured_errors(chain_protocol(self.potential)), "calibration": calibration, **own}
+        error = measured_error(chain_label(self.potential), chain_protocol(self.potential))
+        return {"error": error, "calibration": calibration, **own}
 
     def calibration(self) -> Calibration:
         """From this chain's energies to DFT's verdict. NoCalibration says why there is none."""
@@ -199,7 +200,7 @@ class Stability:
         """The hull that an earlier potential of the chain screens by; None where it has none at hand."""
         if self.hull is not None and self.hull.endswith(".parquet"):
             return None  # of the judge's energies
-        if self.hull is not None and name not in LEVELS:
+        if self.hull is not None and not self.hull.endswith(ENDINGS) and name not in LEVELS:
             return None
         try:
             return _read_hull(name, self.hull, tuple(self.hull_run_types))
@@ -222,6 +223,10 @@ def _read_hull(potential: str, path: str | None, run_types: tuple[str, ...]) -> 
             raise ValueError("--hull-run-types chooses among the entries of a JSON file: name one with --hull")
         weights = potential_protocol(potential)  # first: it knows which names there are
         return read_hull(hull_path(potential) if path is None else Path(path), weights)
+    if path.endswith(ENDINGS):
+        if run_types:
+            raise ValueError(f"{path}: formation energies have no run types; leave out --hull-run-types")
+        return read_formation_hull(Path(path), _read_hull(potential, None, ()))
     return read_mp_hull(path, potential, run_types)
 
 

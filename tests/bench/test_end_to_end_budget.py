@@ -13,8 +13,9 @@ import pytest
 
 from bench.budget import Budget, MonotonicClock
 from bench.crystals import Crystals
+from bench.errors import Interrupted
 from bench.interfaces import SampleBatch
-from bench.runner import Interrupted, rescore, resume, run
+from bench.runner import rescore, resume, run
 from bench.scoring import between_batches as batch_scoring
 from bench.store import Run
 from reports.run_results import read_results

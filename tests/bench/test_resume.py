@@ -9,8 +9,9 @@ import pytest
 
 from bench.atomic import folder_lock
 from bench.crystal_io import write_crystals
+from bench.errors import Interrupted
 from bench.interfaces import SampleBatch
-from bench.runner import Interrupted, rescore, resume, run
+from bench.runner import rescore, resume, run
 from bench.store import Run
 from tests.bench.fake_runs import kept, model_summary, plan
 

@@ -12,8 +12,9 @@ from scipy.special import expit
 from bench.statistics import Metric
 from tasks.cost import costs_per_calibrated
 from tasks.stability import task
-from tasks.stability.calibration import Calibration, NoCalibration, find_calibration, stable_rate
+from tasks.stability.calibration import Calibration, NoCalibration, find_calibration, measured_error, stable_rate
 from tasks.stability.calibration.logistic import fit, probabilities, spread_between
+from tasks.stability.potentials import potential_protocol
 from tasks.stability.task import Stability
 
 TRUE = np.array([0.8, -33.0])
@@ -186,6 +187,19 @@ def test_a_shipped_calibration_is_of_the_shipped_hull_and_knows_which_chemistry_
     assert (np.linalg.eigvalsh(own.covariance) > 0).all()
     assert own.card["line_ev_per_atom"] == task.STABLE_BELOW
     assert own.is_outside(["He", "Be2O", "NaCl"]).tolist() == [True, True, False]
+
+
+def test_the_error_of_a_chain_is_the_one_measured_on_generated_crystals():
+    chgnet = potential_protocol("chgnet")
+    error = measured_error("chgnet", {**chgnet, "package": "another version"})
+    assert error["measured_on"] == "generated crystals"
+    assert error["crystals"] == error["agree"]["n"] == 104
+    assert error["hull"] is not None
+
+
+def test_other_weights_of_a_name_have_no_measured_error():
+    assert measured_error("chgnet", {**potential_protocol("chgnet"), "sha256": "another"}) is None
+    assert measured_error("gnome", {"name": "gnome"}) is None
 
 
 def test_costs_of_what_dft_would_call_stable_have_the_rates_interval():

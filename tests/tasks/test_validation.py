@@ -10,8 +10,6 @@ import pytest
 from bench.crystals import Crystals
 from tasks.stability.hull import Hull, energies_above, hull_path
 from tasks.stability.hull.phases import ELEMENTS, STRUCTURES, Phases
-from tasks.stability.potentials import potential_protocol
-from tasks.stability.potentials.measured_errors import measured_errors
 from tasks.stability.task import STABLE_BELOW
 from tasks.stability.validation import energies
 from tasks.stability.validation.__main__ import REFERENCE
@@ -152,20 +150,6 @@ def test_shipped_figures_are_those_of_the_shipped_hull_and_weights(file):
     for source in found["sources"].values():
         for kind in {"relaxed", "as_given", "as_given_of_relaxed"} & set(source):
             assert sum(source[kind]["confusion"].values()) == source[kind]["crystals"]
-
-
-def test_the_default_potential_and_that_of_the_paper_have_a_measured_error():
-    for name in ("chgnet", "m3gnet"):
-        found = json.loads((REFERENCE / f"{name}.validation.json").read_text())
-        error = measured_errors(found["potential"])
-        assert error["crystals"] >= 100
-        assert 0.5 < error["agree"]["value"] < 1
-    assert measured_errors(potential_protocol("chgnet"))["hull"] is not None
-
-
-def test_other_weights_of_a_name_have_no_measured_error():
-    assert measured_errors({**potential_protocol("chgnet"), "sha256": "another"}) is None
-    assert measured_errors({"name": "gnome"}) is None
 
 
 def test_the_document_shows_the_shipped_figures():

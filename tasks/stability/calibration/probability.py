@@ -78,18 +78,18 @@ def find_calibration(label: str, about: Mapping[str, Any]) -> Calibration:
     found = Calibration.of(file.read_bytes())
     fitted = found.card["fitted_with"]
     for what in ("potential", "hull", "screen", "relaxation"):
-        if _essence(fitted.get(what)) != _essence(about.get(what)):
+        if essence(fitted.get(what)) != essence(about.get(what)):
             raise NoCalibration(f"the calibration of {label} was fitted with another {what} than this run's")
     return found
 
 
-def _essence(part: Any) -> Any:
-    """Without versions of packages, which change no weights, and what else only describes."""
+def essence(part: Any) -> Any:
+    """A part of a protocol without versions of packages, which change no weights, and what else only describes."""
     if isinstance(part, Mapping):
         if "sha256" in part:
             return part["sha256"]
-        return {name: _essence(value) for name, value in part.items() if name != "name"}
-    return [_essence(item) for item in part] if isinstance(part, list) else part
+        return {name: essence(value) for name, value in part.items() if name != "name"}
+    return [essence(item) for item in part] if isinstance(part, list) else part
 
 
 def stable_rate(calibration: Calibration, above: FloatArray, formulas: Sequence[str], n: int, seed: int) -> Metric:

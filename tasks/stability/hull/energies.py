@@ -146,6 +146,11 @@ def _amounts(formula: str) -> Mapping[str, float]:
     return Formula(formula).get_el_amt_dict()
 
 
+def composition_of_formula(formula: str) -> Mapping[str, float]:
+    """Element -> amount. ValueError for what is no formula."""
+    return _amounts(formula)
+
+
 def _by_linear_programme(phases: Mapping[str, float], symbols: Sequence[str]) -> Callable[[Composition], float]:
     """The same energy: the least sum of energies of phases that together have the composition."""
     from scipy.optimize import linprog
