@@ -15,9 +15,10 @@ import pytest
 
 from bench.budget import MonotonicClock
 from bench.commands.archive import pack
+from bench.errors import Interrupted
 from bench.model_specs import parse_models
 from bench.prediction.compositions import PredictionPlan, Targets
-from bench.runner import Interrupted, Plan, rescore, resume, run
+from bench.runner import Plan, rescore, resume, run
 from bench.store import Run
 from tests.bench import fake_predictors
 from tests.bench.fake_runs import kept, model_summary
