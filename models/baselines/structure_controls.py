@@ -158,7 +158,7 @@ class StructureControl:
 
 
 RandomStructure = functools.partial(StructureControl, "random-structure", RandomStructures)
-"""A control for `bench csp`: atoms anywhere in the cell of a training crystal of the same size."""
+"""A control of structure prediction: atoms anywhere in the cell of a training crystal of their number."""
 
 NearestTemplate = functools.partial(StructureControl, "nearest-template", Templates)
-"""A control for `bench csp`: the training crystal with the most similar formula, its elements exchanged."""
+"""A control of structure prediction: the training crystal of the most similar formula, elements exchanged."""
