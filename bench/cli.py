@@ -25,6 +25,7 @@ from bench.commands.options import (
     HullFile,
     HullRunTypes,
     Meta,
+    Only,
     Potential,
     Preset,
     RunFolder,
@@ -249,6 +250,9 @@ def report(
     costs: Annotated[
         bool, typer.Option("--costs", help="instead: what crystals took, of time, evaluations, memory and energy")
     ] = False,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="instead: a table of these metrics, such as valid,p1_share")
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
@@ -258,9 +262,15 @@ def report(
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    if costs and seconds:
-        raise ValueError("--costs and --at show different tables; leave one of them out")
-    show(reporting.costs(folders, format.value) if costs else reporting.report(folders, format.value, paper, seconds))
+    asked = [
+        name for name, given in (("--costs", costs), ("--at", seconds), ("--columns", columns is not None)) if given
+    ]
+    if len(asked) > 1:
+        raise ValueError(f"{' and '.join(asked)} show different tables; leave one of them out")
+    if costs:
+        show(reporting.costs(folders, format.value))
+    else:
+        show(reporting.report(folders, format.value, paper, seconds, names(columns)))
     if html is not None:
         say(reporting.write_page(folders, html, paper))
 
@@ -338,6 +348,22 @@ def archive(run: RunFolder, out: Annotated[Path, typer.Option("--out", "-o", hel
     from bench.commands.archive import pack
 
     show(pack(run, out))
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="NAME.zip (CIFs and a table), .extxyz or .parquet")],
+    model: Annotated[str | None, typer.Option(help="one or more, such as crysldm,diffcsp; default: all")] = None,
+    only: Annotated[Only | None, typer.Option(help="sun: stable, unique and novel; default: all that exist")] = None,
+    relaxed: Annotated[bool, typer.Option("--relaxed", help="as relaxed; default: as generated")] = False,
+    potential: Annotated[str | None, typer.Option(help="whose verdict; default: the run's first")] = None,
+) -> None:
+    """Write crystals of a run to a file, with their energies and what else is known of them."""
+    from bench.commands.export import Asked
+    from bench.commands.export import export as write_export
+
+    show(write_export(run, out, Asked(names(model), only, potential, relaxed)))
 
 
 @app.command()

@@ -56,11 +56,20 @@ def costs(folders: Sequence[Path], format: str) -> str:
     return str(registry.plugin("table", "costs")(folders, format))
 
 
-def report(folders: Sequence[Path], format: str, paper: bool = False, at: Sequence[float] = ()) -> str:
+def report(
+    folders: Sequence[Path],
+    format: str,
+    paper: bool = False,
+    at: Sequence[float] = (),
+    columns: Sequence[str] | None = None,
+) -> str:
     """What `bench report` shows: Table 1, and as text what else was written; with `at`, what was there by then instead.
 
-    paper: the printed rows beside ours. at: device seconds. A run folder that cannot be written is said, no more.
+    paper: the printed rows beside ours. at: device seconds. columns: metrics to show instead, in one table and nothing
+    else; nothing is written then. A run folder that cannot be written is said, no more.
     """
+    if columns is not None:
+        return str(registry.plugin("table", "table1")(folders, format, paper, columns))
     main = "structure_prediction" if are_predictions(folders) else "table1"
     if at and main != "table1":
         raise ValueError("--at shows stable crystals; of a run of `bench csp`, report/match_curve.csv has the seconds")
