@@ -61,6 +61,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "stability": "tasks.stability.task:Stability",
             "novelty": "tasks.novelty:Novelty",
             "symmetry": "tasks.symmetry:Symmetry",
+            "distribution": "tasks.distribution:Distribution",
             "coverage": "tasks.coverage.task:Coverage",
         },
         "cost": {"cost": "tasks.cost:cost_metrics", "calibrated": "tasks.cost:costs_per_calibrated"},
@@ -78,6 +79,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "yield": "reports.yields.figure:render_at",
             "leaderboard": "reports.tables.leaderboard:render",
             "costs": "reports.tables.costs:render",
+            "by_size": "reports.tables.by_size:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
         "page": {"html": "reports.page.html_page:write_page"},
