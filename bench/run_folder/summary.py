@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,8 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
         metrics |= registry.plugin("cost", "calibrated")(
             run.batches(model), metrics["stable_rate_calibrated"], metrics["scoring_seconds"].value
         )
+    if rates := {name: rate for name, rate in metrics.items() if re.fullmatch(r"match_rate(_\d+)?", name)}:
+        metrics |= registry.plugin("cost", "prediction")(run.batches(model), rates)
     return {
         "requested": requested,
         "ledger": ledger(run, model),
