@@ -81,13 +81,14 @@ class Symmetry:
             "p1_share_tight": wilson(int((tight == 1).sum()), len(tight)),
         }
         known = space_group_counts(self.dataset)
-        members = np.eye(MOST + 1, dtype=np.int64)[groups]
+        counts = np.bincount(groups, minlength=MOST + 1)
         seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
-        for name, of in (("space_group", lambda counts: counts), ("crystal_system", crystal_systems)):
+        for name, of in (("space_group", lambda numbers: numbers), ("crystal_system", crystal_systems)):
             if known is None:
                 metrics |= {f"js_{name}": Metric(None), f"js_{name}_floor": Metric(None)}
                 continue
-            metrics[f"js_{name}"] = jensen_shannon(of(members), of(known.test))
+            own = of(counts)
+            metrics[f"js_{name}"] = jensen_shannon(np.eye(len(own), dtype=np.int64), of(known.test), own)
             floor = jensen_shannon_floor(of(known.train), of(known.test), len(groups), seeds.pop())
             metrics[f"js_{name}_floor"] = floor
         return metrics

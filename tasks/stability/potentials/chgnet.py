@@ -16,27 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, silu
 
-from bench.arrays import IntArray
-from tasks.stability.potentials.neighbours import Neighbours, edge_pairs
-
-
-def pair_directions(found: Neighbours) -> tuple[IntArray, IntArray]:
-    """Edges in one direction, and the reverse of each: (U,) and (U,) places among the E.
-
-    ValueError where the list is not symmetric.
-    """
-    first, second, images = found.centres, found.neighbours, found.images
-    # Of an atom's own images, those count as forward whose first component that is not zero is positive.
-    sign = np.sign(np.sign(images) @ np.array([4, 2, 1]))
-    is_forward = (first < second) | ((first == second) & (sign > 0))
-    forward, reverse = np.flatnonzero(is_forward), np.flatnonzero(~is_forward)
-    keys = np.stack([*images.T, second, first])
-    mirrored = np.stack([*(-images.T), first, second])
-    ordered = forward[np.lexsort(keys[:, forward])]
-    partners = reverse[np.lexsort(mirrored[:, reverse])]
-    if not np.array_equal(keys[:, ordered], mirrored[:, partners]):
-        raise ValueError("the neighbour list is not symmetric")
-    return ordered, partners
+from tasks.stability.potentials.neighbours import Neighbours, edge_pairs, pair_directions
 
 
 @dataclass(frozen=True)
