@@ -33,6 +33,7 @@ Kind = Literal[
     "weights",
     "examination",
     "reference",
+    "relaxed",
 ]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
@@ -68,6 +69,9 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "distribution": "tasks.distribution:Distribution",
             "coverage": "tasks.coverage.task:Coverage",
         },
+        # (data set, crystals as generated, relaxed, which of the first are, tasks) -> columns; (data set, relaxed ones
+        # that are stable, number of all) -> metric.
+        "relaxed": {"changes": "tasks.as_relaxed:changes", "sun": "tasks.as_relaxed:sun_rate_relaxed"},
         # Of `bench csp`, whose runs have this task alone: it needs the compositions.
         "prediction": {"structure_prediction": "tasks.structure_prediction:StructurePrediction"},
         "cost": {

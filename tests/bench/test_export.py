@@ -203,3 +203,21 @@ def test_no_crystal_that_passes_the_filter_is_an_error_and_no_file(
     text = refused(capsys, run, "--only", "valid", "--out", tmp_path / "a.zip")
     assert "no crystal to write; 0 of 7 crystals, valid, as generated" in text
     assert not (tmp_path / "a.zip").exists()
+
+
+def test_columns_and_a_line_say_what_relaxing_changed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = exported(capsys, run, "--out", tmp_path / "file.parquet")
+    assert "changed by relaxing: 0 of 4 in space group" in text
+    table = read_table(tmp_path / "file.parquet")
+    assert table["space_group_as_generated"].to_pylist() == [1] * 6
+    assert table["space_group_relaxed"].to_pylist() == [1, 1, None, 1, None, 1]
+    assert table["novel_relaxed"].to_pylist() == [True, True, None, True, None, True]
+    assert table["valid_relaxed"].null_count == 2
+
+
+def test_a_run_without_relaxed_crystals_has_no_such_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished_run(tmp_path / "run", relaxed=False)
+    assert "changed by relaxing" not in exported(capsys, run, "--out", tmp_path / "file.parquet")
+    assert "space_group_relaxed" not in read_table(tmp_path / "file.parquet").column_names
