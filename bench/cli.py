@@ -26,6 +26,7 @@ from bench.commands.options import (
     HullFile,
     HullRunTypes,
     Meta,
+    Only,
     Potential,
     Preset,
     RunFolder,
@@ -151,6 +152,56 @@ def run_command(
 
 
 @app.command()
+def csp(
+    models: Annotated[
+        str | None,
+        typer.Option(help="such as diffcsp-csp,mine=predictions.zip,module:Class; with `sample_given`, or of files"),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="perov5 or mp20: compositions and structures of its test")] = None,
+    num_compositions: Annotated[int | None, typer.Option(help="the first ones of the test split; default: all")] = None,
+    draw: Annotated[bool, typer.Option("--draw", help="draw them by the seed instead")] = False,
+    samples: Annotated[
+        int | None, typer.Option(help="of each composition; papers have 1 and 20; default 1, of files what they hold")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="device time of each model instead of --samples, such as 10m")
+    ] = None,
+    by_formula: Annotated[
+        bool, typer.Option("--by-formula", help="a file's structures go by their atoms, not by their place in it")
+    ] = False,
+    preset: Annotated[str | None, typer.Option(help="size of our models: cpu (default) or paper")] = None,
+    device: Annotated[Device | None, typer.Option(help="where to sample; default auto")] = None,
+    seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
+    threads: Threads = None,
+    workers: Workers = 2,
+    meta: Meta = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<models>")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="go on with this run; its manifest says all else")
+    ] = None,
+) -> None:
+    """Predict structures for a test split's compositions, and say how many match (crystal structure prediction)."""
+    from bench.commands.csp import Asked, predict
+
+    asked = Asked(
+        models=models,
+        dataset=dataset,
+        num_compositions=num_compositions,
+        draw=draw,
+        samples=samples,
+        budget=budget,
+        by_formula=by_formula,
+        preset=preset,
+        device=None if device in (None, Device.auto) else device.value,
+        seed=seed,
+        threads=threads,
+        meta=tuple(meta or ()),
+        out=out,
+    )
+    show(predict(asked, workers, resume))
+
+
+@app.command()
 def score(
     file: Annotated[
         Path, typer.Argument(metavar="FILE|FOLDER", help="CIF, extxyz, JSON, CSV, Parquet, zip, eval_gen.pt")
@@ -203,6 +254,12 @@ def report(
     costs: Annotated[
         bool, typer.Option("--costs", help="instead: what crystals took, of time, evaluations, memory and energy")
     ] = False,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="instead: a table of these metrics, such as valid,p1_share")
+    ] = None,
+    by_size: Annotated[
+        bool, typer.Option("--by-size", help="instead: valid, stable and S.U.N. rates by the number of atoms")
+    ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
@@ -212,9 +269,16 @@ def report(
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    if costs and seconds:
-        raise ValueError("--costs and --at show different tables; leave one of them out")
-    show(reporting.costs(folders, format.value) if costs else reporting.report(folders, format.value, paper, seconds))
+    tables = {"--costs": costs, "--by-size": by_size, "--at": bool(seconds), "--columns": columns is not None}
+    asked = [name for name, given in tables.items() if given]
+    if len(asked) > 1:
+        raise ValueError(f"{' and '.join(asked)} show different tables; leave one of them out")
+    if costs:
+        show(reporting.costs(folders, format.value))
+    elif by_size:
+        show(reporting.by_size(folders, format.value))
+    else:
+        show(reporting.report(folders, format.value, paper, seconds, names(columns)))
     if html is not None:
         say(reporting.write_page(folders, html, paper))
 
@@ -292,6 +356,22 @@ def archive(run: RunFolder, out: Annotated[Path, typer.Option("--out", "-o", hel
     from bench.commands.archive import pack
 
     show(pack(run, out))
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="NAME.zip (CIFs and a table), .extxyz or .parquet")],
+    model: Annotated[str | None, typer.Option(help="one or more, such as crysldm,diffcsp; default: all")] = None,
+    only: Annotated[Only | None, typer.Option(help="sun: stable, unique and novel; default: all that exist")] = None,
+    relaxed: Annotated[bool, typer.Option("--relaxed", help="as relaxed; default: as generated")] = False,
+    potential: Annotated[str | None, typer.Option(help="whose verdict; default: the run's first")] = None,
+) -> None:
+    """Write crystals of a run to a file, with their energies and what else is known of them."""
+    from bench.commands.export import Asked
+    from bench.commands.export import export as write_export
+
+    show(write_export(run, out, Asked(names(model), only, potential, relaxed)))
 
 
 @app.command()

@@ -19,7 +19,22 @@ from typing import Any, Literal
 import bench
 from bench.interfaces import Task, task_kind, task_name
 
-Kind = Literal["generator", "task", "cost", "report", "table", "page", "trainer", "hull", "weights", "examination"]
+Kind = Literal[
+    "generator",
+    "task",
+    "prediction",
+    "cost",
+    "report",
+    "prediction_report",
+    "table",
+    "page",
+    "trainer",
+    "hull",
+    "weights",
+    "examination",
+    "reference",
+    "relaxed",
+]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
     {
@@ -33,25 +48,48 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "diffcsp-fast": "models.baselines.diffcsp.generator:diffcsp_fast",
             "diffcsp-guided": "models.baselines.diffcsp.generator:diffcsp_guided",
             "diffcsp-autoguided": "models.baselines.diffcsp.generator:diffcsp_autoguided",
+            "diffcsp-csp": "models.baselines.diffcsp.generator:diffcsp_csp",
+            "diffcsp-csp-fast": "models.baselines.diffcsp.generator:diffcsp_csp_fast",
+            "composition-first": "models.composition_first.generator:composition_first",
+            "composition-first-fast": "models.composition_first.generator:composition_first_fast",
             "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",
             "shuffled-sites": "models.baselines.controls:ShuffledSites",
             "ion-exchange": "models.baselines.controls:IonExchange",
+            "random-structure": "models.baselines.structure_controls:RandomStructure",
+            "nearest-template": "models.baselines.structure_controls:NearestTemplate",
         },
         "task": {
             "validity": "tasks.validity:Validity",
             "properties": "tasks.properties:Properties",
             "stability": "tasks.stability.task:Stability",
             "novelty": "tasks.novelty:Novelty",
+            "symmetry": "tasks.symmetry:Symmetry",
+            "distribution": "tasks.distribution:Distribution",
+            "coverage": "tasks.coverage.task:Coverage",
         },
-        "cost": {"cost": "tasks.cost:cost_metrics", "calibrated": "tasks.cost:costs_per_calibrated"},
+        # (data set, crystals as generated, relaxed, which of the first are, tasks) -> columns; (data set, relaxed ones
+        # that are stable, number of all) -> metric.
+        "relaxed": {"changes": "tasks.as_relaxed:changes", "sun": "tasks.as_relaxed:sun_rate_relaxed"},
+        # Of `bench csp`, whose runs have this task alone: it needs the compositions.
+        "prediction": {"structure_prediction": "tasks.structure_prediction:StructurePrediction"},
+        "cost": {
+            "cost": "tasks.cost:cost_metrics",
+            "calibrated": "tasks.cost:costs_per_calibrated",
+            "prediction": "tasks.cost:costs_per_match",
+        },
         # (run folders) -> text to show; writes into the report/ of each.
         "report": {
             "table1": "reports.tables.table1:write_reports",
             "figure2": "reports.figures.figure2:write_reports",
             "yield_curve": "reports.yields.figure:write_reports",
             "pareto": "reports.figures.pareto:write_reports",
+        },
+        # The same for runs of `bench csp`.
+        "prediction_report": {
+            "structure_prediction": "reports.structure_prediction.table:write_reports",
+            "match_curve": "reports.structure_prediction.curve:write_reports",
         },
         # (run folders, format, paper) -> text; the yield's is (run folders, device seconds, format) -> text, the
         # leaderboard's (run folders, metric or None) -> text.
@@ -60,6 +98,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "yield": "reports.yields.figure:render_at",
             "leaderboard": "reports.tables.leaderboard:render",
             "costs": "reports.tables.costs:render",
+            "by_size": "reports.tables.by_size:render",
+            "structure_prediction": "reports.structure_prediction.table:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
         "page": {"html": "reports.page.html_page:write_page"},
@@ -71,10 +111,13 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "published": "models.baselines.cdvae.generator:published",
             "trained": "models.trained:trained",
         },
+        # (data set, folder); writes there what the task of that name knows of the splits.
+        "reference": {"symmetry": "tasks.space_groups:write_space_groups"},
         # (deep) -> (what, "ok" | "missing" | "broken", what was found, how to get it, required) of each, for `doctor`.
         "examination": {"potentials": "tasks.stability.examination:examine_potentials"},
     }
 )
+NAMED_TASKS = ("coverage",)  # take minutes, and run only where they are asked for
 ENTRY_POINTS = "crysldm_bench.generators"
 TASK_ENTRY_POINTS = "crysldm_bench.tasks"
 PACKAGES = ("models", "tasks", "reports")
@@ -169,13 +212,14 @@ def _installed(kind: Kind, group: str) -> dict[str, EntryPoint]:
 
 
 def task_names(names: Sequence[str] | None) -> list[str]:
-    """These tasks and those that they need (`needs` of their classes), in the table's order; all of ours for None.
+    """These tasks and those that they need (`needs` of their classes), in the table's order; for None, all of ours.
 
-    Those of other packages come last, and only where they are named: what is installed does not change what a run is.
+    All but NAMED_TASKS, that is. Those of other packages come last, and only where they are named: what is installed
+    does not change what a run is.
     ValueError lists the known ones.
     """
     if names is None:
-        return list(known("task"))
+        return [name for name in known("task") if name not in NAMED_TASKS]
     targets = _task_targets()
     wanted = list(names)
     for name in wanted:  # which grows meanwhile

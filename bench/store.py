@@ -29,6 +29,7 @@ from bench.budget import Budget
 from bench.errors import one_line
 from bench.parquet import open_table, read_table
 from bench.run_folder.archive import open_archive
+from bench.run_folder.relaxed import kept_relaxed
 from bench.run_folder.shards import SampleFolder
 
 if TYPE_CHECKING:
@@ -183,6 +184,10 @@ class Run:
         """The rows of a task of one repeat. ValueError where the task was not scored."""
         with self._readable(self.folders(model)[repeat], task) as path:
             return read_table(path, columns)
+
+    def relaxed(self, model: str, task: str, repeat: int = 0) -> pa.Table | None:
+        """The relaxed crystals of one repeat (`kept_relaxed`), None where none were kept."""
+        return kept_relaxed(self.folders(model)[repeat], task)
 
     def task_columns(self, model: str, task: str) -> list[str]:
         """Names of the columns of a task."""

@@ -30,12 +30,14 @@ def denoising_losses(
     noise: Noise,
     weights: tuple[float, float, float],
     times: Tensor | None = None,
+    nodes_given: bool = False,
 ) -> dict[str, Tensor]:
     """Mean squared errors of the predicted noise and score at random times, and their weighted sum "loss".
 
     table: of `loss_table`. clean: node features (B, N, F), fractional coordinates (B, N, 3) and lattices (B, 3, 3), in
     feature or latent space.
-    weights: of lattice, coordinates and nodes. times: (B,) in 1..T; drawn uniformly when not given.
+    weights: of lattice, coordinates and nodes. times: (B,) in 1..T; drawn uniformly when not given. nodes_given: the
+    network is shown the clean nodes at all times, and they have no loss.
     The network predicts the score with its sign turned, divided by the root of its mean square, as published.
     DiffCSP, eqs. 3, 6 and 8; CrysLDM, eqs. 10 and 12.
     """
@@ -45,16 +47,18 @@ def denoising_losses(
         times = (noise.uniform("times", (len(nodes),)) * (len(table) - 1)).long() + 1
     alpha_bar, sigma, norm = table[times].to(dtype)[:, :, None, None].unbind(1)  # (B, 1, 1) each
     eps_lattices = noise.normal("lattice", tuple(lattices.shape))
-    eps_nodes = noise.normal("node", tuple(nodes.shape))
+    eps_nodes = None if nodes_given else noise.normal("node", tuple(nodes.shape))
     eps_coords = noise.normal("coord", tuple(frac_coords.shape))
     out = network(
-        add_noise(nodes, eps_nodes, alpha_bar),
+        nodes if eps_nodes is None else add_noise(nodes, eps_nodes, alpha_bar),
         perturb_coords(frac_coords, eps_coords, sigma),
         add_noise(lattices, eps_lattices, alpha_bar),
         time_embedding(times.to(dtype), network.config.time_dim),
     )
     negative_score = -wrapped_normal_score(sigma * eps_coords, sigma) / norm.sqrt()
-    lattice, types = F.mse_loss(out.lattice, eps_lattices), F.mse_loss(out.node, eps_nodes)
-    coord = F.mse_loss(out.coord, negative_score)
-    total = weights[0] * lattice + weights[1] * coord + weights[2] * types
-    return {"loss": total, "lattice": lattice, "coord": coord, "type": types}
+    lattice, coord = F.mse_loss(out.lattice, eps_lattices), F.mse_loss(out.coord, negative_score)
+    total = weights[0] * lattice + weights[1] * coord
+    if eps_nodes is None:
+        return {"loss": total, "lattice": lattice, "coord": coord}
+    types = F.mse_loss(out.node, eps_nodes)
+    return {"loss": total + weights[2] * types, "lattice": lattice, "coord": coord, "type": types}

@@ -178,8 +178,10 @@ class DiffusionGenerator:
         model.requires_grad_(False).eval().to(device)
         self._model = model
         reference = reference_card(self.dataset)
-        counts = reference.element_counts[1 : len(model.type_frequencies) + 1]
-        model.type_frequencies.copy_(torch.from_numpy(counts / counts.sum()))
+        frequencies: Tensor | None = getattr(model, "type_frequencies", None)
+        if frequencies is not None:
+            counts = reference.element_counts[1 : len(frequencies) + 1]
+            frequencies.copy_(torch.from_numpy(counts / counts.sum()))
         self._probabilities = reference.num_atoms_probabilities
         if self._compiled:
             networks = [model.network] if model.weak is None else [model.network, model.weak]

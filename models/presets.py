@@ -20,6 +20,9 @@ from models.baselines.cdvae.langevin import LangevinSettings
 from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
 from models.baselines.diffcsp.sampler import STRIDED_CLAMP
 from models.baselines.diffcsp.sampler import SamplerSettings as DiffCSPSampler
+from models.baselines.diffcsp.structure_prediction import StructurePrediction
+from models.composition_first.composition_model import CompositionConfig, CompositionModel
+from models.composition_first.transformer import TransformerConfig
 from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings as CrysLDMSampler
@@ -76,10 +79,14 @@ class Preset:
 
 # Corrector steps published with DiffCSP's ab initio configurations.
 _DIFFCSP_STEP_LR = {"perov5": 1e-6, "mp20": 5e-6}
+# Those of its crystal structure prediction.
+_PREDICTION_STEP_LR = {"perov5": 5e-7, "mp20": 1e-5}
 _CPU_NETWORK = CSPNetConfig(hidden_dim=128, num_layers=4, num_frequencies=32, time_dim=64)
 # Times the loss of types: of the other losses it is a tenth on MP-20, and a small network neglects it.
 _MP20_TYPES = 8.0
 _CPU_EPOCHS = {"perov5": 600, "mp20": 60}
+# From weights of ab initio DiffCSP.
+_PREDICTION_EPOCHS = {"perov5": 20, "mp20": 30}
 _WEAK_EPOCHS = {"perov5": 27, "mp20": 5}
 _CDVAE_CPU_EPOCHS = {"perov5": 45, "mp20": 28}
 # Of DiffCSP and CDVAE.
@@ -137,6 +144,31 @@ def _diffcsp(dataset: str, name: str) -> Preset:
     return Preset(DiffCSP, config, (diffusion,))
 
 
+def _diffcsp_csp(dataset: str, name: str) -> Preset:
+    if name == "cpu-weak":
+        raise ValueError("no preset cpu-weak for diffcsp-csp: its samplers take no guidance")
+    small = name != "paper"
+    network = _CPU_NETWORK if small else CSPNetConfig()
+    settings = DiffCSPSampler(
+        step_lr=_PREDICTION_STEP_LR[dataset], clamp=STRIDED_CLAMP if small and dataset == "mp20" else None
+    )
+    config = DiffCSPConfig(network=network, loss_weights=(1.0, 1.0, 0.0), sampler=settings)
+    stage = _published_stage(dataset)
+    if small:  # MP-20's for both: it goes on from trained weights, and Muon gets further in few epochs
+        stage = replace(_small_stage("mp20"), epochs=_PREDICTION_EPOCHS[dataset])
+    return Preset(StructurePrediction, config, (stage,))
+
+
+def _compositions(dataset: str, name: str) -> Preset:
+    """The composition model of `composition-first`; its structures are those of diffcsp-csp, which is trained apart."""
+    if name != "cpu":
+        raise ValueError(f"no preset {name} for composition-first, which no paper has; its only one is cpu")
+    network = TransformerConfig(max_atoms=5 if dataset == "perov5" else 20)
+    stage = StageConfig("compositions", epochs=16, max_pairs=128 * 20**2, optimiser="muon", warmup_steps=100)
+    stage = replace(stage, ema_decay=0.995, precision="32-true", validate_every=1, sample_every=4)
+    return Preset(CompositionModel, CompositionConfig(network=network), (stage,))
+
+
 def _cdvae(dataset: str, name: str) -> Preset:
     if name == "cpu-weak":
         raise ValueError("no preset cpu-weak for cdvae: its sampler takes no guidance")
@@ -146,7 +178,13 @@ def _cdvae(dataset: str, name: str) -> Preset:
 
 
 # (data set, name of the preset) -> preset. Another model joins here and in `bench.registry`, and nowhere else.
-PRESETS: Mapping[str, Callable[[str, str], Preset]] = {"crysldm": _crysldm, "diffcsp": _diffcsp, "cdvae": _cdvae}
+PRESETS: Mapping[str, Callable[[str, str], Preset]] = {
+    "crysldm": _crysldm,
+    "diffcsp": _diffcsp,
+    "cdvae": _cdvae,
+    "diffcsp-csp": _diffcsp_csp,
+    "composition-first": _compositions,
+}
 
 
 def _small_stage(dataset: str) -> StageConfig:

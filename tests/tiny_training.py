@@ -10,6 +10,9 @@ from models.baselines.cdvae.encoder import EncoderConfig
 from models.baselines.cdvae.gemnet import GemNetConfig
 from models.baselines.cdvae.langevin import LangevinSettings
 from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
+from models.baselines.diffcsp.structure_prediction import StructurePrediction
+from models.composition_first.composition_model import CompositionConfig, CompositionModel
+from models.composition_first.transformer import TransformerConfig
 from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.cspnet import CSPNetConfig
@@ -40,6 +43,11 @@ def tiny_preset(name):
     if name == "diffcsp":
         stage = replace(STAGE, optimiser="muon") if hasattr(torch.optim, "Muon") else STAGE
         return Preset(DiffCSP, DiffCSPConfig(network=NET, num_steps=10), (stage,))
+    if name == "diffcsp-csp":
+        return Preset(StructurePrediction, DiffCSPConfig(network=NET, num_steps=10), (STAGE,))
+    if name == "composition-first":
+        network = TransformerConfig(hidden_dim=8, num_layers=1, num_heads=2, max_atoms=4)
+        return Preset(CompositionModel, CompositionConfig(network=network), (STAGE,))
     if name == "cdvae":
         return Preset(CDVAE, CDVAE_CONFIG, (STAGE,))
     config = CrysLDMConfig(

@@ -95,6 +95,8 @@ def prepare_dataset(name: str, workers: int, reference: Path | None = None, scor
         write_reference_card(name, reference)
         write_training_formulas(name, reference)
         write_split_counts(name, reference)
+        for task in registry.known("reference"):
+            registry.plugin("reference", task)(name, reference)
         if figures is not None:
             figures.write(reference, dataset_spec(name).name)
     as_published = "published" if dataset_spec(name).blobs else "as it is"

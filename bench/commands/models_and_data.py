@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Option(help="crysldm, diffcsp or cdvae")],
+    model: Annotated[str, typer.Option(help="crysldm, diffcsp, cdvae, diffcsp-csp or composition-first")],
     dataset: Dataset,
     preset: Preset = "cpu",
     max_time: Annotated[str | None, typer.Option(metavar="HH:MM:SS", help="of this call; go on with --resume")] = None,

@@ -31,6 +31,14 @@ class BudgetCovers(StrEnum):
     end_to_end = "end-to-end"
 
 
+class Only(StrEnum):
+    """Values of --only of `bench export`; sun: stable, unique and novel at once."""
+
+    valid = "valid"
+    stable = "stable"
+    sun = "sun"
+
+
 class Format(StrEnum):
     """Values of --format."""
 

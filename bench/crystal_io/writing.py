@@ -8,7 +8,7 @@ import io
 import json
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench.atomic import write_bytes
@@ -44,11 +44,12 @@ def _write_folder(crystals: Crystals, path: Path) -> None:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path}: is not an empty folder; choose a new name, or one with an ending for a file")
     path.mkdir(parents=True, exist_ok=True)
-    for name, text in zip(_cif_names(len(crystals)), _cifs(crystals), strict=True):
+    for name, text in zip(_cif_names(len(crystals)), cif_texts(crystals), strict=True):
         (path / name).write_text(text, encoding="utf-8")
 
 
-def _cifs(crystals: Crystals) -> list[str]:
+def cif_texts(crystals: Crystals) -> list[str]:
+    """One CIF of each crystal, without symmetry."""
     from pymatgen.io.cif import CifWriter
 
     return [str(CifWriter(structure)) for structure in crystals]
@@ -60,13 +61,18 @@ def _cif_names(count: int) -> list[str]:
 
 
 def _cif_bytes(crystals: Crystals) -> bytes:
-    return "".join(_cifs(crystals)).encode()
+    return "".join(cif_texts(crystals)).encode()
 
 
-def _zip_bytes(crystals: Crystals) -> bytes:
+def _zip_of_cifs(crystals: Crystals) -> bytes:
+    return zip_bytes(dict(zip(_cif_names(len(crystals)), cif_texts(crystals), strict=True)))
+
+
+def zip_bytes(texts: Mapping[str, str]) -> bytes:
+    """A zip of texts by their names. The same texts give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, text in zip(_cif_names(len(crystals)), _cifs(crystals), strict=True):
+        for name, text in texts.items():
             info = zipfile.ZipInfo(name)  # dated 1980: the bytes depend on the crystals alone
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
@@ -95,14 +101,14 @@ def _csv_bytes(crystals: Crystals) -> bytes:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["index", "formula", "cif"])
-    for index, text in enumerate(_cifs(crystals)):
+    for index, text in enumerate(cif_texts(crystals)):
         writer.writerow([index, crystals.formula(index), text])
     return buffer.getvalue().encode()
 
 
 WRITERS: dict[str, Callable[[Crystals], bytes]] = {
     ".cif": _cif_bytes,
-    ".zip": _zip_bytes,
+    ".zip": _zip_of_cifs,
     ".extxyz": _extxyz_bytes,
     ".json": _json_bytes,
     ".csv": _csv_bytes,

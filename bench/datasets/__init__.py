@@ -14,12 +14,14 @@ from bench.datasets.files import (
 )
 from bench.datasets.formulas import FormulaSet, formula_hashes
 from bench.datasets.histograms import BINS, CrystalCounts
+from bench.datasets.parsed import cache_dir
 from bench.datasets.splits import (
     SplitSummary,
     load_properties,
     load_split,
     prepare,
     reference_card,
+    reference_folder,
     split_counts,
     split_figures,
     split_hash,
@@ -41,6 +43,7 @@ __all__ = [
     "Split",
     "SplitFigures",
     "SplitSummary",
+    "cache_dir",
     "canonical_name",
     "dataset_spec",
     "formula_hashes",
@@ -49,6 +52,7 @@ __all__ = [
     "load_split",
     "prepare",
     "reference_card",
+    "reference_folder",
     "split_counts",
     "split_figures",
     "split_hash",

@@ -93,7 +93,7 @@ def prepare(
 def reference_card(dataset: str) -> ReferenceCard:
     """The card of a data set as it is shipped in a package; needs no data. ValueError where it is not there yet."""
     spec = dataset_spec(dataset)
-    folder = _reference_folder(spec)
+    folder = reference_folder(dataset)
     if spec.reference is not None and not (folder / f"{spec.name}.json").is_file():
         command = f"python -m bench data {spec.name} --reference {spec.reference}"
         raise ValueError(f"{spec.title} has no reference card in {spec.reference}; make it with `{command}`")
@@ -113,14 +113,14 @@ def write_reference_card(dataset: str, folder: Path) -> ReferenceCard:
 def split_figures(dataset: str) -> SplitFigures | None:
     """What the tasks say of a data set's test split as it is shipped in a package, None where it is not yet known."""
     spec = dataset_spec(dataset)
-    return SplitFigures.read(_reference_folder(spec), spec.name)
+    return SplitFigures.read(reference_folder(dataset), spec.name)
 
 
 @functools.cache
 def split_counts(dataset: str) -> CrystalCounts:
     """How the crystals of a data set's test split are distributed, as it is shipped in a package; needs no data."""
     spec = dataset_spec(dataset)
-    return CrystalCounts.read(_reference_folder(spec), spec.name)
+    return CrystalCounts.read(reference_folder(dataset), spec.name)
 
 
 def write_split_counts(dataset: str, folder: Path) -> CrystalCounts:
@@ -134,7 +134,7 @@ def write_split_counts(dataset: str, folder: Path) -> CrystalCounts:
 def training_formulas(dataset: str) -> FormulaSet:
     """The reduced formulas of a data set's training split as they are shipped in a package, hashed; needs no data."""
     spec = dataset_spec(dataset)
-    return FormulaSet.read(_reference_folder(spec), spec.name)
+    return FormulaSet.read(reference_folder(dataset), spec.name)
 
 
 def write_training_formulas(dataset: str, folder: Path) -> FormulaSet:
@@ -144,7 +144,9 @@ def write_training_formulas(dataset: str, folder: Path) -> FormulaSet:
     return formulas
 
 
-def _reference_folder(spec: DatasetSpec) -> Path | Traversable:
+def reference_folder(dataset: str) -> Path | Traversable:
+    """Where the reference card of a data set lies, and whatever else is known of its splits without having them."""
+    spec = dataset_spec(dataset)
     return resources.files("bench") / "reference" if spec.reference is None else spec.reference
 
 

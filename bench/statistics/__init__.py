@@ -3,12 +3,14 @@
 All intervals are at 95 %. Randomness comes from a seed; nothing touches global random state.
 """
 
+from bench.statistics.categories import jackknife, jensen_shannon, jensen_shannon_floor
 from bench.statistics.comparisons import SIGNIFICANCE, differ, difference_p_value, holm, pairwise_p_values, quotient
 from bench.statistics.distances import CHUNK_CELLS, EQUAL_WITHIN_ERRORS, RESAMPLES, emd, emd_floor
 from bench.statistics.intervals import (
     combine,
     combine_shared,
     cost_per_hit,
+    mean,
     median,
     ratio_of_sums,
     seconds_per_crystal,
@@ -34,6 +36,10 @@ __all__ = [
     "emd",
     "emd_floor",
     "holm",
+    "jackknife",
+    "jensen_shannon",
+    "jensen_shannon_floor",
+    "mean",
     "median",
     "pairwise_p_values",
     "quotient",

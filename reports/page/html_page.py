@@ -9,19 +9,21 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bench
-from reports.page.html_table import from_table1
+from reports.page.html_table import HtmlTable, from_table1
 from reports.page.periodic_table import LEGEND_SHARES, shade
 from reports.page.records import record_tables
 from reports.page.sections import dataset_part
 from reports.run_results import ModelResult, read_results, task_protocols
 from reports.tables import leaderboard as board
 from reports.tables import table1
+from reports.tables.chosen_columns import further_columns
 from reports.tables.columns import percent
 from reports.tables.formats import TITLE
 from reports.tables.paper_rows import PRINTED_ROWS
@@ -78,10 +80,19 @@ def render(run_dirs: Sequence[Path], paper: bool = False, leaderboard: bool = Fa
             script_hash=_safe("sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
             leaderboard=ranks,
             table1=from_table1(table1.compose(results, printed), "table1-figures", TABLE1_CAPTION),
+            further=further_tables(results),
             dataset_parts=parts,
             records=record_tables(results),
         )
     )
+
+
+def further_tables(results: Sequence[ModelResult]) -> list[HtmlTable]:
+    """A table for each group of metrics that Table 1 has not, to be unfolded."""
+    return [
+        from_table1(replace(table1.compose(results, (), columns), remarks=()), f"further{place}", group)
+        for place, (group, columns) in enumerate(further_columns(results).items())
+    ]
 
 
 def _environment() -> Environment:

@@ -12,13 +12,16 @@ PRINTED_RATES = ("valid_composition", "valid_structure", "stable_rate")
 PRINTED_FIGURES = ("steps", "emd_num_elements", "emd_density", "steps_per_stable")
 
 
-def to_csv(results: Sequence[ModelResult], printed: Sequence[PrintedRow], metrics: Sequence[str]) -> str:
-    """Columns METRIC, METRIC_low, METRIC_high and METRIC_n for these metrics and for all others of the runs.
+def to_csv(
+    results: Sequence[ModelResult], printed: Sequence[PrintedRow], metrics: Sequence[str], only: bool = False
+) -> str:
+    """Columns METRIC, METRIC_low, METRIC_high and METRIC_n for these metrics; unless `only`, for all others as well.
 
     Rates are fractions in [0, 1], as the column `rates` says; a figure that does not exist is empty. `source` is
     measured or printed; of a printed row, only the stability's interval exists, which is computed here.
     """
-    names = list(dict.fromkeys(["steps", *metrics, *(name for result in results for name in result.metrics)]))
+    others = [] if only else [name for result in results for name in result.metrics]
+    names = list(dict.fromkeys([*([] if only else ["steps"]), *metrics, *others]))
     identity = ["dataset", "model", "source", "run", "protocol", "requested", "rates"]
     fields = identity + [name + part for name in names for part in ("", "_low", "_high", "_n")]
     rows = [*map(_measured, results), *map(_printed, printed)]

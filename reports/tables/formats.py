@@ -46,6 +46,12 @@ class Table:
     remarks: Sequence[str]
 
 
+def without_first_column(table: Table) -> Table:
+    """The table without its data set, say, where there is only one."""
+    sections = [[row[1:] for row in section] for section in table.sections]
+    return Table(table.headers[1:], sections, table.notes, table.remarks)
+
+
 def to_text(table: Table, title: str = TITLE) -> str:
     """For a terminal: the interval stands under its figure, footnotes under the table."""
     from tabulate import SEPARATING_LINE, tabulate

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.statistics import SIGNIFICANCE, pairwise_p_values
 from reports.run_results import ModelResult, one_device, read_results
 from reports.tables.columns import COLUMNS, Column, count, percent, three_digits
-from reports.tables.formats import DASH, Cell, Header, Table, to_text
+from reports.tables.formats import DASH, Cell, Header, Table, to_text, without_first_column
 
 TITLE = "Leaderboard: good crystals, and what they cost"
 SHOWN = (
@@ -24,8 +24,16 @@ BY_DEFAULT = ("sun_rate", "stable_rate", "valid")  # the first of these that a r
 
 
 def render(run_dirs: Sequence[Path], by: str | None = None) -> str:
-    """The leaderboard as text. ValueError where runs have different protocols or the metric is not one to rank by."""
-    return to_text(compose(read_results(run_dirs), by), TITLE)
+    """The leaderboard as text, its only data set in the title, in at most ten columns.
+
+    ValueError where runs have different protocols or the metric is not one to rank by.
+    """
+    results = read_results(run_dirs)
+    datasets = list(dict.fromkeys(result.dataset for result in results))
+    if len(datasets) != 1:
+        return to_text(compose(results, by, SHOWN[:-1]), TITLE)
+    shown = SHOWN if by in (None, *(column.metric for column in SHOWN)) else SHOWN[:-1]
+    return to_text(without_first_column(compose(results, by, shown)), f"{TITLE} ({datasets[0]})")
 
 
 def rankable() -> dict[str, Column]:
@@ -33,12 +41,16 @@ def rankable() -> dict[str, Column]:
     return {column.metric: column for column in (*COLUMNS, *SHOWN) if column.better is not None}
 
 
-def compose(results: Sequence[ModelResult], by: str | None = None) -> Table:
-    """For each data set its models by rank, then its controls. by: a metric; None: S.U.N., else stable, else valid."""
+def compose(results: Sequence[ModelResult], by: str | None = None, figures: Sequence[Column] = SHOWN) -> Table:
+    """For each data set its models by rank, then its controls. by: a metric; None: S.U.N., else stable, else valid.
+
+    figures: columns, beside that of the metric.
+    """
     columns = rankable()
     if by is not None and by not in columns:
         raise ValueError(f"--by {by}: known are {', '.join(columns)}")
-    shown = [*SHOWN] if by in (None, *(column.metric for column in SHOWN)) else [columns[by or ""], *SHOWN]
+    extra = [] if by in (None, *(column.metric for column in figures)) else [columns[by or ""]]
+    shown = [*extra, *figures]
     headers = [Header("", title, title) for title in ("Dataset", "Rank", "Method", "Run", "Crystals")]
     headers += [Header(c.group, c.title, c.short, c.arrow) for c in shown]
     sections, remarks = [], [_meaning()]
@@ -97,7 +109,7 @@ def _row(rank: str, result: ModelResult, columns: Sequence[Column]) -> list[Cell
 def _meaning() -> str:
     return (
         "Rank: 1 + the models that are better beyond noise (all pairs compared at 5 %, Holm-corrected); equal ranks "
-        "cannot be told apart. S.U.N.: stable, unique and new. Rates are over all crystals asked for."
+        "cannot be told apart. S.U.N.: stable, unique and new, as generated. Rates are over all crystals asked for."
     )
 
 

@@ -7,19 +7,22 @@ from collections.abc import Sequence
 from bench.datasets import SplitFigures, canonical_name, reference_card, split_figures
 from bench.statistics import Metric
 from reports.run_results import ModelResult, task_protocols
-from reports.tables.columns import COLUMNS
+from reports.tables.columns import COLUMNS, Column
 
 TEST_SPLIT = "test split"
 AGAINST_ITSELF = ("properties",)  # tasks that compare with the test split: nothing to learn of it
 
 
-def split_metrics(results: Sequence[ModelResult]) -> dict[str, Metric]:
-    """Figures of the test split for Table 1, of the tasks that scored it as they did these models of one data set."""
+def split_metrics(results: Sequence[ModelResult], columns: Sequence[Column] = COLUMNS) -> dict[str, Metric]:
+    """Figures of the test split for some columns, of the tasks that scored it as they did these models of one data set.
+
+    columns: by default those of Table 1.
+    """
     figures = _figures(results)
     if figures is None:
         return {}
     protocols = task_protocols(results)
-    known = {c.metric: figures.known(c.metric, c.task, protocols) for c in COLUMNS if c.task not in AGAINST_ITSELF}
+    known = {c.metric: figures.known(c.metric, c.task, protocols) for c in columns if c.task not in AGAINST_ITSELF}
     return {name: metric for name, metric in known.items() if metric is not None}
 
 

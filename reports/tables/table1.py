@@ -11,32 +11,76 @@ from typing import Literal
 from bench.atomic import write_text
 from bench.store import report_folder
 from reports.run_results import ModelResult, one_device, read_results
+from reports.tables.chosen_columns import chosen_columns
 from reports.tables.columns import Column, count, shown_columns
 from reports.tables.csv_rows import to_csv
 from reports.tables.footnotes import column_note, dash_note, disturbed_note, remarks
-from reports.tables.formats import DASH, Cell, Header, Table, to_latex, to_markdown, to_text
+from reports.tables.formats import (
+    DASH,
+    TITLE,
+    Cell,
+    Header,
+    Table,
+    to_latex,
+    to_markdown,
+    to_text,
+    without_first_column,
+)
 from reports.tables.paper_rows import PRINTED_ROWS, PrintedRow
 from reports.tables.ranking import Mark, rank
 from reports.tables.split_row import TEST_SPLIT, split_metrics
 
 Format = Literal["text", "markdown", "csv", "latex"]
+LABELS = ("Dataset", "Method", "Steps")
+MOST_COLUMNS = 10  # of the default table on a terminal, these among them
+LEFT_OUT_FIRST = ("steps_per_stable", "network_evaluations")  # where it would have more
+LEFT_OUT_BESIDE_PAPER = ("network_evaluations", "seconds_per_crystal")  # which the paper does not print
 SUFFIXES: dict[Format, str] = {"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"}
 
 
-def render(run_dirs: Sequence[Path], format: Format = "text", paper: bool = False) -> str:
+def render(
+    run_dirs: Sequence[Path], format: Format = "text", paper: bool = False, columns: Sequence[str] | None = None
+) -> str:
     """Table 1 over the models of some runs; with `paper`, the rows printed for their data sets as well.
 
-    ValueError where a folder holds no finished run, runs have different protocols, or the format is unknown.
+    columns: metrics to show instead, any that the runs have. As text, without them, at most MOST_COLUMNS columns.
+    ValueError where a folder holds no finished run, runs have different protocols, or a format or metric is unknown.
     """
     if format not in SUFFIXES:
         raise ValueError(f"--format {format!r}: known are {', '.join(SUFFIXES)}")
     results = read_results(run_dirs)
     datasets = {result.run.dataset for result in results}
     printed = [row for row in PRINTED_ROWS if row.dataset in datasets] if paper else []
+    chosen = None if columns is None else chosen_columns(columns, results)
     if format == "csv":
+        if chosen is not None:
+            return to_csv(results, printed, [column.metric for column in chosen], only=True)
         return to_csv(results, printed, [column.metric for column in shown_columns(results)])
-    write = {"text": to_text, "markdown": to_markdown, "latex": to_latex}[format]
-    return write(compose(results, printed))
+    if format == "text":
+        return _text(results, printed, chosen)
+    write = {"markdown": to_markdown, "latex": to_latex}[format]
+    return write(compose(results, printed, chosen))
+
+
+def _text(results: Sequence[ModelResult], printed: Sequence[PrintedRow], chosen: Sequence[Column] | None) -> str:
+    """The table for a terminal, its only data set in the title. A default table has no more columns than it may have.
+
+    What is left out is said below it.
+    """
+    datasets = {result.dataset for result in results}
+    labels = LABELS[1:] if len(datasets) == 1 else LABELS
+    columns, left_out = shown_columns(results) if chosen is None else list(chosen), []
+    for metric in LEFT_OUT_BESIDE_PAPER if printed else LEFT_OUT_FIRST:
+        if chosen is None and len(labels) + len(columns) > MOST_COLUMNS:
+            left_out += [column.metric for column in columns if column.metric == metric]
+            columns = [column for column in columns if column.metric != metric]
+    table = compose(results, printed, columns)
+    if left_out:
+        which = f"Left out: {', '.join(left_out)}; `bench report RUN --columns` shows any metric."
+        table = replace(table, remarks=[*table.remarks, which])
+    if len(datasets) > 1:
+        return to_text(table)
+    return to_text(without_first_column(table), f"{TITLE} ({', '.join(datasets)})")
 
 
 def write_reports(run_dirs: Sequence[Path], paper: bool = False) -> str:
@@ -50,17 +94,20 @@ def write_reports(run_dirs: Sequence[Path], paper: bool = False) -> str:
     return text
 
 
-def compose(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) -> Table:
+def compose(
+    results: Sequence[ModelResult], printed: Sequence[PrintedRow] = (), chosen: Sequence[Column] | None = None
+) -> Table:
     """The table of these results: for each data set its models, its controls, its test split and its printed rows.
 
-    The data set is named in its first row.
+    The data set is named in its first row. chosen: its columns of figures, by default all of Table 1.
     """
-    notes, columns = _Notes(), shown_columns(results)
-    headers = [Header("", title, title) for title in ("Dataset", "Method", "Steps")]
+    notes, columns = _Notes(), shown_columns(results) if chosen is None else chosen
+    headers = [Header("", title, title) for title in LABELS]
     for column in columns:
         note = notes.number(column_note(column.metric, results))
         headers.append(Header(column.group, column.title, column.short, column.arrow, note))
     sections: list[list[list[Cell]]] = []
+    has_split = False
     for dataset, members in groupby(results, key=lambda result: result.run.dataset):
         rows = list(members)
         models = [result for result in rows if not result.is_control]
@@ -69,11 +116,14 @@ def compose(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
             [_row(model, columns, [column[i] for column in marks], notes) for i, model in enumerate(models)]
         )
         sections.append([_row(control, columns, [""] * len(columns), notes) for control in rows if control.is_control])
-        sections.append(_test_split_rows(rows, columns))
+        split_row = _test_split_rows(rows, columns)
+        has_split = has_split or bool(split_row)
+        sections.append(split_row)
         sections.append([_printed_row(row, columns) for row in printed if row.dataset == dataset])
         first = next(section for section in sections[-4:] if section)[0]
         first[0] = Cell(rows[0].dataset)
-    return Table(headers, [section for section in sections if section], notes.lines, remarks(results, printed))
+    lines = [line for line in remarks(results, printed) if has_split or not line.startswith(f"{TEST_SPLIT}:")]
+    return Table(headers, [section for section in sections if section], notes.lines, lines)
 
 
 @dataclass
@@ -115,7 +165,7 @@ def _row(result: ModelResult, columns: Sequence[Column], marks: Sequence[Mark], 
 
 def _test_split_rows(results: Sequence[ModelResult], columns: Sequence[Column]) -> list[list[Cell]]:
     """The row of the data set's own test split, if it was scored under the protocol of these runs."""
-    figures = split_metrics(results)
+    figures = split_metrics(results, columns)
     cells = [column.cell(figures[column.metric]) if column.metric in figures else Cell(DASH) for column in columns]
     return [[Cell(""), Cell(TEST_SPLIT), Cell(DASH), *cells]] if figures else []
 

@@ -19,6 +19,9 @@ from tasks.stability.relaxation import RelaxationSettings, Relaxed, relax
 # eV/atom. A crystal that a potential leaves farther above its own hull is not handed on: the judge would not call it
 # stable. docs/stability.md says what this loses, measured on crystals with DFT labels.
 SCREEN_ABOVE = 0.25
+# eV/A. From the geometry of another potential most of a judge's steps change its energy by less than its error: the
+# same page has the agreement with DFT by this number.
+JUDGE_FMAX = 0.05
 
 
 def chain_names(text: str) -> tuple[str, ...]:
@@ -67,6 +70,11 @@ class Verdict:
     potential: str
 
 
+def stage_settings(settings: RelaxationSettings, number: int) -> RelaxationSettings:
+    """Those of a potential by its place in the chain: after the first one a relaxation may end sooner."""
+    return settings if number == 0 else replace(settings, fmax=max(settings.fmax, JUDGE_FMAX))
+
+
 def judge(crystals: Crystals, stages: Sequence[Stage], settings: RelaxationSettings) -> list[Verdict]:
     """Every crystal through the chain, in order. The last potential must know all elements and have a hull.
 
@@ -80,7 +88,7 @@ def judge(crystals: Crystals, stages: Sequence[Stage], settings: RelaxationSetti
         last = number == len(stages) - 1
         own = [b for b, crystal in waiting.items() if last or _knows(stage.potential, crystal)]
         given = Crystals.concatenate([waiting[b] for b in own])
-        outcomes = relax(given, stage.potential, settings)
+        outcomes = relax(given, stage.potential, stage_settings(settings, number))
         for b, outcome, above in zip(own, outcomes, _above(stage.hull, given, outcomes), strict=True):
             steps[b] += outcome.steps
             if last or not np.isfinite(outcome.fmax) or (isinstance(above, float) and above > SCREEN_ABOVE):

@@ -19,7 +19,16 @@ from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
 from tasks.stability.calibration import Calibration, NoCalibration, find_calibration, measured_error, stable_rate
-from tasks.stability.chain import SCREEN_ABOVE, Stage, Verdict, chain_label, chain_names, chain_protocol, judge
+from tasks.stability.chain import (
+    SCREEN_ABOVE,
+    Stage,
+    Verdict,
+    chain_label,
+    chain_names,
+    chain_protocol,
+    judge,
+    stage_settings,
+)
 from tasks.stability.hull import Hull, HullNotHere, hull_path, read_hull
 from tasks.stability.hull.formation import ENDINGS, read_formation_hull
 from tasks.stability.hull.mp_entries import LEVELS, read_mp_hull
@@ -159,7 +168,7 @@ class Stability:
         hull = self._hull()
         return {
             "potential": chain_protocol(self.potential),
-            **self._screen(),
+            **self._of_chain(),
             "relaxation": self.settings.protocol(),
             "hull": {name: hull.card.get(name) for name in ("sha256", "phases", "geometry")},
         }
@@ -207,13 +216,14 @@ class Stability:
         except HullNotHere:
             return None
 
-    def _screen(self) -> dict[str, Any]:
-        """Of a chain, what the earlier potentials screen by."""
+    def _of_chain(self) -> dict[str, Any]:
+        """Of a chain, what the earlier potentials screen by, and how the later ones relax."""
         if len(self._names) == 1:
             return {}
         hulls = [self._screening(name) for name in self._names[:-1]]
         known = [None if hull is None else hull.card.get("sha256") for hull in hulls]
-        return {"screen": {"above_ev_per_atom": SCREEN_ABOVE, "hulls": known}}
+        later = stage_settings(self.settings, 1).protocol()
+        return {"screen": {"above_ev_per_atom": SCREEN_ABOVE, "hulls": known}, "relaxation_after_the_first": later}
 
 
 @functools.lru_cache(maxsize=8)  # a worker scores many chunks against the same one

@@ -141,6 +141,14 @@ def test_what_cannot_be_compared_is_an_error(
         check(write_run(tmp_path / "run", SMALL_NOISE, **options), baseline)
 
 
+def test_a_task_that_only_the_run_has_does_not_matter(tmp_path: Path, baseline: Path) -> None:
+    run = write_run(tmp_path / "run", SMALL_NOISE)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["protocol"]["tasks"]["symmetry"] = {"symprec": 0.1}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert not any(c.failed for c in check(run, baseline))
+
+
 def test_no_metric_in_common_is_an_error(tmp_path: Path) -> None:
     undefined = {"valid": Metric(None), "seconds_per_crystal": Metric(1.0)}
     run = write_run(tmp_path / "run", undefined)

@@ -16,8 +16,8 @@ SETTINGS = RelaxationSettings()
 
 
 def deeper(found, vectors):
-    """Morse's energies with bonds twice as strong: the same minimum but for the cutoff."""
-    return 2 * morse(found, vectors)
+    """Morse's energies with bonds twice as strong and 3 % longer."""
+    return 2 * morse(found, vectors / 1.03)
 
 
 def element_hull(level):
@@ -40,11 +40,19 @@ def test_the_judge_goes_on_from_where_the_first_ended():
     crystals = rattled(0, 3)
     first = relax(crystals, Counting(), SETTINGS)
     ends = Crystals.concatenate([crystal(crystals.arrays(b)[0], f.frac_coords, f.lattice) for b, f in enumerate(first)])
-    expected = relax(ends, Counting(deeper), SETTINGS)
+    expected = relax(ends, Counting(deeper), chain.stage_settings(SETTINGS, 1))
+    assert sum(e.steps for e in expected) > 0
     found = judge(crystals, stages(0.0, judging()), SETTINGS)
     assert [v.potential for v in found] == ["judge"] * 3
     assert [v.relaxed.energy for v in found] == pytest.approx([e.energy for e in expected], abs=1e-4)
     assert [v.relaxed.steps for v in found] == [f.steps + e.steps for f, e in zip(first, expected, strict=True)]
+
+
+def test_a_judge_may_end_sooner_than_the_first_and_never_looser_than_asked_for():
+    assert chain.stage_settings(SETTINGS, 0) == SETTINGS
+    assert chain.stage_settings(SETTINGS, 1).fmax == chain.JUDGE_FMAX > SETTINGS.fmax
+    loose = RelaxationSettings(fmax=0.3)
+    assert chain.stage_settings(loose, 1) == loose
 
 
 def test_what_the_first_leaves_far_above_its_hull_is_not_shown_to_the_judge():

@@ -101,6 +101,18 @@ def test_chgnet_in_a_batch_equals_the_packages_own_prediction():
         np.testing.assert_allclose(found.stresses[b] * EV_PER_A3_IN_GPA, theirs["s"], atol=2e-2)
 
 
+def test_chgnet_equals_the_packages_own_prediction_where_no_bond_is_short_enough_for_an_angle():
+    from chgnet.model.model import CHGNet
+
+    one = crystal([37], [[0, 0, 0]], np.eye(3) * 4.5)
+    others = crystal([55, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3) * 4.2)
+    potential, model = load_potential("chgnet"), CHGNet.load(use_device="cpu", verbose=False)
+    for crystals in (one, Crystals.concatenate([one, others, mixed()])):
+        for b, energy in enumerate(potential.evaluate(crystals).energies):
+            theirs = float(model.predict_structure(crystals.structure(b), task="e")["e"])
+            assert energy / crystals.num_atoms[b] == pytest.approx(theirs, abs=2e-5)
+
+
 @pytest.mark.parametrize(("name", "theirs"), [("sevennet", "7net-0"), ("sevennet-l3i5", "7net-l3i5")])
 def test_sevennet_in_a_batch_equals_the_packages_own_calculator(name, theirs):
     from sevenn.calculator import SevenNetCalculator

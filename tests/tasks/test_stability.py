@@ -52,11 +52,11 @@ def samples():
 
 @pytest.fixture(scope="module")
 def scored():
-    return Stability().score(samples())
+    return Stability("chgnet").score(samples())
 
 
 def test_a_table_has_the_columns_of_the_store_in_their_types(scored):
-    task = Stability()
+    task = Stability("chgnet")
     assert scored.schema.names == COLUMNS
     assert task.schema.names == ["index", *COLUMNS]
     assert [task.schema.field(name).type for name in COLUMNS] == scored.schema.types
@@ -96,7 +96,7 @@ def test_an_element_without_a_reference_phase_gives_a_reason_and_no_number(score
 
 def test_an_atom_that_feels_nothing_is_not_stable_at_whatever_energy():
     caesium = crystal([55], [[0, 0, 0]], np.eye(3) * 7.9)
-    (row,) = Stability().score(caesium).to_pylist()
+    (row,) = Stability("chgnet").score(caesium).to_pylist()
     assert row["e_above_hull"] < STABLE_BELOW
     assert not row["stable"]
     assert row["reason"] == "its atom (Cs) has no neighbour within 6 A, the potential's range"
@@ -108,7 +108,7 @@ def test_duplicates_have_the_same_row(scored):
 
 
 def test_stable_means_converged_and_below_the_threshold():
-    task = Stability(settings=RelaxationSettings(max_steps=1, fmax=1e-6))
+    task = Stability("chgnet", settings=RelaxationSettings(max_steps=1, fmax=1e-6))
     rows = task.score(samples()[:2]).to_pylist()
     assert all(abs(row["e_above_hull"]) < STABLE_BELOW for row in rows)
     assert not any(row["stable"] for row in rows)
@@ -126,7 +126,7 @@ def table():
 
 
 def test_rates_count_all_requested_crystals_with_other_thresholds_beside():
-    metrics = Stability().summary({"stability": table()}, None, 0)
+    metrics = Stability("chgnet").summary({"stability": table()}, None, 0)
     assert {name: metric.value for name, metric in metrics.items()} == {
         "stable_rate": 3 / 6,
         "stable_below_0_rate": 1 / 6,
@@ -153,21 +153,29 @@ def test_where_two_potentials_disagree_is_counted_over_all_crystals():
     found = Stability(potential="m3gnet", name="stability-m3gnet").summary(tables, None, 0)
     assert found["stable_disagreement_rate[m3gnet]"].value == 2 / 6
     assert found["stable_disagreement_rate[m3gnet]"].n == 6
-    assert "stable_disagreement_rate" not in Stability().summary(tables, None, 0)
+    assert "stable_disagreement_rate" not in Stability("chgnet").summary(tables, None, 0)
 
 
 def test_no_crystals_and_none_with_a_number_give_undefined_figures():
-    empty = Stability().schema.empty_table()
-    assert {metric.value for metric in Stability().summary({"stability": empty}, None, 0).values()} == {None}
+    empty = Stability("chgnet").schema.empty_table()
+    assert {metric.value for metric in Stability("chgnet").summary({"stability": empty}, None, 0).values()} == {None}
 
 
 def test_the_protocol_is_plain_json_with_both_checksums_and_the_task_travels_to_workers():
-    protocol = Stability().protocol()
+    protocol = Stability("chgnet").protocol()
     assert json.loads(json.dumps(protocol, allow_nan=False)) == protocol
     assert protocol["potential"]["sha256"] == potential_protocol("chgnet")["sha256"]
     assert len(protocol["hull"]["sha256"]) == 64
     assert protocol["stable_below_ev_per_atom"] == 0.1
-    assert pickle.loads(pickle.dumps(Stability())) == Stability()
+    assert pickle.loads(pickle.dumps(Stability("chgnet"))) == Stability("chgnet")
+
+
+def test_the_default_chain_has_hulls_a_measured_error_and_a_calibration_that_hold_for_it():
+    task = Stability()
+    assert [part["name"] for part in task.protocol()["potential"]["chain"]] == ["chgnet", "sevennet-l3i5"]
+    assert None not in task.protocol()["screen"]["hulls"]
+    assert task.protocol()["calibration"] == task.calibration().sha256
+    assert task.about()["error"]["crystals"] >= 100
 
 
 def test_an_unknown_potential_is_refused_before_anything_is_sampled():
@@ -178,7 +186,7 @@ def test_an_unknown_potential_is_refused_before_anything_is_sampled():
 def test_the_shipped_hull_knows_every_element_of_the_potential():
     from pymatgen.core import Element
 
-    hull = Stability()._hull()
+    hull = Stability("chgnet")._hull()
     symbols = {str(Element.from_Z(z).symbol) for z in load_potential("chgnet").elements}
     assert symbols <= hull.elements
 
@@ -187,12 +195,12 @@ def test_a_hull_of_the_users_own_takes_the_place_of_the_packages(tmp_path):
     entries = [ComputedEntry(f, e, parameters={"run_type": "GGA"}) for f, e in (("Mg", -1.5), ("O2", -9.8))]
     dumpfn(entries, tmp_path / "entries.json")
     crystals = rock_salt(12, 8, 4.3)
-    (packaged,) = Stability().score(crystals).to_pylist()
-    task = Stability(hull=str(tmp_path / "entries.json"))
+    (packaged,) = Stability("chgnet").score(crystals).to_pylist()
+    task = Stability("chgnet", hull=str(tmp_path / "entries.json"))
     (own,) = task.score(crystals).to_pylist()
     assert own["energy_per_atom"] == packaged["energy_per_atom"]
     assert own["e_above_hull"] < packaged["e_above_hull"] - 1  # no oxide to compete with
-    assert task.protocol()["hull"] != Stability().protocol()["hull"]
+    assert task.protocol()["hull"] != Stability("chgnet").protocol()["hull"]
 
 
 def test_a_built_hull_is_taken_from_its_file(tmp_path):
@@ -200,9 +208,9 @@ def test_a_built_hull_is_taken_from_its_file(tmp_path):
     (tmp_path / "own.parquet").write_bytes(path.read_bytes())
     card = json.loads(path.with_suffix(".json").read_text())  # type: ignore[attr-defined]
     (tmp_path / "own.json").write_text(json.dumps(card))
-    assert Stability(hull=str(tmp_path / "own.parquet")).protocol() == Stability().protocol()
+    assert Stability("chgnet", hull=str(tmp_path / "own.parquet")).protocol() == Stability("chgnet").protocol()
     card["potential"]["sha256"] = "of other weights"
     (tmp_path / "other.parquet").write_bytes(path.read_bytes())
     (tmp_path / "other.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match="computed with other weights of chgnet"):
-        Stability(hull=str(tmp_path / "other.parquet")).protocol()
+        Stability("chgnet", hull=str(tmp_path / "other.parquet")).protocol()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
+from models.baselines.diffcsp.predictor import PredictorFactory
 from models.baselines.diffcsp.sampler import SamplerSettings
+from models.baselines.diffcsp.structure_prediction import StructurePrediction
 from models.cspnet import CSPNetConfig
 from models.generation import GeneratorFactory, sampler_from_card
 from models.guidance import Guidance
@@ -35,3 +37,12 @@ diffcsp_autoguided = diffcsp_fast.with_sampler(
     "-autoguided", steps=48, guidance=Guidance(1.5, (0.3, 0.99), "weak network")
 )
 """DiffCSP in 48 steps, each led away from what a smaller, hardly trained network predicts."""
+
+structures = GeneratorFactory("diffcsp-csp", StructurePrediction, config_from_card)
+structures_fast = structures.with_sampler("-fast", steps=48, corrector=False)
+
+diffcsp_csp = PredictorFactory(structures)
+"""DiffCSP's crystal structure prediction: cell and places for compositions that are given."""
+
+diffcsp_csp_fast = PredictorFactory(structures_fast)
+"""DiffCSP's crystal structure prediction made quicker: 48 steps of one network evaluation each."""

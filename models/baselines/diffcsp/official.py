@@ -50,10 +50,14 @@ def cspnet_from_official(state_dict: Mapping[str, Tensor], equivariant_lattice: 
     """A CSPNet with published weights, all sizes read from their shapes.
 
     state_dict: keys of the published network, with or without the prefix "decoder."; other prefixes (schedules) are
-    left out. equivariant_lattice: the published option `ip`. The network has the weights' dtype.
+    left out. That of crystal structure prediction has an embedding of types and no output for them: it becomes the
+    linear map of one-hot types, with an output of zeros. equivariant_lattice: the published option `ip`. The network
+    has the weights' dtype.
     """
     if any(key.startswith("decoder.") for key in state_dict):
         state_dict = {k.removeprefix("decoder."): v for k, v in state_dict.items() if k.startswith("decoder.")}
+    if "node_embedding.weight" in state_dict and not {"node_embedding.bias", "type_out.weight"} & state_dict.keys():
+        state_dict = _with_linear_types(state_dict)
     missing = [
         k for k in ("node_embedding.weight", "type_out.weight", "csp_layer_0.edge_mlp.0.weight") if k not in state_dict
     ]
@@ -77,6 +81,15 @@ def cspnet_from_official(state_dict: Mapping[str, Tensor], equivariant_lattice: 
     network = CSPNet(config).to(state_dict["node_embedding.weight"].dtype)
     network.load_state_dict(rename_official(state_dict))
     return network.eval()
+
+
+def _with_linear_types(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the published structure prediction in the shapes of ab initio generation."""
+    table = state_dict["node_embedding.weight"]  # (types, H)
+    types, hidden = table.shape
+    linear = {"node_embedding.weight": table.T.contiguous(), "node_embedding.bias": table.new_zeros(hidden)}
+    output = {"type_out.weight": table.new_zeros(types, hidden), "type_out.bias": table.new_zeros(types)}
+    return {**state_dict, **linear, **output}
 
 
 def schedules_from_official(state_dict: Mapping[str, Tensor]) -> tuple[GaussianSchedule, CoordSchedule]:

@@ -71,6 +71,7 @@ def sample_predictor_corrector(
     settings: SamplerSettings,
     noise: Noise,
     callback: StepCallback | None = None,
+    types_given: bool = False,
 ) -> CrystalState:
     """Ancestral steps for lattice and types; Langevin corrector and ancestral predictor for coordinates.
 
@@ -78,18 +79,20 @@ def sample_predictor_corrector(
     and that the corrector also draws (unused) noise for lattice and types, follow the published code, so that a batch
     can be replayed from its draws. The last step adds no noise. callback: is told after each step how many are done,
     and the state: "step", "steps", "time", "x" (fractional coordinates), "types" (scores) and "lattices".
+    types_given: the types are known and stay as they are, without draws (crystal structure prediction).
     """
     types, x, lattices = state.types, state.frac_coords, state.lattices
     for step in schedule:
         if settings.corrector:
-            eps = _draw(noise, lattices, types, x, step)
+            eps = _draw(noise, lattices, types, x, step, types_given)
             score = denoiser.negative_score(types, x, lattices, step)
             x = correct_coords(x, score, step, corrector_size(settings, step), eps.frac_coords)
-        eps = _draw(noise, lattices, types, x, step)
+        eps = _draw(noise, lattices, types, x, step, types_given)
         predicted = denoiser.predict(types, x, lattices, step)
         x = predict_coords(x, predicted.coord, step, eps.frac_coords) % 1.0
         lattices = ancestral_step(lattices, predicted.lattice, step, eps.lattices)
-        types = ancestral_step(types, predicted.node, step, eps.types)
+        if not types_given:
+            types = ancestral_step(types, predicted.node, step, eps.types)
         if callback is not None:
             done = len(schedule) - step.number + 1
             told = {"step": done, "steps": len(schedule), "time": step.time}
@@ -111,10 +114,13 @@ def ancestral_step(noisy: Tensor, predicted_noise: Tensor, step: Step, eps: Tens
     return shrink * (noisy - weight * predicted_noise) + step.posterior_sigma * eps
 
 
-def _draw(noise: Noise, lattices: Tensor, types: Tensor, x: Tensor, step: Step) -> CrystalState:
-    """Normal noise for a whole state, in the published order; zeros at the last step."""
-    if step.is_last:
-        return CrystalState(torch.zeros_like(types), torch.zeros_like(x), torch.zeros_like(lattices))
+def _draw(noise: Noise, lattices: Tensor, types: Tensor, x: Tensor, step: Step, types_given: bool) -> CrystalState:
+    """Normal noise for a whole state, in the published order; zeros at the last step, and for types that are given."""
     drawn = (("lattice", lattices), ("type", types), ("coord", x))
-    lattice, kind, coord = (noise.normal(name, tuple(like.shape)) for name, like in drawn)
+    lattice, kind, coord = (
+        torch.zeros_like(like)
+        if step.is_last or (name == "type" and types_given)
+        else noise.normal(name, tuple(like.shape))
+        for name, like in drawn
+    )
     return CrystalState(kind, coord, lattice)

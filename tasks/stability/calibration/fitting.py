@@ -19,8 +19,8 @@ from bench.atomic import replacement
 from bench.crystals import Crystals
 from bench.statistics import wilson
 from tasks.stability.calibration.logistic import fit, probabilities, spread_between
-from tasks.stability.calibration.probability import SYMBOL
-from tasks.stability.chain import chain_label, chain_names
+from tasks.stability.calibration.probability import FITTED_WITH, SYMBOL
+from tasks.stability.chain import SCREEN_ABOVE, chain_label, chain_names, stage_settings
 from tasks.stability.chemistry import KINDS, kind_of
 from tasks.stability.potentials import load_potential, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings, Relaxed, relax
@@ -88,7 +88,6 @@ class Compared:
 
 def compare(chain: str, labelled: LabelledFile, cache: Path) -> Compared:
     """Every labelled crystal through the chain. Relaxations are kept in the folder `cache` and depend on no hull."""
-    from tasks.stability.chain import SCREEN_ABOVE
     from tasks.stability.hull import energies_above
 
     names, settings = chain_names(chain), RelaxationSettings()
@@ -97,7 +96,7 @@ def compare(chain: str, labelled: LabelledFile, cache: Path) -> Compared:
     screened = np.zeros(count, dtype=bool)
     start = labelled.crystals
     for number, name in enumerate(names):
-        outcomes = _relaxed(names[: number + 1], start, labelled.sha256, settings, cache)
+        outcomes = _relaxed(names[: number + 1], start, labelled.sha256, stage_settings(settings, number), cache)
         hull = task.hull_of(name)
         energies = np.array([o.energy for o in outcomes]) / start.num_atoms
         found = [np.nan] * count if hull is None else energies_above(hull, start, energies)
@@ -166,7 +165,7 @@ def calibrate(chain: str, labelled: LabelledFile, compared: Compared) -> dict[st
             "stable_by_dft": int(labels.sum()),
             "left_out": int((~used).sum()),
         },
-        "fitted_with": {name: protocol.get(name) for name in ("potential", "hull", "screen", "relaxation")},
+        "fitted_with": {name: protocol.get(name) for name in FITTED_WITH},
         "raw": raw_quality(compared),
         "calibrated_leave_one_out": _leave_one_out(features, labels),
     }

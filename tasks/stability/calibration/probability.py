@@ -19,6 +19,7 @@ from tasks.stability.chemistry import kind_of
 
 DRAWS = 2000
 DRAWS_AT_ONCE = 50  # times 10,000 crystals are 4 MB
+FITTED_WITH = ("potential", "hull", "screen", "relaxation", "relaxation_after_the_first")
 SYMBOL = re.compile(r"[A-Z][a-z]?")
 
 
@@ -77,9 +78,10 @@ def find_calibration(label: str, about: Mapping[str, Any]) -> Calibration:
         raise NoCalibration(f"{label} was not calibrated against DFT")
     found = Calibration.of(file.read_bytes())
     fitted = found.card["fitted_with"]
-    for what in ("potential", "hull", "screen", "relaxation"):
+    for what in FITTED_WITH:
         if essence(fitted.get(what)) != essence(about.get(what)):
-            raise NoCalibration(f"the calibration of {label} was fitted with another {what} than this run's")
+            name = what.replace("_", " ")
+            raise NoCalibration(f"the calibration of {label} was fitted with another {name} than this run's")
     return found
 
 

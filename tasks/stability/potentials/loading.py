@@ -19,7 +19,7 @@ from tasks.stability.potentials.potential import EdgePotential, Potential
 if TYPE_CHECKING:
     from tasks.stability.potentials.m3gnet import End
 
-DEFAULT_POTENTIAL = "chgnet"
+DEFAULT_POTENTIAL = "chgnet+sevennet-l3i5"  # a chain; docs/stability.md compares
 ENTRY_POINTS = "crysldm_bench.potentials"
 
 
@@ -29,7 +29,7 @@ def known_potentials() -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=8)  # a worker scores many chunks with the same one
-def load_potential(name: str = DEFAULT_POTENTIAL, device: str = "cpu") -> Potential:
+def load_potential(name: str, device: str = "cpu") -> Potential:
     """The potential of that name, or of matgl's model folder at that path, self-tested.
 
     ValueError where the name is unknown, its files are nowhere, or it fails the self-test.

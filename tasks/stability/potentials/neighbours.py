@@ -85,6 +85,25 @@ def _joined(parts: Sequence[IntArray]) -> IntArray:
     return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
 
 
+def pair_directions(found: Neighbours) -> tuple[IntArray, IntArray]:
+    """Edges in one direction, and the reverse of each: (U,) and (U,) places among the E.
+
+    ValueError where the list is not symmetric.
+    """
+    first, second, images = found.centres, found.neighbours, found.images
+    # Of an atom's own images, those count as forward whose first component that is not zero is positive.
+    sign = np.sign(np.sign(images) @ np.array([4, 2, 1]))
+    is_forward = (first < second) | ((first == second) & (sign > 0))
+    forward, reverse = np.flatnonzero(is_forward), np.flatnonzero(~is_forward)
+    keys = np.stack([*images.T, second, first])
+    mirrored = np.stack([*(-images.T), first, second])
+    ordered = forward[np.lexsort(keys[:, forward])]
+    partners = reverse[np.lexsort(mirrored[:, reverse])]
+    if not np.array_equal(keys[:, ordered], mirrored[:, partners]):
+        raise ValueError("the neighbour list is not symmetric")
+    return ordered, partners
+
+
 def edge_pairs(centres: IntArray) -> tuple[IntArray, IntArray]:
     """Ordered pairs of different edges with the same centre: (T,) first and (T,) second. centres: (E,) ascending."""
     counts = np.bincount(centres) if len(centres) else np.zeros(0, dtype=np.int64)

@@ -21,7 +21,7 @@ from bench.arrays import BoolArray
 from bench.atomic import write_json
 from tasks.stability.hull import Hull, hull_path, read_hull, read_hull_columns
 from tasks.stability.hull.phases import Phases, read_phases
-from tasks.stability.potentials import DEFAULT_POTENTIAL, potential_protocol
+from tasks.stability.potentials import potential_protocol
 from tasks.stability.relaxation import RelaxationSettings
 from tasks.stability.task import STABLE_BELOW
 from tasks.stability.validation.comparison import above_hull, by_chemistry, compare, costs
@@ -35,7 +35,7 @@ REFERENCE = Path(__file__).parents[1] / "reference"
 def main() -> None:
     """Computes, compares and writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--potential", default=DEFAULT_POTENTIAL)
+    parser.add_argument("--potential", default="chgnet")
     parser.add_argument("--cache", type=Path, default=Path("validation"), help="folder of the energies computed")
     parser.add_argument("--out", type=Path, default=REFERENCE, help="folder of <potential>.validation.json")
     parser.add_argument("--docs", type=Path, help="only puts the tables of all files in --out into this document")

@@ -1,4 +1,4 @@
-"""Every test of a `tiny` model is run with CrysLDM, DiffCSP and CDVAE."""
+"""Every test of a `tiny` model is run with each model that can be trained."""
 
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ def tiny_data(monkeypatch):
         monkeypatch.setattr(models.training.run, name, found)
 
 
-@pytest.fixture(params=["diffcsp", "crysldm", "cdvae"])
+@pytest.fixture(params=["diffcsp", "crysldm", "cdvae", "diffcsp-csp", "composition-first"])
 def tiny(request, monkeypatch, tiny_data):
     """The name of a model whose preset is tiny."""
     give_preset(monkeypatch, request.param, tiny_preset(request.param))

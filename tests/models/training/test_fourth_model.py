@@ -52,5 +52,5 @@ def test_it_can_start_from_weights(toy, tmp_path):
 
 
 def test_whoever_asks_for_an_unknown_one_hears_of_it(toy, tmp_path):
-    with pytest.raises(ValueError, match="known: crysldm, diffcsp, cdvae, toy"):
+    with pytest.raises(ValueError, match="known: crysldm, diffcsp, cdvae, diffcsp-csp, composition-first, toy"):
         run("gan", tmp_path / "run")

@@ -1,0 +1,75 @@
+"""Crystal structure prediction as a generator of the harness: structures for compositions that are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.arrays import IntArray
+from bench.crystals import Crystals
+from bench.datasets import load_split
+from bench.interfaces import SampleBatch
+from models.baselines.diffcsp.structure_prediction import predict_structures
+from models.generation import DiffusionGenerator, GeneratorFactory
+
+
+@dataclass(frozen=True)
+class PredictorFactory:
+    """Builds `DiffusionPredictor`s of any data set, number of steps and weights, by one of the named samplers."""
+
+    diffusion: GeneratorFactory
+
+    def __call__(
+        self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+    ) -> DiffusionPredictor:
+        """The generator, not loaded. Arguments and errors as of `DiffusionGenerator`."""
+        return DiffusionPredictor(self.diffusion(dataset, preset, steps, weights))
+
+
+class DiffusionPredictor:
+    """A trained `StructurePrediction` as a `bench.interfaces.Generator`.
+
+    `sample_given` predicts structures of compositions. `sample` draws the compositions from the training split: what
+    the structures are worth when nothing is wrong with the compositions.
+    """
+
+    def __init__(self, diffusion: DiffusionGenerator) -> None:
+        self.name = diffusion.name
+        self._diffusion = diffusion
+        self._train: Crystals | None = None
+
+    def batch_size(self, device: str) -> int:
+        """As of the diffusion models."""
+        return self._diffusion.batch_size(device)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The weights' card, and how the sampler steps."""
+        return self._diffusion.card
+
+    def load(self, device: str = "cpu") -> None:
+        """Reads the weights. Compositions are read when `sample` first needs them."""
+        self._diffusion.load(device)
+
+    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
+        """Structures for compositions of the training split, a function of both arguments, weights and steps.
+
+        DataUnavailable where the split is not at hand; nothing is downloaded.
+        """
+        if self._train is None:
+            self._train = load_split(self._diffusion.dataset, "train", download=False)
+        chosen = np.random.default_rng(seed).choice(len(self._train), size=num_crystals)
+        offsets, numbers = self._train.offsets, self._train.atomic_numbers
+        return self.sample_given([numbers[offsets[k] : offsets[k + 1]] for k in chosen], seed)
+
+    def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
+        """A crystal for each composition, (N_i,) atomic numbers, in this order and with its atoms in theirs.
+
+        A function of both arguments, weights, steps, threads and device. ValueError names a composition that is none.
+        """
+        model, steps = self._diffusion.model, self._diffusion.steps
+        return predict_structures(model, compositions, seed, steps)

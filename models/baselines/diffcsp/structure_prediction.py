@@ -1,0 +1,145 @@
+"""DiffCSP's crystal structure prediction: joint diffusion of lattice and coordinates, the composition given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.arrays import FloatArray, IntArray
+from bench.interfaces import SampleBatch
+from models.baselines.diffcsp.diffusion import DiffCSPConfig
+from models.baselines.diffcsp.sampler import CrystalState, SamplerSettings, sample_predictor_corrector
+from models.bounds import Bounds
+from models.cspnet import CSPNet, EvaluationCounter
+from models.denoiser import Denoiser
+from models.denoising_loss import denoising_losses, loss_table
+from models.dense import DenseBatch, buckets, unpack
+from models.diffusion import Noise, SeededNoise, StepSchedule, coord_schedule, cosine_schedule
+from models.sampling import StepCallback
+
+
+class StructurePrediction(nn.Module):
+    """p(lattice, coordinates | composition): DiffCSP's network, which always sees the clean types. Jiao et al. 2023.
+
+    The network's output for types is not used; weights of both tasks fit each other.
+    """
+
+    loss_table: Tensor
+
+    def __init__(self, config: DiffCSPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = CSPNet(config.network)
+        self.gaussian = cosine_schedule(config.num_steps)
+        self.coords = coord_schedule(config.num_steps, *config.sigma_range)
+        self.register_buffer("loss_table", loss_table(self.gaussian, self.coords), persistent=False)
+        self._seen: list[DenseBatch] = []
+
+    def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
+        """`denoising_losses` of lattice and coordinates. times: (B,) in 1..T; drawn uniformly when not given."""
+        clean = self._one_hot(batch.atomic_numbers), batch.frac_coords, batch.lattices
+        weights = self.config.loss_weights
+        return denoising_losses(self.network, self.loss_table, clean, noise, weights, times, True)
+
+    def trained_part(self, stage: str) -> nn.Module:
+        """The network, in its only stage."""
+        return self.network
+
+    def compiled_parts(self, stage: str) -> list[nn.Module]:
+        """The network."""
+        return [self.network]
+
+    def stage_input(self, stage: str, crystals: list[DenseBatch]) -> list[DenseBatch]:
+        """The crystals as they are; `sample_in_training` predicts those that were seen last."""
+        self._seen = crystals
+        return crystals
+
+    def fit_statistics(self, stage: str, train: list[DenseBatch], seed: int) -> None:
+        """Nothing: no number of the model is taken from the data."""
+
+    def stage_losses(self, stage: str, batch: DenseBatch, noise: Noise, progress: float) -> dict[str, Tensor]:
+        """`losses`, the same all the time."""
+        return self.losses(batch, noise)
+
+    def sample_in_training(
+        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
+    ) -> SampleBatch:
+        """Structures for compositions drawn from the crystals that `stage_input` saw last, the validation split."""
+        rows = [numbers for batch in self._seen for numbers in batch.atomic_numbers.cpu().numpy()]
+        chosen = np.random.default_rng(seed).choice(len(rows), size=num_crystals)
+        steps = min(max_steps, self.config.num_steps)
+        sampler = self.config.sampler
+        settings = sampler.for_few_steps() if steps < self.config.num_steps else sampler
+        return predict_structures(self, [rows[k] for k in chosen], seed, steps, settings)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        atomic_numbers: Tensor,
+        noise: Noise,
+        steps: int,
+        settings: SamplerSettings | None = None,
+        callback: StepCallback | None = None,
+    ) -> DenseBatch:
+        """Structures of these compositions, (B, N), in `steps` steps: all of 1..T, or evenly strided.
+
+        settings: those of the configuration when None. callback: as of `sample_predictor_corrector`.
+        """
+        settings = settings or self.config.sampler
+        schedule = StepSchedule.strided(self.gaussian, self.coords, steps)
+        batch, num_atoms = atomic_numbers.shape
+        lattices = noise.normal("lattice", (batch, 3, 3))
+        frac_coords = noise.uniform("coord", (batch, num_atoms, 3))
+        state = CrystalState(self._one_hot(atomic_numbers).to(lattices.dtype), frac_coords, lattices)
+        norm = None if settings.clamp is None else settings.clamp[0]
+        volume = None if settings.min_volume is None else settings.min_volume * num_atoms
+        denoiser = Denoiser(self.network, bounds=Bounds(None, norm, volume))
+        end = sample_predictor_corrector(denoiser, state, schedule, settings, noise, callback, types_given=True)
+        return DenseBatch(atomic_numbers, end.frac_coords, end.lattices)
+
+    def _one_hot(self, atomic_numbers: Tensor) -> Tensor:
+        types = self.config.network.node_dim
+        return F.one_hot(atomic_numbers - 1, types).to(self.network.node_embedding.weight.dtype)
+
+
+def predict_structures(
+    model: StructurePrediction,
+    compositions: Sequence[IntArray],
+    seed: int,
+    steps: int,
+    settings: SamplerSettings | None = None,
+    callback: StepCallback | None = None,
+) -> SampleBatch:
+    """A crystal for each composition, one bucket of equal N after another.
+
+    compositions: atomic numbers, (N_i,) each. The atoms of a crystal have their order. What a network makes not finite
+    gets a reason. callback: is told besides which of the crystals asked for are in the bucket, "indices" (B,).
+    """
+    numbers = [np.asarray(composition, dtype=np.int64) for composition in compositions]
+    check_compositions(numbers, model.config.network.node_dim)
+    device = next(model.network.parameters()).device
+    noise = SeededNoise.from_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1), device)
+    evaluations = np.zeros(len(numbers), dtype=np.int64)
+    batches, places = [], []
+    for _, indices in buckets(np.array([len(row) for row in numbers], dtype=np.int64)):
+        given = torch.from_numpy(np.stack([numbers[k] for k in indices])).to(device)
+        with EvaluationCounter(model.network) as counter:
+            batches.append(model.sample(given, noise, steps, settings, callback))
+        evaluations[indices] = counter.per_crystal
+        places.append(indices)
+    found = unpack(batches, places)
+    return SampleBatch(found.crystals, steps, evaluations, dict(found.reasons))
+
+
+def check_compositions(compositions: Sequence[IntArray], types: int) -> None:
+    """ValueError names the first composition that is empty, no list of whole numbers, or has an unknown element."""
+    for place, numbers in enumerate(compositions):
+        if numbers.ndim != 1 or len(numbers) == 0:
+            raise ValueError(f"composition {place}: must be a list of atomic numbers, one an atom, not {numbers!r}")
+        if not ((numbers >= 1) & (numbers <= types)).all():
+            wrong = numbers[(numbers < 1) | (numbers > types)][0]
+            raise ValueError(f"composition {place}: atomic number {wrong} is not in 1 to {types}")

@@ -1,0 +1,96 @@
+"""The composition model as `bench train` sees it: p(composition | N) of a training split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.arrays import FloatArray, IntArray
+from bench.interfaces import SampleBatch
+from models.composition_first.pairs import atoms_of, electronegativity_order, pairs_of
+from models.composition_first.transformer import CompositionTransformer, TransformerConfig
+from models.dense import DenseBatch, buckets, unpack
+from models.diffusion import Noise, SeededNoise
+
+GRID_ANGSTROM = 3.0
+
+
+@dataclass(frozen=True)
+class CompositionConfig:
+    """Everything a composition model is made from but its weights.
+
+    temperature: of the choice of elements and of their numbers of atoms. Below 1 rare compositions become rarer.
+    """
+
+    network: TransformerConfig = field(default_factory=TransformerConfig)
+    temperature: float = 0.9
+
+
+class CompositionModel(nn.Module):
+    """p(composition | N). order: (types,) atomic numbers by electronegativity, kept with the weights."""
+
+    order: Tensor
+
+    def __init__(self, config: CompositionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = CompositionTransformer(config.network)
+        self.register_buffer("order", torch.from_numpy(electronegativity_order(config.network.types)))
+
+    def trained_part(self, stage: str) -> nn.Module:
+        """The transformer, in its only stage."""
+        return self.network
+
+    def compiled_parts(self, stage: str) -> list[nn.Module]:
+        """None: the layers are small, and their lengths differ from batch to batch."""
+        return []
+
+    def stage_input(self, stage: str, crystals: list[DenseBatch]) -> list[DenseBatch]:
+        """The crystals as they are. ValueError where one has more atoms than the model can make."""
+        largest, allowed = max(batch.num_atoms for batch in crystals), self.config.network.max_atoms
+        if largest > allowed:
+            raise ValueError(f"a crystal of {largest} atoms, but the model makes at most {allowed} (max_atoms)")
+        return crystals
+
+    def fit_statistics(self, stage: str, train: list[DenseBatch], seed: int) -> None:
+        """Nothing: p(N) comes from the data set's reference card."""
+
+    def stage_losses(self, stage: str, batch: DenseBatch, noise: Noise, progress: float) -> dict[str, Tensor]:
+        """Nats a crystal: of the elements, of their numbers of atoms, and their sum "loss"."""
+        pairs = pairs_of(batch.atomic_numbers, self.order)
+        elements, numbers = self.network.log_likelihoods(pairs, noise if self.training else None)
+        element, count = -elements.mean(), -numbers.mean()
+        return {"loss": element + count, "element": element, "count": count}
+
+    def sample(self, num_crystals: int, seed: int, num_atoms_probabilities: FloatArray) -> list[IntArray]:
+        """Compositions, atomic numbers (N_i,) each. num_atoms_probabilities: (N_max + 1,), entry n is p(N = n)."""
+        size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+        rng = np.random.default_rng(int(size_seed))
+        num_atoms = rng.choice(len(num_atoms_probabilities), size=num_crystals, p=num_atoms_probabilities)
+        device = self.order.device
+        noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
+        sizes = torch.from_numpy(num_atoms).to(device)
+        return atoms_of(self.network.sample(sizes, noise, self.config.temperature), self.order)
+
+    def sample_in_training(
+        self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
+    ) -> SampleBatch:
+        """Compositions on a cubic grid: of what is scored then, only the composition means anything."""
+        compositions = self.sample(num_crystals, seed, num_atoms_probabilities)
+        batches, places = [], []
+        for n, indices in buckets(np.array([len(numbers) for numbers in compositions], dtype=np.int64)):
+            edge = int(np.ceil(n ** (1 / 3)))
+            grid = torch.cartesian_prod(*[torch.arange(edge) / edge] * 3)[:n]
+            batches.append(
+                DenseBatch(
+                    torch.from_numpy(np.stack([compositions[k] for k in indices])),
+                    grid.expand(len(indices), n, 3),
+                    (GRID_ANGSTROM * edge * torch.eye(3)).expand(len(indices), 3, 3),
+                )
+            )
+            places.append(indices)
+        crystals = unpack(batches, places).crystals
+        return SampleBatch(crystals, None, np.zeros(num_crystals, dtype=np.int64))

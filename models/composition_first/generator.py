@@ -1,0 +1,124 @@
+"""Composition first as a generator of the harness: a composition is drawn, then a structure for it is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.arrays import IntArray
+from bench.datasets import canonical_name, reference_card
+from bench.interfaces import SampleBatch
+from models.baselines.diffcsp.generator import structures_fast
+from models.baselines.diffcsp.structure_prediction import predict_structures
+from models.composition_first.composition_model import CompositionConfig, CompositionModel
+from models.composition_first.transformer import TransformerConfig
+from models.generation import GeneratorFactory
+from models.weights import find_weights, load_into, read_card, read_weights, require_trained_for
+
+NAME = "composition-first"
+STRUCTURES = "diffcsp-csp"
+
+
+def config_from_card(values: dict[str, Any]) -> CompositionConfig:
+    """The configuration written in a weights card."""
+    return CompositionConfig(network=TransformerConfig(**values["network"]), temperature=float(values["temperature"]))
+
+
+def structure_weights(compositions: Path, dataset: str, preset: str) -> Path:
+    """Weights of the structure network: beside those of the compositions, -structures after their name, or shipped."""
+    beside = compositions.with_name(f"{compositions.stem}-structures{compositions.suffix}")
+    return beside if beside.exists() else find_weights(STRUCTURES, dataset, preset)
+
+
+@dataclass(frozen=True)
+class CompositionFirstFactory:
+    """Builds the generators of any data set, number of steps and weights, with one sampler of the structures."""
+
+    suffix: str
+    structures: GeneratorFactory
+
+    def __call__(
+        self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+    ) -> CompositionFirst:
+        """The generator, not loaded. weights: of the composition model; other arguments as of `DiffusionGenerator`."""
+        return CompositionFirst(self, dataset, preset, steps, weights)
+
+
+class CompositionFirst:
+    """Both trained models as a `bench.interfaces.Generator`.
+
+    steps: of the structures' sampler. weights: of the composition model, or None for the shipped ones; the structures'
+    are those of `structure_weights`. ValueError where either is missing, of another data set or without so many steps.
+    """
+
+    def __init__(
+        self,
+        factory: CompositionFirstFactory,
+        dataset: str,
+        preset: str = "cpu",
+        steps: int | None = None,
+        weights: Path | None = None,
+    ) -> None:
+        self.name = NAME + factory.suffix
+        self.dataset = canonical_name(dataset)
+        self.weights = weights or find_weights(NAME, self.dataset, preset)
+        card = read_card(self.weights)
+        require_trained_for(NAME, self.dataset, card, self.weights)
+        try:
+            self._config = config_from_card(card["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.weights.with_suffix('.json')}: no configuration of {NAME} ({error!r}); get the file again"
+            ) from None
+        path = structure_weights(self.weights, self.dataset, preset)
+        self._structures = factory.structures(self.dataset, preset, steps, path)
+        self._compositions: CompositionModel | None = None
+
+    def batch_size(self, device: str) -> int:
+        """As of the diffusion models."""
+        return self._structures.batch_size(device)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The composition model's card, that of the structures' weights, and how both sample."""
+        structures = self._structures.card
+        sampling = {**structures.pop("sampling"), "temperature": self._config.temperature}
+        return {**read_card(self.weights), "structures": structures, "sampling": sampling}
+
+    def load(self, device: str = "cpu") -> None:
+        """Reads both weights, checks them against their cards and moves them to the device."""
+        model = CompositionModel(self._config)
+        load_into(model, read_weights(self.weights)[0], self.weights)
+        self._structures.load(device)
+        self._probabilities = reference_card(self.dataset).num_atoms_probabilities
+        self._compositions = model.requires_grad_(False).eval().to(device)
+
+    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
+        """That many crystals; a function of (seed, num_crystals, weights, steps, threads, device).
+
+        Evaluations counted are those of the structure network.
+        """
+        if self._compositions is None:
+            self.load("cpu")
+        assert self._compositions is not None
+        of_compositions, of_structures = np.random.SeedSequence(seed).generate_state(2)
+        compositions = self._compositions.sample(num_crystals, int(of_compositions), self._probabilities)
+        return self.sample_given(compositions, int(of_structures))
+
+    def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
+        """A crystal for each composition, (N_i,) atomic numbers, by the structure network alone.
+
+        Order, atoms and errors as of `DiffusionPredictor.sample_given`.
+        """
+        return predict_structures(self._structures.model, compositions, seed, self._structures.steps)
+
+
+composition_first = CompositionFirstFactory("", structures_fast)
+"""Composition first: a small network draws the composition, DiffCSP's network predicts its structure in 48 steps."""
+
+composition_first_fast = CompositionFirstFactory("-fast", structures_fast.with_sampler("-fast", steps=16))
+"""Composition first in 16 steps of one network evaluation each: the most crystals for the device time."""
