@@ -253,6 +253,9 @@ def report(
     columns: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="instead: a table of these metrics, such as valid,p1_share")
     ] = None,
+    by_size: Annotated[
+        bool, typer.Option("--by-size", help="instead: valid, stable and S.U.N. rates by the number of atoms")
+    ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
@@ -262,13 +265,14 @@ def report(
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    asked = [
-        name for name, given in (("--costs", costs), ("--at", seconds), ("--columns", columns is not None)) if given
-    ]
+    tables = {"--costs": costs, "--by-size": by_size, "--at": bool(seconds), "--columns": columns is not None}
+    asked = [name for name, given in tables.items() if given]
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} show different tables; leave one of them out")
     if costs:
         show(reporting.costs(folders, format.value))
+    elif by_size:
+        show(reporting.by_size(folders, format.value))
     else:
         show(reporting.report(folders, format.value, paper, seconds, names(columns)))
     if html is not None:

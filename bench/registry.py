@@ -33,6 +33,7 @@ Kind = Literal[
     "weights",
     "examination",
     "reference",
+    "relaxed",
 ]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
@@ -65,8 +66,12 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "stability": "tasks.stability.task:Stability",
             "novelty": "tasks.novelty:Novelty",
             "symmetry": "tasks.symmetry:Symmetry",
+            "distribution": "tasks.distribution:Distribution",
             "coverage": "tasks.coverage.task:Coverage",
         },
+        # (data set, crystals as generated, relaxed, which of the first are, tasks) -> columns; (data set, relaxed ones
+        # that are stable, number of all) -> metric.
+        "relaxed": {"changes": "tasks.as_relaxed:changes", "sun": "tasks.as_relaxed:sun_rate_relaxed"},
         # Of `bench csp`, whose runs have this task alone: it needs the compositions.
         "prediction": {"structure_prediction": "tasks.structure_prediction:StructurePrediction"},
         "cost": {
@@ -93,6 +98,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "yield": "reports.yields.figure:render_at",
             "leaderboard": "reports.tables.leaderboard:render",
             "costs": "reports.tables.costs:render",
+            "by_size": "reports.tables.by_size:render",
             "structure_prediction": "reports.structure_prediction.table:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.

@@ -20,6 +20,7 @@ from bench.store import Run
 OF_A_DATA_SET = (
     "novelty.training_formulas",
     "symmetry.reference",
+    "distribution.reference",
     "coverage.reference.test_split",
     "coverage.cutoffs.structure",
     "coverage.cutoffs.composition",

@@ -56,6 +56,11 @@ def costs(folders: Sequence[Path], format: str) -> str:
     return str(registry.plugin("table", "costs")(folders, format))
 
 
+def by_size(folders: Sequence[Path], format: str) -> str:
+    """Rates of the models of these runs by the number of atoms in a cell."""
+    return str(registry.plugin("table", "by_size")(folders, format))
+
+
 def report(
     folders: Sequence[Path],
     format: str,

@@ -10,7 +10,9 @@ import numpy as np
 
 from bench import registry
 from bench.interfaces import Task
+from bench.progress import say
 from bench.run_folder.ledger import ledger
+from bench.run_folder.relaxed import relaxed_crystals
 from bench.statistics import Metric, combine, combine_shared
 from bench.store import Run, read_state
 
@@ -71,7 +73,7 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
                 if taken := own.keys() & (found.keys() | metrics.keys()):
                     raise ValueError(f"task {task.name}: another one has the metric {', '.join(sorted(taken))} already")
                 found |= own
-            by_repeat.append(found)
+            by_repeat.append(found | by_relaxed(run, model, repeat, tables))
     for name in by_repeat[0] if by_repeat else ():
         repeats = [found[name] for found in by_repeat if name in found]
         if is_calibrated(name):
@@ -89,6 +91,26 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
         "ledger": ledger(run, model),
         "metrics": {name: metric.to_json() for name, metric in metrics.items()},
     }
+
+
+def by_relaxed(run: Run, model: str, repeat: int, tables: Mapping[str, pa.Table]) -> dict[str, Metric]:
+    """S.U.N. by the relaxed crystals of one repeat; nothing where they were not kept, as by earlier versions."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not {"stability", "novelty"} <= set(run.tasks):
+        return {}
+    kept = run.relaxed(model, "stability", repeat)
+    if kept is None:
+        return {}
+    stability = tables["stability"]
+    stable = np.flatnonzero(stability["stable"].fill_null(False).to_numpy())
+    rows = kept.filter(pc.is_in(kept["index"], pa.array(stable, pa.int64())))
+    if rows.num_rows != len(stable):
+        say(f"{model}: no sun_rate_relaxed, {rows.num_rows} of {len(stable)} stable crystals were kept as relaxed")
+        return {}
+    sun: Metric = registry.plugin("relaxed", "sun")(run.dataset, relaxed_crystals(rows), stability.num_rows)
+    return {"sun_rate_relaxed": sun}
 
 
 def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
@@ -131,5 +153,5 @@ def is_calibrated(name: str) -> bool:
 
 def is_rate(name: str) -> bool:
     """Whether a metric is a fraction of the crystals."""
-    base = name.partition("[")[0].removesuffix("_calibrated")
+    base = name.partition("[")[0].removesuffix("_calibrated").removesuffix("_relaxed")
     return base.endswith("_rate") or base.startswith("valid")
