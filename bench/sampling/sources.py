@@ -298,7 +298,7 @@ class FileSource:
         asked for, or the meta file something else; or a structure of another composition.
         """
         costs = FileCosts() if meta is None else FileCosts.read(meta)
-        result = read_crystals(path, workers=workers)
+        result = read_crystals(path, workers=workers, every_evaluation=predicts is not None)
         if predicts is not None:
             result = arranged(result, path, predicts)
         places = result.filtered.requested
