@@ -15,6 +15,9 @@ from bench.commands.chosen import Chosen, Judge, choose, judges
 from bench.commands.options import Only
 from bench.crystal_io.with_properties import require_known_ending, write_with_properties
 from bench.crystals import Crystals
+from bench.datasets import dataset_spec
+from bench.errors import one_line
+from bench.progress import say
 from bench.run_folder.ledger import kind_of
 from bench.store import Run
 
@@ -100,12 +103,22 @@ def _content(run: Run, found: Sequence[Chosen], relaxed: bool) -> tuple[Crystals
     after = Crystals.concatenate([part.relaxed for part in found])
     if len(after):
         has_relaxed = np.concatenate([part.has_relaxed[mask] for part, mask in zip(found, masks, strict=True)])
-        changes = registry.plugin("relaxed", "changes")(run.dataset, given, after, has_relaxed, run.tasks)
+        changes = registry.plugin("relaxed", "changes")(run.dataset, given, after, has_relaxed, _tasks_at_hand(run))
         for name, column in changes.items():
             whole = whole.append_column(name, column)
     geometry = pa.array(["relaxed" if relaxed else "as generated"] * whole.num_rows, pa.string())
     names = [part.name(p) for part, mask in zip(found, masks, strict=True) for p in part.places[mask].tolist()]
     return after if relaxed else given, whole.append_column("geometry", geometry), names
+
+
+def _tasks_at_hand(run: Run) -> list[str]:
+    """The run's tasks, without novelty where the package that brought the data set is no longer installed."""
+    try:
+        dataset_spec(run.dataset)
+    except ValueError as error:
+        say(f"no column novel_relaxed: {one_line(error)}")
+        return [task for task in run.tasks if task != "novelty"]
+    return run.tasks
 
 
 def _changed(properties: pa.Table) -> Iterator[str]:

@@ -43,6 +43,22 @@ def test_a_file_in_the_order_of_the_split_has_as_many_samples_as_it_holds(tmp_pa
     assert model_summary(tmp_path / "r", "mine")["metrics"]["match_rate_3"]["n"] == TEST_CRYSTALS
 
 
+def test_each_evaluation_of_a_file_of_tensors_is_a_sample(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    split = load_split("perov5", "test")
+    needles = split.lattices.copy()
+    needles[3:] = np.diag([2.0, 9.0, 17.0])
+    arrays = {
+        "num_atoms": np.stack([split.num_atoms] * 2),
+        "atom_types": np.stack([split.atomic_numbers] * 2),
+        "frac_coords": np.stack([split.frac_coords] * 2),
+        "lattices": np.stack([needles, split.lattices]),
+    }
+    torch.save({name: torch.tensor(array) for name, array in arrays.items()}, tmp_path / "eval_diff.pt")
+    run(plan(f"mine={tmp_path / 'eval_diff.pt'}"), tmp_path / "r")
+    assert matches(tmp_path / "r") == [True] * 3 + [False] * (TEST_CRYSTALS - 3) + [True] * TEST_CRYSTALS
+
+
 def test_a_structure_of_another_composition_is_named_with_its_place(tmp_path: Path) -> None:
     split = load_split("perov5", "test")
     swapped = split[[0, 2, 1, *range(3, TEST_CRYSTALS)]]

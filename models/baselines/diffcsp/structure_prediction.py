@@ -16,7 +16,7 @@ from models.baselines.diffcsp.sampler import CrystalState, SamplerSettings, samp
 from models.bounds import Bounds
 from models.cspnet import CSPNet, EvaluationCounter
 from models.denoiser import Denoiser
-from models.denoising_loss import denoising_losses
+from models.denoising_loss import denoising_losses, loss_table
 from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import Noise, SeededNoise, StepSchedule, coord_schedule, cosine_schedule
 from models.sampling import StepCallback
@@ -31,19 +31,22 @@ class StructurePrediction(nn.Module):
     The network's output for types is not used; weights of both tasks fit each other.
     """
 
+    loss_table: Tensor
+
     def __init__(self, config: DiffCSPConfig) -> None:
         super().__init__()
         self.config = config
         self.network = CSPNet(config.network)
         self.gaussian = cosine_schedule(config.num_steps)
         self.coords = coord_schedule(config.num_steps, *config.sigma_range)
+        self.register_buffer("loss_table", loss_table(self.gaussian, self.coords), persistent=False)
         self._seen: list[DenseBatch] = []
 
     def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
         """`denoising_losses` of lattice and coordinates. times: (B,) in 1..T; drawn uniformly when not given."""
         clean = self._one_hot(batch.atomic_numbers), batch.frac_coords, batch.lattices
         weights = self.config.loss_weights
-        return denoising_losses(self.network, self.gaussian, self.coords, clean, noise, weights, times, True)
+        return denoising_losses(self.network, self.loss_table, clean, noise, weights, times, True)
 
     def trained_part(self, stage: str) -> nn.Module:
         """The network, in its only stage."""
