@@ -17,6 +17,7 @@ from bench.commands.models_and_data import app as models_and_data
 from bench.commands.options import (
     BudgetCovers,
     Cluster,
+    Compile,
     Dataset,
     Device,
     DeviceOption,
@@ -83,6 +84,7 @@ def run_command(
     seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
+    compile: Compile = False,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -98,7 +100,7 @@ def run_command(
     from bench.budget import Budget, parse_duration
     from bench.datasets.files import canonical_name
     from bench.executor import open_executor
-    from bench.model_specs import parse_models, with_meta
+    from bench.model_specs import parse_models, with_compiled, with_meta
 
     if resume is not None and meta:
         raise ValueError(f"--meta {meta[0]}: {resume} knows its own; leave it out, or start a new run")
@@ -121,6 +123,7 @@ def run_command(
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
+            "compile": compile or None,
             "out": None if out is None else str(out),
         }
         with open_executor(executor.value, scheduler, cluster, workers) as chosen:
@@ -128,8 +131,9 @@ def run_command(
         return
     if models is None or dataset is None:
         raise ValueError("bench run needs --models and --dataset, or --resume RUN; `bench models` lists what is known")
+    specs = with_meta(parse_models(models), meta or ())
     plan = runner.Plan(
-        models=with_meta(parse_models(models), meta or ()),
+        models=with_compiled(specs) if compile else specs,
         dataset=dataset,
         budget=limit,
         tasks=names(tasks),

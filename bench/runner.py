@@ -186,6 +186,7 @@ def resume(
         if "tasks" in asked:
             asked["tasks"] = registry.task_names(asked["tasks"])
         own = {**manifest, "device": manifest["device"]["kind"], "out": str(root)}
+        own["compile"] = any(entry["spec"].get("compiled") for entry in manifest["models"].values())
         own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
         manifests.require_same(
             {name: own[name] for name in asked},

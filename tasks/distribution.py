@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from bench.arrays import FloatArray, IntArray
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
@@ -92,7 +94,8 @@ class Distribution:
         names = ["elements", *QUANTITIES]
         metrics = dict.fromkeys([*(f"js_{name}" for name in names), "js_volume_per_atom_floor"], Metric(None))
         if split is not None:
-            metrics["js_elements"] = jensen_shannon(_element_counts(table), split.elements)
+            atoms, alike = _element_counts(table)
+            metrics["js_elements"] = jensen_shannon(atoms, split.elements, alike)
             for name, (columns, merged) in QUANTITIES.items():
                 values = np.stack([table[column].to_numpy(zero_copy_only=False) for column in columns], axis=1)
                 fixed = categories_of_split(split, name, merged)
@@ -126,17 +129,16 @@ def categories_of_split(split: CrystalCounts, quantity: str, merged: int) -> Int
     return np.append(inside, found.outside)
 
 
-def _element_counts(table: pa.Table) -> IntArray:
-    """(n, 119) atoms of each crystal by atomic number."""
-    counts = np.zeros((table.num_rows, MAX_ATOMIC_NUMBER + 1), dtype=np.int16)  # a crystal has at most 5000 atoms
-    for row, formula, num_atoms in zip(
-        counts, table["formula"].to_pylist(), table["num_atoms"].to_pylist(), strict=True
-    ):
+def _element_counts(table: pa.Table) -> tuple[NDArray[np.int16], IntArray]:
+    """(k, 119) atoms by atomic number of k different crystals, and (k,) how many crystals are like that."""
+    alike = Counter(zip(table["formula"].to_pylist(), table["num_atoms"].to_pylist(), strict=True))
+    counts = np.zeros((len(alike), MAX_ATOMIC_NUMBER + 1), dtype=np.int16)  # a crystal has at most 5000 atoms
+    for row, (formula, num_atoms) in zip(counts, alike, strict=True):
         composition = _composition(formula)
         total = sum(amount for _, amount in composition)  # of one formula unit; an oxygen atom's formula is O2
         for number, amount in composition:
             row[number] = amount * num_atoms // total
-    return counts
+    return counts, np.array(list(alike.values()), dtype=np.int64)
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -133,6 +133,8 @@ def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
         "load_seconds": max(state["load_seconds"] for state in states),
         "warmup_seconds": max(state["warmup_seconds"] for state in states),
     }
+    if any("compile_seconds" in state for state in states):
+        sampled["compile_seconds"] = max(state.get("compile_seconds", 0.0) for state in states)
     if run.manifest["models"][model]["kind"] == "file":
         said = run.manifest["models"][model].get("costs", {})
         sampled = {name: said.get(name) for name in sampled}

@@ -131,6 +131,8 @@ def stored_model(name: str, run: Run, workers: int = 1, predicts: Targets | None
 def describe_model(model: Model, device: str, repeats: int, budget: Budget) -> dict[str, Any]:
     """What the manifest holds of a model before it is loaded; its card comes then."""
     spec = asdict(model.spec)
+    if not model.spec.compiled:  # as in the manifests of runs before there was a choice
+        del spec["compiled"]
     if model.spec.is_file:
         path = Path(model.spec.target).resolve()
         spec |= {"target": str(path), "meta": model.spec.meta and str(Path(model.spec.meta).resolve())}

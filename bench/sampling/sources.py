@@ -66,15 +66,19 @@ class PreparationCost:
     """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps.
 
     energy: which counter tells the joules of batches, or why none does; empty where that was not looked for.
+    compile_seconds: part of load_seconds; None of a generator that does not say it.
     """
 
     load_seconds: float = 0.0
     warmup: tuple[tuple[int, float], ...] = ()
     energy: str = ""
+    compile_seconds: float | None = None
 
     def state(self) -> dict[str, Any]:
-        """load_seconds, warmup_seconds and energy, for the state of a folder."""
+        """load_seconds, warmup_seconds, energy and compile_seconds, for the state of a folder."""
         seconds = {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+        if self.compile_seconds is not None:
+            seconds["compile_seconds"] = self.compile_seconds
         return {**seconds, "energy": self.energy} if self.energy else seconds
 
 
@@ -157,13 +161,15 @@ class GeneratorSource:
             self.clock.start()
             self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH), 0)
             warmup.append((size, self.clock.stop()))
-        return PreparationCost(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
+        note = self.meter.energy_note if self.meter else ""
+        return PreparationCost(load_seconds, tuple(warmup), note, getattr(self.generator, "compile_seconds", None))
 
     def close(self) -> None:
         """Nothing was started."""
 
     def load(self) -> None:
-        """Loads the weights and sets the threads."""
+        """Loads the weights and sets the threads, for which code is compiled."""
+        set_threads(self.threads)
         with _as_value_error(f"{self.name}: loading failed"):
             self.generator.load(self.device)
         set_threads(self.threads)

@@ -116,7 +116,8 @@ def _seconds(model: Measured, counts: Sequence[int]) -> Seconds | None:
     if model.spec.is_file or not model.spec.builtin:
         return None  # what others' models do with threads is theirs: --threads sets it
     try:
-        generator = model_specs.build_generator(replace(model.spec, steps=FEW_STEPS), model.dataset, model.preset)
+        few_steps = replace(model.spec, steps=FEW_STEPS, compiled=False)
+        generator = model_specs.build_generator(few_steps, model.dataset, model.preset)
     except (ValueError, DataUnavailable):
         return None  # a control, which has no steps; or the run will say what is missing
     place = cache_dir() / "threads" / f"{_key(model, generator)}.json"
