@@ -17,6 +17,7 @@ from bench.commands.models_and_data import app as models_and_data
 from bench.commands.options import (
     BudgetCovers,
     Cluster,
+    Compile,
     Dataset,
     Device,
     DeviceOption,
@@ -83,6 +84,7 @@ def run_command(
     seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
+    compile: Compile = False,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -98,7 +100,7 @@ def run_command(
     from bench.budget import Budget, parse_duration
     from bench.datasets.files import canonical_name
     from bench.executor import open_executor
-    from bench.model_specs import parse_models, with_meta
+    from bench.model_specs import parse_models, with_compiled, with_meta
 
     if resume is not None and meta:
         raise ValueError(f"--meta {meta[0]}: {resume} knows its own; leave it out, or start a new run")
@@ -121,6 +123,7 @@ def run_command(
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
+            "compile": compile or None,
             "out": None if out is None else str(out),
         }
         with open_executor(executor.value, scheduler, cluster, workers) as chosen:
@@ -128,8 +131,9 @@ def run_command(
         return
     if models is None or dataset is None:
         raise ValueError("bench run needs --models and --dataset, or --resume RUN; `bench models` lists what is known")
+    specs = with_meta(parse_models(models), meta or ())
     plan = runner.Plan(
-        models=with_meta(parse_models(models), meta or ()),
+        models=with_compiled(specs) if compile else specs,
         dataset=dataset,
         budget=limit,
         tasks=names(tasks),
@@ -145,6 +149,56 @@ def run_command(
     )
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
         show(runner.run(plan, out, executor=chosen).text)
+
+
+@app.command()
+def csp(
+    models: Annotated[
+        str | None,
+        typer.Option(help="such as diffcsp-csp,mine=predictions.zip,module:Class; with `sample_given`, or of files"),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="perov5 or mp20: compositions and structures of its test")] = None,
+    num_compositions: Annotated[int | None, typer.Option(help="the first ones of the test split; default: all")] = None,
+    draw: Annotated[bool, typer.Option("--draw", help="draw them by the seed instead")] = False,
+    samples: Annotated[
+        int | None, typer.Option(help="of each composition; papers have 1 and 20; default 1, of files what they hold")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="device time of each model instead of --samples, such as 10m")
+    ] = None,
+    by_formula: Annotated[
+        bool, typer.Option("--by-formula", help="a file's structures go by their atoms, not by their place in it")
+    ] = False,
+    preset: Annotated[str | None, typer.Option(help="size of our models: cpu (default) or paper")] = None,
+    device: Annotated[Device | None, typer.Option(help="where to sample; default auto")] = None,
+    seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
+    threads: Threads = None,
+    workers: Workers = 2,
+    meta: Meta = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<models>")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="go on with this run; its manifest says all else")
+    ] = None,
+) -> None:
+    """Predict structures for a test split's compositions, and say how many match (crystal structure prediction)."""
+    from bench.commands.csp import Asked, predict
+
+    asked = Asked(
+        models=models,
+        dataset=dataset,
+        num_compositions=num_compositions,
+        draw=draw,
+        samples=samples,
+        budget=budget,
+        by_formula=by_formula,
+        preset=preset,
+        device=None if device in (None, Device.auto) else device.value,
+        seed=seed,
+        threads=threads,
+        meta=tuple(meta or ()),
+        out=out,
+    )
+    show(predict(asked, workers, resume))
 
 
 @app.command()
@@ -203,6 +257,9 @@ def report(
     columns: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="instead: a table of these metrics, such as valid,p1_share")
     ] = None,
+    by_size: Annotated[
+        bool, typer.Option("--by-size", help="instead: valid, stable and S.U.N. rates by the number of atoms")
+    ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
@@ -212,13 +269,14 @@ def report(
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    asked = [
-        name for name, given in (("--costs", costs), ("--at", seconds), ("--columns", columns is not None)) if given
-    ]
+    tables = {"--costs": costs, "--by-size": by_size, "--at": bool(seconds), "--columns": columns is not None}
+    asked = [name for name, given in tables.items() if given]
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} show different tables; leave one of them out")
     if costs:
         show(reporting.costs(folders, format.value))
+    elif by_size:
+        show(reporting.by_size(folders, format.value))
     else:
         show(reporting.report(folders, format.value, paper, seconds, names(columns)))
     if html is not None:

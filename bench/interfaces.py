@@ -79,16 +79,11 @@ class Generator(Protocol):
 
 
 @runtime_checkable
-class StructurePredictor(Protocol):
+class StructurePredictor(Generator, Protocol):
     """A generator that also gives structures for compositions: crystal structure prediction (`bench csp`).
 
-    It has `batch_size` and `card` as a `Generator` may have them. A model that predicts only may raise in `sample`.
+    One that does nothing else has a `sample` that raises ValueError and says so.
     """
-
-    name: str
-
-    def load(self, device: str) -> None:
-        """As of a `Generator`."""
 
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
         """One crystal for each composition, in their order, with exactly these atomic numbers in this order.
@@ -124,6 +119,12 @@ class Task(Protocol):
         """What `score` gives, and a table of the crystals that it relaxed, which the run folder keeps.
 
         Its `index` is the place among `crystals`. A task may do without this method.
+        """
+
+    def score_at(self, crystals: Crystals, rows: IntArray) -> pa.Table:
+        """What `score` gives, of a task for which the crystals' places among those asked for mean something.
+
+        rows: (B,). A task may do without this method; it is called in place of `score` where there is one.
         """
 
     def finish(self, table: pa.Table) -> pa.Table:

@@ -6,12 +6,13 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.interfaces import Generator
+from bench.progress import say
 from bench.registry import PLUGINS, exists, known, load, plugin_generators
 
 TRAINED_WEIGHTS = "weights.safetensors"  # what `bench train` leaves in its folder
@@ -24,7 +25,7 @@ class ModelSpec:
     """One entry of --models. text: as typed. target: "module:attribute", or the path of a file of crystals.
 
     meta: JSON file with what a file's crystals cost. builtin: takes dataset, preset and steps. weights: folder of a
-    published checkpoint or weights that `bench train` wrote, which the generator takes.
+    published checkpoint or weights that `bench train` wrote, which the generator takes. compiled: by torch.compile.
     steps: after the @, None for the generator's own.
     name: folder and key in the summary; None for module:Class, whose generator says it.
     """
@@ -37,6 +38,7 @@ class ModelSpec:
     steps: int | None = None
     meta: str | None = None
     weights: str | None = None
+    compiled: bool = False
 
 
 def parse_models(text: str) -> list[ModelSpec]:
@@ -81,6 +83,17 @@ def with_meta(specs: Sequence[ModelSpec], texts: Sequence[str]) -> list[ModelSpe
             raise ValueError(f"--meta {text!r}: {f'{name} has one already' if name in metas else f'no file {path}'}")
         metas[name] = path
     return [replace(spec, meta=metas.get(spec.name or "", spec.meta)) for spec in specs]
+
+
+def with_compiled(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
+    """The entries, compiled where their generators take `compiled`; says which do not. ValueError where none does."""
+    able = [not spec.is_file and "compiled" in _accepted(_factory(spec)) for spec in specs]
+    if not any(able):
+        raise ValueError(f"--compile: none of {', '.join(spec.text for spec in specs)} can be compiled; leave it out")
+    for spec, can in zip(specs, able, strict=True):
+        if not can and not spec.is_file:
+            say(f"{spec.text}: not compiled, which its generator does not offer")
+    return [replace(spec, compiled=can) for spec, can in zip(specs, able, strict=True)]
 
 
 def require_distinct(names: Sequence[str]) -> None:
@@ -146,22 +159,34 @@ def _generator_names() -> list[str]:
     return [*known("generator"), *plugin_generators()]
 
 
+def _factory(spec: ModelSpec) -> Any:
+    """What an entry's target names."""
+    if spec.name is None and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where the user's own module lies; at the end, where it hides nothing
+    return load(spec.target)
+
+
+def _accepted(factory: Any) -> Collection[str]:
+    """Names of the arguments of a class or factory."""
+    return inspect.signature(factory).parameters if callable(factory) else ()
+
+
 def build_generator(spec: ModelSpec, dataset: str, preset: str) -> Generator:
     """The generator of an entry, not yet loaded. ValueError where it cannot be built so or is no generator.
 
     Ours are built with dataset, preset and steps (None for the preset's own). Those of others with the ones of these
     that their signature names; steps must be among them where @STEPS was typed.
     """
-    if spec.name is None and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # where the user's own module lies; at the end, where it hides nothing
-    factory = load(spec.target)
+    factory = _factory(spec)
     if not callable(factory):
         raise ValueError(f"{spec.target} is no class or factory")
     options: dict[str, Any] = {"dataset": dataset, "preset": preset, "steps": spec.steps}
     if spec.weights is not None:
         options |= {"weights": Path(spec.weights), "name": spec.name}
+    if spec.compiled:
+        options |= {"compiled": True}
     if not spec.builtin:
-        accepted = inspect.signature(factory).parameters
+        accepted = _accepted(factory)
         if spec.steps is not None and "steps" not in accepted:
             raise ValueError(f"--models {spec.text!r}: {spec.target} takes no number of steps")
         if spec.weights is not None and "weights" not in accepted:

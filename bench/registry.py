@@ -22,8 +22,10 @@ from bench.interfaces import Task, task_kind, task_name
 Kind = Literal[
     "generator",
     "task",
+    "prediction",
     "cost",
     "report",
+    "prediction_report",
     "table",
     "page",
     "trainer",
@@ -31,6 +33,7 @@ Kind = Literal[
     "weights",
     "examination",
     "reference",
+    "relaxed",
 ]
 
 PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
@@ -54,6 +57,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "independent-elements": "models.baselines.controls:IndependentElements",
             "shuffled-sites": "models.baselines.controls:ShuffledSites",
             "ion-exchange": "models.baselines.controls:IonExchange",
+            "random-structure": "models.baselines.structure_controls:RandomStructure",
+            "nearest-template": "models.baselines.structure_controls:NearestTemplate",
         },
         "task": {
             "validity": "tasks.validity:Validity",
@@ -61,15 +66,30 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "stability": "tasks.stability.task:Stability",
             "novelty": "tasks.novelty:Novelty",
             "symmetry": "tasks.symmetry:Symmetry",
+            "distribution": "tasks.distribution:Distribution",
             "coverage": "tasks.coverage.task:Coverage",
         },
-        "cost": {"cost": "tasks.cost:cost_metrics", "calibrated": "tasks.cost:costs_per_calibrated"},
+        # (data set, crystals as generated, relaxed, which of the first are, tasks) -> columns; (data set, relaxed ones
+        # that are stable, number of all) -> metric.
+        "relaxed": {"changes": "tasks.as_relaxed:changes", "sun": "tasks.as_relaxed:sun_rate_relaxed"},
+        # Of `bench csp`, whose runs have this task alone: it needs the compositions.
+        "prediction": {"structure_prediction": "tasks.structure_prediction:StructurePrediction"},
+        "cost": {
+            "cost": "tasks.cost:cost_metrics",
+            "calibrated": "tasks.cost:costs_per_calibrated",
+            "prediction": "tasks.cost:costs_per_match",
+        },
         # (run folders) -> text to show; writes into the report/ of each.
         "report": {
             "table1": "reports.tables.table1:write_reports",
             "figure2": "reports.figures.figure2:write_reports",
             "yield_curve": "reports.yields.figure:write_reports",
             "pareto": "reports.figures.pareto:write_reports",
+        },
+        # The same for runs of `bench csp`.
+        "prediction_report": {
+            "structure_prediction": "reports.structure_prediction.table:write_reports",
+            "match_curve": "reports.structure_prediction.curve:write_reports",
         },
         # (run folders, format, paper) -> text; the yield's is (run folders, device seconds, format) -> text, the
         # leaderboard's (run folders, metric or None) -> text.
@@ -78,6 +98,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "yield": "reports.yields.figure:render_at",
             "leaderboard": "reports.tables.leaderboard:render",
             "costs": "reports.tables.costs:render",
+            "by_size": "reports.tables.by_size:render",
+            "structure_prediction": "reports.structure_prediction.table:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
         "page": {"html": "reports.page.html_page:write_page"},

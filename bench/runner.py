@@ -21,6 +21,8 @@ from bench.errors import Interrupted, one_line
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task, task_kind
 from bench.model_specs import ModelSpec
+from bench.prediction.compositions import PredictionPlan, Targets
+from bench.prediction.tasks import PREDICTION, asked_samples, prediction_task, stored_targets
 from bench.progress import SaidOnce, say
 from bench.run_folder import manifest as manifests
 from bench.run_folder.summary import summarise
@@ -34,7 +36,10 @@ from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, default_f
 
 @dataclass(frozen=True)
 class Plan:
-    """What `bench run` is asked for. None: all tasks that exist, the default of the device or of the machine."""
+    """What `bench run` is asked for. None: all tasks that exist, the default of the device or of the machine.
+
+    prediction: what `bench csp` is asked for besides; its run has a task of its own, and `tasks` are left out.
+    """
 
     models: Sequence[ModelSpec]
     dataset: str
@@ -49,6 +54,7 @@ class Plan:
     repeats: int = 1
     workers: int = 2
     threads: int | None = None
+    prediction: PredictionPlan | None = None
 
     def __post_init__(self) -> None:
         for name in ("repeats", "workers", "threads"):
@@ -77,17 +83,25 @@ def run(
     ValueError and OSError say in one line what was wrong; what is complete by then stays and can be resumed.
     """
     dataset = canonical_name(plan.dataset)
-    names = registry.task_names(plan.tasks)
     hull = None if plan.hull is None else str(plan.hull.resolve())
-    tasks = registry.build_tasks(names, plan.potentials, dataset, hull, plan.hull_run_types)
+    targets = None if plan.prediction is None else Targets.of(dataset, plan.prediction, plan.seed)
+    if targets is None:
+        names = registry.task_names(plan.tasks)
+        tasks = registry.build_tasks(names, plan.potentials, dataset, hull, plan.hull_run_types)
+    else:
+        names, tasks = [PREDICTION], [prediction_task(targets)]
     executor = executor or LocalExecutor(plan.workers, clock)
     if plan.budget is not None:
         executor.accept(plan.budget)
     described = executor.device(plan.device)
     device = described["kind"]
-    models = [build_model(spec, dataset, plan.preset, plan.workers) for spec in plan.models]
+    models = [build_model(spec, dataset, plan.preset, plan.workers, targets) for spec in plan.models]
     model_specs.require_distinct([model.name for model in models])
-    budget = plan.budget or Budget(num_samples=DEFAULT_NUM_SAMPLES[device])
+    if targets is not None and plan.budget is None:
+        targets = targets.with_samples(asked_samples(targets, models))
+        budget = Budget(num_samples=len(targets) * (targets.plan.samples or 1))
+    else:
+        budget = plan.budget or Budget(num_samples=DEFAULT_NUM_SAMPLES[device])
     protocol = manifests.protocol(dataset, reference_card(dataset).sha256, tasks)
     entries = {model.name: describe_model(model, device, plan.repeats, budget) for model in models}
     manifest = {
@@ -103,7 +117,7 @@ def run(
         "hull": hull,
         "hull_run_types": list(plan.hull_run_types),
         "budget": budget.to_json(),
-        "default_budget": plan.budget is None,
+        "default_budget": plan.budget is None and targets is None,
         "preset": plan.preset,
         "device": described,
         "threads": plan.threads or _threads(models, entries, device, budget, executor),
@@ -113,13 +127,17 @@ def run(
         "software": manifests.software(),
         "sessions": [],
     }
+    if targets is not None:
+        manifest["prediction"] = targets.plan.to_json()
     root = out or default_folder([model.name for model in models])
     create_folder(root)
     with folder_lock(root):
         say(f"run folder: {root}")
         if plan.tasks is not None and set(names) > set(plan.tasks):
             say(f"tasks: {', '.join(names)}, as {', '.join(plan.tasks)} needs the others")
-        if plan.budget is None and not all(model.spec.is_file for model in models):
+        if targets is not None:
+            say(f"structures for {targets}, {budget}")
+        elif plan.budget is None and not all(model.spec.is_file for model in models):
             say(f"{budget} of each model, the default on {device}; the paper's is --num-samples {PAPER_NUM_SAMPLES}")
         new = Run(root, manifest)
         try:
@@ -139,7 +157,11 @@ def _threads(
     sizes = {
         name: min(entry["batch_size"], budget.num_samples or entry["batch_size"]) for name, entry in entries.items()
     }
-    return choose_threads([Measured(m.spec, m.dataset, m.preset, sizes[m.name]) for m in models], device)
+    measured = [
+        Measured(m.spec, m.dataset, m.preset, sizes[m.name], None if m.predicts is None else m.predicts.compositions)
+        for m in models
+    ]
+    return choose_threads(measured, device)
 
 
 def resume(
@@ -164,6 +186,7 @@ def resume(
         if "tasks" in asked:
             asked["tasks"] = registry.task_names(asked["tasks"])
         own = {**manifest, "device": manifest["device"]["kind"], "out": str(root)}
+        own["compile"] = any(entry["spec"].get("compiled") for entry in manifest["models"].values())
         own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
         manifests.require_same(
             {name: own[name] for name in asked},
@@ -173,13 +196,8 @@ def resume(
         )
         executor = executor or LocalExecutor(workers, clock)
         executor.accept(stored.budget)
-        tasks = registry.build_tasks(
-            manifest["tasks"],
-            manifest["potentials"],
-            stored.dataset,
-            manifest.get("hull"),
-            manifest.get("hull_run_types", ()),
-        )
+        targets = stored_targets(manifest)
+        tasks = [prediction_task(targets)] if targets else _stored_tasks(stored)
         manifests.require_same(
             manifest["protocol"],
             manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks),
@@ -193,8 +211,15 @@ def resume(
         now = {"software": manifests.software(), "device": executor.device(manifest["device"]["kind"])}
         for difference in manifests.differences(then, now):
             say(f"{root}: not as when the run began: {difference}")
-        models = [stored_model(name, stored, executor.workers) for name in stored.models]
+        models = [stored_model(name, stored, executor.workers, targets) for name in stored.models]
         return execute(stored, models, tasks, executor)
+
+
+def _stored_tasks(run: Run) -> list[Task]:
+    """The tasks of a stored run of `bench run`, as they are today."""
+    manifest = run.manifest
+    run_types = manifest.get("hull_run_types", ())
+    return registry.build_tasks(manifest["tasks"], manifest["potentials"], run.dataset, manifest.get("hull"), run_types)
 
 
 def rescore(
@@ -213,13 +238,20 @@ def rescore(
     with folder_lock(Run.open_to_write(root).root):
         stored = Run.open(root)
         before = stored.manifest
+        targets = stored_targets(before)
+        if targets and (names, potentials, hull, hull_run_types) != (None, None, None, None):
+            raise ValueError(f"{root}: a run of `bench csp` has one task; name no task, potential or hull")
         chosen = list(before["tasks"] if names is None else names)
-        all_names = registry.task_names([*before["tasks"], *chosen])
+        all_names = chosen if targets else registry.task_names([*before["tasks"], *chosen])
         kinds = before["potentials"] if potentials is None else list(potentials)
         own_hull = before.get("hull") if hull is None else str(hull.resolve())
         run_types = list(before.get("hull_run_types", ()) if hull_run_types is None else hull_run_types)
-        tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types)
-        anew = {task.name for task in tasks if task_kind(task) in registry.task_names(chosen)}
+        if targets:
+            tasks = [prediction_task(targets)]
+        else:
+            tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types)
+        wanted = chosen if targets else registry.task_names(chosen)
+        anew = {task.name for task in tasks if task_kind(task) in wanted}
         anew -= {*before["tasks"]} - {*chosen}  # what one of these only needs
         protocol = manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks)
         for name, old in before["protocol"]["tasks"].items():

@@ -2,7 +2,7 @@
 
 DIR/manifest.json                    what ran (`bench.run_folder.manifest`)
 DIR/<model>/batches.jsonl, samples/, batches.parquet    `bench.run_folder.shards`
-DIR/<model>/state.json               load_seconds, warmup_seconds, sampled (bool), scoring_seconds by task
+DIR/<model>/state.json               load_seconds, warmup_seconds, compile_seconds, sampled, scoring_seconds by task
 DIR/<model>/parts/<task>/            rows scored so far; gone when <task>.parquet is there
 DIR/<model>/<task>.parquet           one row per requested crystal
 DIR/<model>/relaxed/<task>.<row>.parquet    crystals as the task relaxed them; runs of earlier versions have none

@@ -7,7 +7,8 @@ In a test of the generator's own package:
     def test_my_model_keeps_the_protocol() -> None:
         check_generator(MyModel)
 
-or at the command line: `python -m bench.testing my_module:MyModel`.
+or at the command line: `python -m bench.testing my_module:MyModel`. Of a model that predicts structures for given
+compositions, `check_structure_predictor` checks `sample_given` besides.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import inspect
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -24,12 +25,19 @@ from typing import Any
 import numpy as np
 
 from bench import model_specs
+from bench.arrays import IntArray
 from bench.errors import one_line
 from bench.interfaces import SampleBatch
+from bench.prediction.sampling import require_predictor, wrong_atoms
 from bench.run_folder import manifest as manifests
 from bench.sampling.sources import declared_batch_size
 
 LARGEST_SEED = 2**32 - 1
+# SrTiO3, LaAlO3, NaCl, Si, Li2O and SrTiO3 again, in cells of different sizes; ascending, as `bench csp` asks.
+COMPOSITIONS = tuple(
+    np.array(numbers)
+    for numbers in ([8, 8, 8, 22, 38], [8, 8, 8, 13, 57], [11, 17], [14], [3, 3, 3, 3, 8, 8], [8, 8, 8, 22, 38])
+)
 
 
 def check_generator(
@@ -43,6 +51,26 @@ def check_generator(
     faults = generator_faults(make, device=device, num_crystals=num_crystals, seed=seed, dataset=dataset)
     if faults:
         raise AssertionError("\n".join([f"{_named(make)} breaks the protocol of a generator:", *faults]))
+
+
+def check_structure_predictor(
+    make: Callable[[], Any] | str, *, device: str = "cpu", seed: int = 0, dataset: str = "perov5"
+) -> None:
+    """AssertionError with one line for each way in which a generator breaks the protocol of `StructurePredictor`.
+
+    make: as of `check_generator`. It is built and loaded twice and predicts some forty crystals.
+    """
+    faults = predictor_faults(make, device=device, seed=seed, dataset=dataset)
+    if faults:
+        raise AssertionError("\n".join([f"{_named(make)} breaks the protocol of a structure predictor:", *faults]))
+
+
+def predictor_faults(
+    make: Callable[[], Any] | str, *, device: str = "cpu", seed: int = 0, dataset: str = "perov5"
+) -> list[str]:
+    """The lines of `check_structure_predictor`; none where nothing is wrong."""
+    build = (lambda: _from_text(make, dataset)) if isinstance(make, str) else make
+    return list(dict.fromkeys(_predictor_faults(build, device, seed)))
 
 
 def generator_faults(
@@ -93,6 +121,35 @@ def _faults(build: Callable[[], Any], device: str, num_crystals: int, seed: int)
             yield "built and loaded anew it gives other crystals for the same seed: a run could not be resumed"
     except Broken as fault:
         yield str(fault)
+
+
+def _predictor_faults(build: Callable[[], Any], device: str, seed: int) -> Iterator[str]:
+    try:
+        generator = _built(build)
+        require_predictor(generator)
+        yield from _attribute_faults(generator, device)
+        _loaded(generator, device)
+        probe = _GivenProbe(generator, COMPOSITIONS)
+        first = probe.sample(len(COMPOSITIONS), seed)
+        if not len(first.crystals):
+            yield f"none of {len(COMPOSITIONS)} crystals exists; the first reason: {next(iter(first.reasons.values()))}"
+        yield from _reason_faults(first)
+        yield from _repetition_faults(probe, first, len(COMPOSITIONS), seed)
+        if probe.sample(len(COMPOSITIONS), seed + 1).crystals == first.crystals and len(first.crystals):
+            yield f"seeds {seed} and {seed + 1} give the same structures: the seed is not used"
+        for few in (COMPOSITIONS[:1], COMPOSITIONS[::-1]):  # alone, and in another order
+            other = _GivenProbe(generator, few)
+            other.sample(len(few), LARGEST_SEED)
+            yield from other.changed
+        yield from probe.changed
+        again = _built(build)
+        _loaded(again, device)
+        if not _same(_GivenProbe(again, COMPOSITIONS).sample(len(COMPOSITIONS), seed), first):
+            yield "built and loaded anew it gives other structures for the same seed: a run could not be resumed"
+    except Broken as fault:
+        yield str(fault)
+    except ValueError as error:  # of `require_predictor`
+        yield one_line(error)
 
 
 def _built(build: Callable[[], Any]) -> Any:
@@ -180,12 +237,18 @@ class _Probe:
         self._generator = generator
         self.changed: dict[str, None] = {}
 
+    method = "sample"
+
+    def asked(self, num_crystals: int) -> dict[str, Any]:
+        """What the method is called with besides the seed."""
+        return {"num_crystals": num_crystals}
+
     def sample(self, num_crystals: int, seed: int) -> SampleBatch:
         """A batch, of which type and number are right."""
-        call = f"sample(num_crystals={num_crystals}, seed={seed})"
+        call = f"{self.method}({next(iter(self.asked(num_crystals)))}={num_crystals}, seed={seed})"
         before = {**_random_states(), **_process_state()}
         try:
-            batch = self._generator.sample(num_crystals=num_crystals, seed=seed)
+            batch = getattr(self._generator, self.method)(**self.asked(num_crystals), seed=seed)
         except Exception as error:
             remedy = ""
             if isinstance(error, ValueError) and "crystal" in str(error):
@@ -197,11 +260,34 @@ class _Probe:
         after = {**_random_states(), **_process_state()}
         for name in after:
             if name in before and before[name] != after[name]:
-                self.changed[f"sample changes {name}, which belongs to the whole process; leave it as it was"] = None
+                self.changed[
+                    f"{self.method} changes {name}, which belongs to the whole process; leave it as it was"
+                ] = None
         if not isinstance(batch, SampleBatch):
             raise Broken(f"{call} gave {type(batch).__name__}, not a bench.interfaces.SampleBatch")
         if batch.requested != num_crystals:
             raise Broken(f"{call} gave {batch.requested} crystals and reasons, not {num_crystals}")
+        return batch
+
+
+class _GivenProbe(_Probe):
+    """The same for given compositions; all of them at each call."""
+
+    method = "sample_given"
+
+    def __init__(self, generator: Any, compositions: Sequence[IntArray]) -> None:
+        super().__init__(generator)
+        self._compositions = compositions
+
+    def asked(self, num_crystals: int) -> dict[str, Any]:
+        """Copies: what a generator does to them must not reach the next call."""
+        return {"compositions": [composition.copy() for composition in self._compositions]}
+
+    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
+        """A batch of the right atoms, in their order."""
+        batch = super().sample(num_crystals, seed)
+        if wrong := wrong_atoms(batch, self._compositions):
+            raise Broken(f"of sample_given, {wrong}")
         return batch
 
 

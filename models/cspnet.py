@@ -120,7 +120,7 @@ class CSPLayer(nn.Module):
     def forward(self, features: Tensor, gram: Tensor, geometry: PairGeometry) -> Tensor:
         """features: (B, N, H). gram: (B, 9). Returns the updated features (B, N, H)."""
         batch, n, hidden = features.shape
-        inplace = not torch.is_grad_enabled()
+        inplace = not torch.is_grad_enabled() and not torch.compiler.is_compiling()  # which fuses operations itself
         h = self.norm(features)
         w_i, w_j, w_cell, w_sin, w_cos = self.edge_in.weight.split(self.splits, dim=1)
         w_self, w_message = self.node_in.weight.split([hidden, hidden], dim=1)

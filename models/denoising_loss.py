@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,10 +18,14 @@ from models.diffusion import (
 )
 
 
+def loss_table(gaussian: GaussianSchedule, coords: CoordSchedule) -> Tensor:
+    """(T + 1, 3) float64: alphas_cumprod, sigmas and score_norms at each time, to be kept on the batches' device."""
+    return torch.stack([gaussian.alphas_cumprod, coords.sigmas, coords.score_norms], dim=1)
+
+
 def denoising_losses(
     network: CSPNet,
-    gaussian: GaussianSchedule,
-    coords: CoordSchedule,
+    table: Tensor,
     clean: tuple[Tensor, Tensor, Tensor],
     noise: Noise,
     weights: tuple[float, float, float],
@@ -29,21 +34,18 @@ def denoising_losses(
 ) -> dict[str, Tensor]:
     """Mean squared errors of the predicted noise and score at random times, and their weighted sum "loss".
 
-    clean: node features (B, N, F), fractional coordinates (B, N, 3) and lattices (B, 3, 3), in feature or latent space.
+    table: of `loss_table`. clean: node features (B, N, F), fractional coordinates (B, N, 3) and lattices (B, 3, 3), in
+    feature or latent space.
     weights: of lattice, coordinates and nodes. times: (B,) in 1..T; drawn uniformly when not given. nodes_given: the
     network is shown the clean nodes at all times, and they have no loss.
     The network predicts the score with its sign turned, divided by the root of its mean square, as published.
     DiffCSP, eqs. 3, 6 and 8; CrysLDM, eqs. 10 and 12.
     """
     nodes, frac_coords, lattices = clean
-    device, dtype = frac_coords.device, frac_coords.dtype
+    dtype = frac_coords.dtype
     if times is None:
-        times = (noise.uniform("times", (len(nodes),)) * gaussian.num_steps).long() + 1
-    lookup = times.cpu()
-    alpha_bar, sigma, norm = (
-        values[lookup].to(device, dtype)[:, None, None]  # (B, 1, 1)
-        for values in (gaussian.alphas_cumprod, coords.sigmas, coords.score_norms)
-    )
+        times = (noise.uniform("times", (len(nodes),)) * (len(table) - 1)).long() + 1
+    alpha_bar, sigma, norm = table[times].to(dtype)[:, :, None, None].unbind(1)  # (B, 1, 1) each
     eps_lattices = noise.normal("lattice", tuple(lattices.shape))
     eps_nodes = None if nodes_given else noise.normal("node", tuple(nodes.shape))
     eps_coords = noise.normal("coord", tuple(frac_coords.shape))

@@ -116,12 +116,19 @@ def coord_schedule(num_steps: int, begin: float = 0.005, end: float = 0.5) -> Co
     return CoordSchedule(sigmas, norms)
 
 
-def strided_times(num_steps: int, visited: int) -> Tensor:
-    """(visited,) ascending times in 1..T at even spacing, T among them."""
+def strided_times(num_steps: int, visited: int, power: float = 1.0) -> Tensor:
+    """(visited,) ascending times in 1..T, T among them, at T (k / visited)^power: even spacing for 1.
+
+    power: between 0 and 1, at which the steps are shorter where there is more noise.
+    """
     if not 1 <= visited <= num_steps:
         raise ValueError(f"{visited} steps asked of a schedule of {num_steps}; choose 1 to {num_steps}")
-    times = torch.linspace(0, num_steps, visited + 1, dtype=torch.float64)[1:].round().long()
-    return times
+    if power == 1.0:
+        return torch.linspace(0, num_steps, visited + 1, dtype=torch.float64)[1:].round().long()
+    times = num_steps * (torch.arange(1, visited + 1, dtype=torch.float64) / visited) ** power
+    # Near T they may be closer than 1: each must leave room for those after it.
+    latest = num_steps - torch.arange(visited - 1, -1, -1)
+    return torch.minimum(times.round().long(), latest)
 
 
 class Step(NamedTuple):
@@ -159,9 +166,9 @@ class StepSchedule:
     times: Tensor
 
     @classmethod
-    def strided(cls, gaussian: GaussianSchedule, coords: CoordSchedule, steps: int) -> StepSchedule:
-        """`steps` of the times 1..T, evenly strided with the same marginals; all of them for T steps."""
-        times = strided_times(gaussian.num_steps, steps)
+    def strided(cls, gaussian: GaussianSchedule, coords: CoordSchedule, steps: int, power: float = 1.0) -> StepSchedule:
+        """`steps` of the times 1..T by `strided_times` with the same marginals; all of them for T steps."""
+        times = strided_times(gaussian.num_steps, steps, power)
         return cls(gaussian.take(times), coords.take(times), times)
 
     def __len__(self) -> int:

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bench.datasets import canonical_name, reference_card
 from bench.interfaces import SampleBatch
+from models.compiled import compile_networks
 from models.cspnet import CSPNet
 from models.guidance import Guidance, weak_path
 from models.presets import preset
@@ -87,10 +89,15 @@ class GeneratorFactory:
     sampler: NamedSampler = field(default_factory=NamedSampler)
 
     def __call__(
-        self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
+        self,
+        dataset: str,
+        preset: str = "cpu",
+        steps: int | None = None,
+        weights: Path | None = None,
+        compiled: bool = False,
     ) -> DiffusionGenerator:
         """The generator, not loaded. Arguments and errors as of `DiffusionGenerator`."""
-        return DiffusionGenerator(self, dataset, preset, steps, weights)
+        return DiffusionGenerator(self, dataset, preset, steps, weights, compiled)
 
     def with_sampler(
         self, suffix: str, *, as_published: bool = False, steps: int | None = None, **changes: Any
@@ -104,10 +111,13 @@ class DiffusionGenerator:
     """A trained model as a `bench.interfaces.Generator`.
 
     factory: says which model and which sampler. steps: of the sampler, strided evenly over 1..T when fewer; None for
-    the sampler's own, or T. weights: a file, or None for the shipped weights of (model, dataset, preset). ValueError
+    the sampler's own, or T. weights: a file, or None for the shipped weights of (model, dataset, preset). compiled:
+    networks by torch.compile; `compile_seconds` is what that took once they are loaded, None without. ValueError
     where weights, or the weak network that the sampler needs, are missing, of another data set or without so many
     steps.
     """
+
+    compile_seconds: float | None = None
 
     def __init__(
         self,
@@ -116,7 +126,9 @@ class DiffusionGenerator:
         preset: str = "cpu",
         steps: int | None = None,
         weights: Path | None = None,
+        compiled: bool = False,
     ) -> None:
+        self._compiled = compiled
         named = factory.sampler
         self.name = factory.name + named.suffix
         self.dataset = canonical_name(dataset)
@@ -143,9 +155,10 @@ class DiffusionGenerator:
 
     @property
     def card(self) -> dict[str, Any]:
-        """The weights' card, that of the weak network where one guides, and how the sampler steps."""
+        """The weights' card, that of the weak network where one guides, and how the sampler steps, compiled or not."""
         weak = {} if self._weak is None else {"weak": read_card(self._weak)}
-        sampling = {"steps": self.steps, **sampler_to_card(self._sampling_config.sampler)}
+        compiled = {"compiled": True} if self._compiled else {}
+        sampling = {"steps": self.steps, **sampler_to_card(self._sampling_config.sampler), **compiled}
         return {**read_card(self.weights), **weak, "sampling": sampling}
 
     @property
@@ -170,6 +183,10 @@ class DiffusionGenerator:
             counts = reference.element_counts[1 : len(frequencies) + 1]
             frequencies.copy_(torch.from_numpy(counts / counts.sum()))
         self._probabilities = reference.num_atoms_probabilities
+        if self._compiled:
+            networks = [model.network] if model.weak is None else [model.network, model.weak]
+            atom_numbers = np.flatnonzero(self._probabilities).tolist()
+            self.compile_seconds = compile_networks(networks, atom_numbers, device, self.batch_size(device))
 
     def _config(self, weights: Path) -> Any:
         """The configuration in a weights file's card. ValueError for another data set's, or where there is none."""

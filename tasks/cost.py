@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,6 +168,29 @@ def _costs(batches: pa.Table, n: int, scoring_seconds: float | None) -> dict[str
         "seconds_per_stable": seconds,
         "seconds_per_stable_end_to_end": whole,
     }
+
+
+def costs_per_match(batches: pa.Table, match_rates: Mapping[str, Metric]) -> dict[str, Metric]:
+    """What a composition costs of which structures were predicted, and one whose structure is matched.
+
+    match_rates: "match_rate", after everything that was spent, and "match_rate_K", after K samples of each of the n
+    compositions; the names of the costs end likewise. Undefined where seconds are unknown. Intervals are those of the
+    rates. Within a batch, each crystal is taken to cost the same.
+    """
+    spent = Spent.of(batches)
+    ends = np.concatenate([[0.0], np.cumsum(spent.seconds)])
+    rows = np.concatenate([[0.0], np.cumsum(spent.crystals)])
+    costs = {}
+    for name, rate in match_rates.items():
+        suffix, n = name.removeprefix("match_rate"), rate.n
+        cost = float(np.interp(int(suffix[1:]) * n, rows, ends)) if suffix else float(ends[-1])
+        known = _known(cost)
+        costs[f"seconds_per_composition{suffix}"] = Metric(None if known is None or not n else known / n, n=n)
+        per_match = Metric(None, n=n)
+        if known is not None and rate.value is not None:
+            per_match = cost_per_hit(known, round(rate.value * n), n)
+        costs[f"seconds_per_match{suffix}"] = per_match
+    return costs
 
 
 def time_per_crystal(spent: Spent, seed: int = 0) -> Metric:

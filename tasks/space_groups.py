@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from bench.arrays import IntArray
+from bench.arrays import FloatArray, IntArray
 from bench.atomic import write_text
 from bench.crystals import Crystals
 from bench.datasets import Split, canonical_name, load_split, reference_folder
@@ -52,16 +52,26 @@ def symmetry_dataset(crystals: Crystals, index: int, symprec: float) -> Any:
 
     Atoms too close to each other, for instance, have no symmetry for it.
     """
+    numbers, frac_coords, lattice = crystals.arrays(index)
+    return _ask("get_symmetry_dataset", (lattice, frac_coords, numbers), symprec=symprec)
+
+
+def niggli_cell(lattice: FloatArray) -> FloatArray | None:
+    """(3, 3) the Niggli cell of a lattice, rows in A; None where spglib finds none."""
+    found = _ask("niggli_reduce", lattice)
+    return None if found is None else np.asarray(found, dtype=np.float64)
+
+
+def _ask(function: str, about: Any, **options: float) -> Any:
+    """What a function of spglib says, None where it fails; quietly."""
     os.environ.setdefault("SPGLIB_WARNING", "OFF")  # its C code writes what it tries to the terminal
     import spglib
 
-    numbers, frac_coords, lattice = crystals.arrays(index)
     refusal = getattr(spglib, "SpglibError", RuntimeError)  # of newer versions, in place of None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that it will raise where it now says nothing
         try:
-            cell: Any = (lattice, frac_coords, numbers)  # arrays, where the annotation says lists
-            return spglib.get_symmetry_dataset(cell, symprec=symprec)
+            return getattr(spglib, function)(about, **options)
         except refusal:
             return None
 

@@ -94,6 +94,13 @@ class Primitive:
             _matcher().fit(self.structure, other.structure, skip_structure_reduction=True)
         )
 
+    def rms_distance(self, other: Primitive) -> float | None:
+        """RMS displacement of the sites, normalised by (volume / atoms)^(1/3), as published; None without a match."""
+        if not self.fingerprint.may_match(other.fingerprint):
+            return None
+        found = _matcher_of_reduced().get_rms_dist(self.structure, other.structure)
+        return None if found is None else float(found[0])
+
 
 def _require_compact(structure: Structure) -> None:
     """NotComparable where a cell's shape is beyond the limits."""
@@ -127,3 +134,20 @@ def _matcher() -> Any:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     return StructureMatcher(ltol=LENGTH_TOLERANCE, stol=SITE_TOLERANCE, angle_tol=ANGLE_TOLERANCE)
+
+
+@functools.cache
+def _matcher_of_reduced() -> Any:
+    """The matcher for cells that are reduced already.
+
+    Pymatgen reduces them again through a cache that takes structures within 1e-5 A for the same: what a pair gives
+    would depend on the pairs before it.
+    """
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    class OfReduced(StructureMatcher):
+        @classmethod
+        def _get_reduced_structure(cls, struct: Any, primitive_cell: bool = True, niggli: bool = True) -> Any:
+            return struct.copy()
+
+    return OfReduced(ltol=LENGTH_TOLERANCE, stol=SITE_TOLERANCE, angle_tol=ANGLE_TOLERANCE)

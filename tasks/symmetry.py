@@ -73,7 +73,8 @@ class Symmetry:
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Share of P1 among the crystals that have a space group, and distances to the test split with their floors.
 
-        Without a value where the package of the data set does not know the space groups of its splits.
+        Beside the shares those of the test split. Without a value where the package of the data set does not know the
+        space groups of its splits.
         """
         groups, tight = (tables[self.name][name].drop_null().to_numpy() for name in COLUMNS)
         metrics = {
@@ -81,13 +82,17 @@ class Symmetry:
             "p1_share_tight": wilson(int((tight == 1).sum()), len(tight)),
         }
         known = space_group_counts(self.dataset)
-        members = np.eye(MOST + 1, dtype=np.int64)[groups]
+        if known is not None:  # of the whole split, so without an interval
+            for name, own in (("p1_share_test", known.test), ("p1_share_tight_test", known.test_tight)):
+                metrics[name] = Metric(own[1] / own.sum(), n=int(own.sum()))
+        counts = np.bincount(groups, minlength=MOST + 1)
         seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
-        for name, of in (("space_group", lambda counts: counts), ("crystal_system", crystal_systems)):
+        for name, of in (("space_group", lambda numbers: numbers), ("crystal_system", crystal_systems)):
             if known is None:
                 metrics |= {f"js_{name}": Metric(None), f"js_{name}_floor": Metric(None)}
                 continue
-            metrics[f"js_{name}"] = jensen_shannon(of(members), of(known.test))
+            own = of(counts)
+            metrics[f"js_{name}"] = jensen_shannon(np.eye(len(own), dtype=np.int64), of(known.test), own)
             floor = jensen_shannon_floor(of(known.train), of(known.test), len(groups), seeds.pop())
             metrics[f"js_{name}_floor"] = floor
         return metrics

@@ -1,8 +1,9 @@
 """A CUDA device that is not there: tensors with shapes and no data, and a record of what would make the host wait.
 
-Inside `fake_cuda()`, tensors on "cuda" are torch's fake tensors; what is on the CPU is computed as usual. Operations
+Inside `fake_cuda()`, tensors on `DEVICE` are torch's fake tensors; what is on the CPU is computed as usual. Operations
 that mix the two are errors, as on a real device. Noted are launches (each operation that would start a kernel; views
-start none), waits of the host (a value or a shape that it needs, a copy to the CPU), and copies to the device.
+start none), waits of the host (a value or a shape that it needs, a copy to the CPU), and copies to the device, for
+which it waits as well. The device's name is "meta": a torch that was built without CUDA takes no derivatives on "cuda".
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
@@ -25,17 +25,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 ROOT = Path(__file__).parents[1]
 OURS = tuple(str(ROOT / part) for part in ("models", "tasks"))
-CUDA = torch.device("cuda:0")
+DEVICE = torch.device("meta")
 FOUND = 3  # how many places a condition on data is taken to have found
 ATEN = torch.ops.aten
-SCALARS: dict[Any, Callable[[Any], Any]] = {
-    Tensor.item: lambda value: value,
-    Tensor.__int__: int,
-    Tensor.__index__: int,
-    Tensor.__float__: float,
-    Tensor.__bool__: bool,
-}
-SIGNS = {"__invert__": "bitwise_not", "__and__": "bitwise_and", "__or__": "bitwise_or", "__iand__": "bitwise_and_"}
 NO_KERNEL = {ATEN.detach, ATEN._unsafe_view, ATEN.empty, ATEN.new_empty, ATEN.empty_like, ATEN.empty_strided}
 NO_KERNEL |= {ATEN.new_empty_strided, torch.ops.prim.device}
 MASKED = ATEN.masked_select.default
@@ -58,9 +50,10 @@ class Record:
 
 @contextmanager
 def fake_cuda() -> Iterator[Record]:
-    """Where "cuda" is a fake device."""
+    """Where `DEVICE` is a fake device."""
     record = Record()
-    with FakeTensorMode(allow_non_fake_inputs=True) as fakes, _Moves(record), _Watch(record, fakes):
+    with FakeTensorMode(allow_non_fake_inputs=True) as fakes, _Constants(record), _Watch(record, fakes):
+        fakes.allow_meta = True
         yield record
 
 
@@ -79,21 +72,21 @@ def on_fake_cuda(module: nn.Module) -> nn.Module:
 
 def to_fake_cuda(tensor: Tensor) -> Tensor:
     """A tensor of this shape and type on the fake device."""
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device=CUDA)
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=DEVICE)
 
 
 class FakeNoise:
     """Noise on the fake device."""
 
     def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, device=CUDA)
+        return torch.randn(shape, device=DEVICE)
 
     def uniform(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        return torch.rand(shape, device=CUDA)
+        return torch.rand(shape, device=DEVICE)
 
 
-class _Moves(TorchFunctionMode):
-    """Calls that a torch without CUDA refuses before they come to fake tensors, by others that it lets through."""
+class _Constants(TorchFunctionMode):
+    """Notes constants that are made on the host and sent, which fake tensors make in their place."""
 
     def __init__(self, record: Record) -> None:
         super().__init__()
@@ -102,33 +95,10 @@ class _Moves(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func is Tensor.to:
-            named = [a for a in (*args[1:], kwargs.get("device")) if isinstance(a, str | torch.device)]
-            if named and torch.device(named[0]).type == "cuda":
-                types_named = [a for a in (*args[1:], kwargs.get("dtype")) if isinstance(a, torch.dtype)]
-                dtype = types_named[0] if types_named else args[0].dtype
-                return args[0].to(torch.empty((), dtype=dtype, device=CUDA))
-        if func is Tensor.new_tensor and args[0].device.type == "cuda":
+        result = func(*args, **(kwargs or {}))
+        if func is Tensor.new_tensor and result.device == DEVICE:
             self.record.copies[_place()] += 1
-            return torch.tensor(args[1], dtype=kwargs.get("dtype", args[0].dtype), device=CUDA)
-        if func is Tensor.__getitem__ and args[0].device.type == "cuda":
-            return _indexed(args[0], args[1])
-        if func is Tensor.__setitem__ and args[0].device.type == "cuda":
-            return _assign(args[0], args[1], args[2])
-        if func in SCALARS and args[0].device.type == "cuda":
-            return SCALARS[func](ATEN._local_scalar_dense.default(args[0]))
-        if func in (Tensor.nonzero, torch.nonzero) and args[0].device.type == "cuda":
-            found = ATEN.nonzero.default(args[0])
-            return found.unbind(1) if kwargs.get("as_tuple") else found
-        try:
-            return func(*args, **kwargs)
-        except RuntimeError as error:
-            name = getattr(func, "__name__", "")
-            name = SIGNS.get(name, name)
-            if "not linked with support for cuda" not in str(error) or not hasattr(ATEN, name):
-                raise
-            return getattr(ATEN, name)(*args, **kwargs)
+        return result
 
 
 class _Watch(TorchDispatchMode):
@@ -144,8 +114,8 @@ class _Watch(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         device = kwargs.get("device")
-        to_cuda = device is not None and torch.device(device).type == "cuda"
-        on_cuda = [tensor for tensor in given if tensor.device.type == "cuda"]
+        to_cuda = device is not None and torch.device(device) == DEVICE
+        on_cuda = [tensor for tensor in given if tensor.device == DEVICE]
         if not on_cuda and not to_cuda:
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
@@ -156,12 +126,12 @@ class _Watch(TorchDispatchMode):
             self.record.waits[_place()] += 1
             self.record.launches[str(func)] += 1
             shape = _found_shape(func, on_cuda[0], kwargs)
-            return torch.empty(shape, dtype=on_cuda[0].dtype if func is MASKED else torch.long, device=CUDA)
+            return torch.empty(shape, dtype=on_cuda[0].dtype if func is MASKED else torch.long, device=DEVICE)
         if func in (ATEN.index.Tensor, ATEN.index_put_.default, ATEN.index_put.default):
             masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
             if masks:  # the number of places is needed for the shape
                 self.record.waits[_place()] += 1
-                places = tuple(torch.zeros(FOUND, dtype=torch.long, device=CUDA) for _ in range(masks[0].dim()))
+                places = tuple(torch.zeros(FOUND, dtype=torch.long, device=DEVICE) for _ in range(masks[0].dim()))
                 args = (args[0], list(places), *args[2:])
         if to_cuda and given and not on_cuda:
             self.record.copies[_place()] += 1
@@ -176,52 +146,6 @@ class _Watch(TorchDispatchMode):
         return result
 
 
-def _indexed(tensor: Tensor, index: Any) -> Tensor:
-    """tensor[index], by the operations that it is made of."""
-    index = list(index) if isinstance(index, tuple) else [index]
-    index = [torch.as_tensor(part) if isinstance(part, list | np.ndarray) else part for part in index]
-    used = sum(_dims(part) for part in index if part is not None and part is not Ellipsis)
-    place = next((k for k, part in enumerate(index) if part is Ellipsis), len(index))
-    index[place : place + 1] = [slice(None)] * (tensor.dim() - used)
-    dim, tensors = 0, []
-    for part in index:
-        if part is None:
-            tensor = tensor.unsqueeze(dim)
-            dim, tensors = dim + 1, [*tensors, None]
-        elif isinstance(part, slice):
-            tensor = ATEN.slice.Tensor(tensor, dim, part.start, part.stop, 1 if part.step is None else part.step)
-            dim, tensors = dim + 1, [*tensors, None]
-        elif isinstance(part, Tensor):
-            dim, tensors = dim + _dims(part), [*tensors, part]
-        else:
-            tensor = tensor.select(dim, int(part))
-    return tensor if all(part is None for part in tensors) else ATEN.index.Tensor(tensor, _on_cuda(tensors))
-
-
-def _assign(tensor: Tensor, index: Any, value: Any) -> None:
-    """tensor[index] = value."""
-    parts = index if isinstance(index, tuple) else (index,)
-    if isinstance(index, Tensor) and index.dtype == torch.bool and not isinstance(value, Tensor):
-        tensor.masked_fill_(index, value)
-    elif all(isinstance(part, Tensor) for part in parts):
-        value = value if isinstance(value, Tensor) else torch.tensor(value, dtype=tensor.dtype, device=CUDA)
-        ATEN.index_put_.default(tensor, _on_cuda(parts), value)
-    elif isinstance(value, Tensor):
-        ATEN.copy_.default(_indexed(tensor, index), value)
-    else:
-        _indexed(tensor, index).fill_(value)
-
-
-def _dims(part: Any) -> int:
-    """Dimensions that a part of an index takes."""
-    return part.dim() if isinstance(part, Tensor) and part.dtype == torch.bool else 1
-
-
-def _on_cuda(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Indices on the device; torch copies those that are on the CPU."""
-    return [t if t is None or t.device.type == "cuda" else t.to("cuda") for t in tensors]
-
-
 def _is_view(func: Any) -> bool:
     returned = func._schema.returns
     return bool(func.is_view) or any(r.alias_info is not None and not r.alias_info.is_write for r in returned)
@@ -229,6 +153,8 @@ def _is_view(func: Any) -> bool:
 
 def _made_up_on_the_cpu(tensor: Tensor) -> Tensor:
     with unset_fake_temporarily():
+        if tensor.dtype.is_floating_point:  # not all the same: forces of equal slopes would be zero
+            return torch.linspace(0.5, 1.5, tensor.numel(), dtype=tensor.dtype).reshape(tensor.shape)
         return torch.ones(tensor.shape, dtype=tensor.dtype)
 
 

@@ -19,12 +19,34 @@ from bench.store import Run
 FORMAT = 1
 EXACT_RTOL = 1e-9  # other processors and libraries round differently
 
-HIGHER_IS_BETTER = ("valid", "stable_rate", "unique_rate", "novel_rate", "sun_rate", "cov_")
-LOWER_IS_BETTER = ("emd_", "js_", "amsd_", "amcd_", "steps", "network_evaluations", "evaluations_per", "collapsed_rate")
+HIGHER_IS_BETTER = ("valid", "stable_rate", "unique_rate", "novel_rate", "sun_rate", "cov_", "match_rate", "metre")
+LOWER_IS_BETTER = (
+    "emd_",
+    "js_",
+    "amsd_",
+    "amcd_",
+    "steps",
+    "network_evaluations",
+    "evaluations_per",
+    "collapsed_rate",
+    "match_rmsd",
+    "match_crmse",
+)
 OF_THE_MACHINE = ("undisturbed_share", "peak_", "energy_")  # never gated: another machine has others
 FLOOR = "_floor"  # ends the name of what real crystals give: nobody's merit
 # Figures whose expectation depends on the number of crystals: compared at equal numbers only.
-DEPENDS_ON_N = ("emd_", "js_", "unique_rate", "novel_rate", "sun_rate", "cov_recall", "amsd_recall", "amcd_recall")
+DEPENDS_ON_N = (
+    "emd_",
+    "js_",
+    "unique_rate",
+    "novel_rate",
+    "sun_rate",
+    "cov_recall",
+    "amsd_recall",
+    "amcd_recall",
+    "match_",
+    "metre",
+)
 
 
 class Verdict(StrEnum):

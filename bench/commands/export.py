@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench import registry
 from bench.commands.chosen import Chosen, Judge, choose, judges
 from bench.commands.options import Only
 from bench.crystal_io.with_properties import require_known_ending, write_with_properties
 from bench.crystals import Crystals
+from bench.datasets import dataset_spec
+from bench.errors import one_line
+from bench.progress import say
 from bench.run_folder.ledger import kind_of
 from bench.store import Run
 
@@ -50,7 +54,8 @@ def export(root: Path, out: Path, asked: Asked) -> str:
     lines = [_what(run, judge, found, asked), *_undecided(found)]
     if asked.relaxed:
         lines += _left_out(found)
-    crystals, properties, names = _content(found, asked.relaxed)
+    crystals, properties, names = _content(run, found, asked.relaxed)
+    lines += _changed(properties)
     if not names:
         raise ValueError(f"{root}: no crystal to write; {'; '.join(lines)}{_remedy(run, found, asked)}")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -83,22 +88,54 @@ def _judge(run: Run, asked: Asked) -> Judge | None:
     raise ValueError(f"--potential {asked.potential}: {run.root} has stability by {names}")
 
 
-def _content(found: Sequence[Chosen], relaxed: bool) -> tuple[Crystals, pa.Table, list[str]]:
+def _content(run: Run, found: Sequence[Chosen], relaxed: bool) -> tuple[Crystals, pa.Table, list[str]]:
     """Crystals, one row of properties for each, and their names."""
     import pyarrow as pa
 
-    tables, names = [], []
-    for part in found:
-        kept = part.has_relaxed if relaxed else np.ones(len(part.places), dtype=bool)
-        table = part.properties.filter(pa.array(kept))
-        if not relaxed and "energy" in table.column_names:
-            table = table.drop_columns(["energy"])  # of another geometry than the one beside it
-        tables.append(table)
-        names += [part.name(place) for place in part.places[kept].tolist()]
-    whole = pa.concat_tables(tables, promote_options="default")
+    masks = [part.has_relaxed if relaxed else np.ones(len(part.places), dtype=bool) for part in found]
+    whole = pa.concat_tables(
+        [part.properties.filter(pa.array(mask)) for part, mask in zip(found, masks, strict=True)],
+        promote_options="default",
+    )
+    if not relaxed and "energy" in whole.column_names:
+        whole = whole.drop_columns(["energy"])  # of another geometry than the one beside it
+    given = Crystals.concatenate([part.given[mask] for part, mask in zip(found, masks, strict=True)])
+    after = Crystals.concatenate([part.relaxed for part in found])
+    if len(after):
+        has_relaxed = np.concatenate([part.has_relaxed[mask] for part, mask in zip(found, masks, strict=True)])
+        changes = registry.plugin("relaxed", "changes")(run.dataset, given, after, has_relaxed, _tasks_at_hand(run))
+        for name, column in changes.items():
+            whole = whole.append_column(name, column)
     geometry = pa.array(["relaxed" if relaxed else "as generated"] * whole.num_rows, pa.string())
-    parts = [part.relaxed if relaxed else part.given for part in found]
-    return Crystals.concatenate(parts), whole.append_column("geometry", geometry), names
+    names = [part.name(p) for part, mask in zip(found, masks, strict=True) for p in part.places[mask].tolist()]
+    return after if relaxed else given, whole.append_column("geometry", geometry), names
+
+
+def _tasks_at_hand(run: Run) -> list[str]:
+    """The run's tasks, without novelty where the package that brought the data set is no longer installed."""
+    try:
+        dataset_spec(run.dataset)
+    except ValueError as error:
+        say(f"no column novel_relaxed: {one_line(error)}")
+        return [task for task in run.tasks if task != "novelty"]
+    return run.tasks
+
+
+def _changed(properties: pa.Table) -> Iterator[str]:
+    """How many crystals are not what they were once they are relaxed, as far as both is known."""
+    pairs = {
+        "space group": ("space_group_as_generated", "space_group_relaxed"),
+        "validity": ("valid", "valid_relaxed"),
+        "novelty": ("novel", "novel_relaxed"),
+    }
+    counts = []
+    for what, columns in pairs.items():
+        if set(columns) <= set(properties.column_names):
+            before, after = (properties[name].to_pylist() for name in columns)
+            known = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
+            counts.append(f"{sum(a != b for a, b in known)} of {len(known)} in {what}")
+    if counts:
+        yield f"changed by relaxing: {', '.join(counts)}"
 
 
 def _what(run: Run, judge: Judge | None, found: Sequence[Chosen], asked: Asked) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Dataset, Device, DeviceOption, Preset, Seed, Threads, Workers
+from bench.commands.options import Compile, Dataset, Device, DeviceOption, Preset, Seed, Threads, Workers
 from bench.commands.screen import show
 
 app = typer.Typer()
@@ -49,11 +49,12 @@ def sample(
     device: DeviceOption = Device.auto,
     seed: Seed = 0,
     threads: Threads = None,
+    compile: Compile = False,
 ) -> None:
     """Write the crystals of a model to a file: those that `bench run` samples with the same seed."""
     from bench.commands.sample import sample_file
 
-    show(sample_file(model, dataset, num_samples, out, preset, device.value, seed, threads))
+    show(sample_file(model, dataset, num_samples, out, preset, device.value, seed, threads, compile))
 
 
 @app.command("sample-external")

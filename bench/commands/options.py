@@ -53,6 +53,9 @@ _PRESETS = "size of our models: cpu (small, weights in the package), cpu-weak (f
 Preset = Annotated[str, typer.Option(help=_PRESETS)]
 DeviceOption = Annotated[Device, typer.Option(help="where to compute")]
 Threads = Annotated[int | None, typer.Option(help="of sampling; default OMP_NUM_THREADS, or the best as measured")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="networks of our models by torch.compile; samples differ in rounding")
+]
 Seed = Annotated[int, typer.Option(help="of every random number")]
 Workers = Annotated[int, typer.Option(help="processes that score, of one thread each; never while sampling is timed")]
 Tasks = Annotated[str | None, typer.Option(help="such as validity,properties; default: all that exist")]

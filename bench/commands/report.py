@@ -7,7 +7,9 @@ from pathlib import Path
 
 from bench import registry
 from bench.errors import one_line, with_path
+from bench.prediction.tasks import PREDICTION
 from bench.progress import say
+from bench.store import Run
 
 
 def write_reports(folders: Sequence[Path]) -> dict[str, str]:
@@ -15,11 +17,21 @@ def write_reports(folders: Sequence[Path]) -> dict[str, str]:
 
     OSError names the folder where it cannot be written.
     """
+    kind: registry.Kind = "prediction_report" if are_predictions(folders) else "report"
     try:
-        texts = {name: registry.plugin("report", name)(folders) for name in registry.known("report")}
+        texts = {name: registry.plugin(kind, name)(folders) for name in registry.known(kind)}
     except OSError as error:
         raise error if error.filename else with_path(error, folders[0] / "report") from error
     return {name: text for name, text in texts.items() if text}
+
+
+def are_predictions(folders: Sequence[Path]) -> bool:
+    """Whether these are runs of `bench csp`, whose figures are others. ValueError where some are and some are not."""
+    kinds = {folder: PREDICTION in Run.open(folder).tasks for folder in folders}
+    if len(set(kinds.values())) > 1:
+        which = next(folder for folder, predicts in kinds.items() if predicts)
+        raise ValueError(f"{which} is a run of `bench csp`, and others are not; report them apart")
+    return any(kinds.values())
 
 
 def leaderboard(folders: Sequence[Path], by: str | None = None) -> str:
@@ -30,13 +42,23 @@ def leaderboard(folders: Sequence[Path], by: str | None = None) -> str:
 def write_page(
     folders: Sequence[Path], file: Path, paper: bool = False, leaderboard: bool = False, by: str | None = None
 ) -> str:
-    """Writes one HTML file of these runs; gives a line that names it. leaderboard: with their models in order."""
+    """Writes one HTML file of these runs; gives a line that names it. leaderboard: with their models in order.
+
+    ValueError where they are runs of `bench csp`, of which there is none.
+    """
+    if are_predictions(folders):
+        raise ValueError(f"--html: a run of `bench csp` has no page; {folders[0]}/report has its table and figure")
     return str(registry.plugin("page", "html")(folders, file, paper, leaderboard, by))
 
 
 def costs(folders: Sequence[Path], format: str) -> str:
     """What the models of these runs took: time, evaluations, memory, energy."""
     return str(registry.plugin("table", "costs")(folders, format))
+
+
+def by_size(folders: Sequence[Path], format: str) -> str:
+    """Rates of the models of these runs by the number of atoms in a cell."""
+    return str(registry.plugin("table", "by_size")(folders, format))
 
 
 def report(
@@ -53,13 +75,16 @@ def report(
     """
     if columns is not None:
         return str(registry.plugin("table", "table1")(folders, format, paper, columns))
+    main = "structure_prediction" if are_predictions(folders) else "table1"
+    if at and main != "table1":
+        raise ValueError("--at shows stable crystals; of a run of `bench csp`, report/match_curve.csv has the seconds")
     if at:
         return str(registry.plugin("table", "yield")(folders, at, format))
-    table = str(registry.plugin("table", "table1")(folders, format, paper))
+    table = str(registry.plugin("table", main)(folders, format, paper))
     try:
         texts = write_reports(folders)
     except OSError as error:
         say(f"tables and figures were not written: {one_line(error, limit=None)}")
         return table
-    others = [text for name, text in texts.items() if name != "table1"]
+    others = [text for name, text in texts.items() if name != main]
     return "\n\n".join([table.rstrip("\n"), *others]) if format == "text" else table

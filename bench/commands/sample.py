@@ -18,7 +18,15 @@ from bench.sampling.thread_choice import Measured, choose_threads
 
 
 def sample_file(
-    model: str, dataset: str, num_samples: int, out: Path, preset: str, device: str, seed: int, threads: int | None
+    model: str,
+    dataset: str,
+    num_samples: int,
+    out: Path,
+    preset: str,
+    device: str,
+    seed: int,
+    threads: int | None,
+    compile: bool = False,
 ) -> str:
     """Writes the crystals that a run with this seed has; gives a line that says how many, and why not all.
 
@@ -27,6 +35,8 @@ def sample_file(
     specs = model_specs.parse_models(model)
     if len(specs) != 1 or specs[0].is_file:
         raise ValueError(f"--model {model!r}: name one model that samples; `bench models` lists them")
+    if compile:
+        specs = model_specs.with_compiled(specs)
     if out.exists():
         raise ValueError(f"{out} exists; choose another --out")
     ending = Path(out.name.lower().removesuffix(".gz")).suffix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,18 +44,26 @@ class ArrayCrystals(NamedTuple):
     remarks: dict[str, int]
 
 
-def read_eval_gen(path: Path) -> ArrayCrystals:
+def read_eval_gen(path: Path, every_evaluation: bool = False) -> ArrayCrystals:
     """Crystals of a file that torch.save wrote, of one mapping of arrays or of lists of such.
 
     frac_coords (sum N, 3), num_atoms (B,), lengths and angles (B, 3) in A and degrees or lattices (B, 3, 3), and
     atom_types: element numbers (sum N,), scores (sum N, 100 to 119) or FlowMM's bits (sum N, 7). CDVAE's have a leading
-    axis of evaluations, of which the first is read; each array may be a list of arrays, one a batch or one a crystal.
-    `time` is what all evaluations took. ValueError for a file that is none, naming what it holds.
+    axis of evaluations, of which the first is read, or every one: all crystals of the first, then of the next. Each
+    array may be a list of arrays, one a batch or one a crystal. `time` is what all evaluations took. ValueError for a
+    file that is none, naming what it holds.
     """
     records = list(_records(load_arrays(path), 0))
     if not records:
         raise ValueError("holds no frac_coords, num_atoms, atom_types, lengths, angles: not an eval_gen file")
     parts = [_crystals(record) for record in records]
+    if every_evaluation:
+        numbers = {part.evaluations for part in parts}
+        if len(numbers) > 1:
+            raise ValueError(f"its parts have {', '.join(map(str, sorted(numbers)))} evaluations, not equally many")
+        more = range(1, numbers.pop())
+        parts = [replace(part, remarks=part.remarks[part.first_alone :]) for part in parts]
+        parts += [replace(_crystals(r, number), remarks=()) for number in more for r in records]
     remarks: dict[str, int] = {}
     for part in parts:
         for remark in part.remarks:
@@ -67,9 +75,13 @@ def read_eval_gen(path: Path) -> ArrayCrystals:
 
 @dataclass(frozen=True)
 class _Part:
+    """The crystals of one evaluation, and how many there are. first_alone: remarks on reading the first one only."""
+
     filtered: FilteredCrystals
     seconds: float | None
     remarks: tuple[str, ...]
+    evaluations: int
+    first_alone: int
 
 
 def _records(content: Any, depth: int) -> Iterator[Mapping[Any, Any]]:
@@ -85,8 +97,8 @@ def _records(content: Any, depth: int) -> Iterator[Mapping[Any, Any]]:
             yield from _records(entry, depth + 1)
 
 
-def _crystals(record: Mapping[Any, Any]) -> _Part:
-    """The crystals of one mapping of arrays."""
+def _crystals(record: Mapping[Any, Any], evaluation: int = 0) -> _Part:
+    """The crystals of one mapping of arrays, where it has several evaluations those of one."""
     types_key = next((key for key in _TYPES if key in record), "atom_types")
     cells_key = next((key for key in _CELLS if key in record), None)
     parameters = ("lengths", "angles") if cells_key is None or {"lengths", "angles"} <= set(record) else ()
@@ -101,12 +113,12 @@ def _crystals(record: Mapping[Any, Any]) -> _Part:
     arrays: dict[str, FloatArray] = {}
     try:
         if "num_atoms" in record:
-            counts, several = _joined("num_atoms", record["num_atoms"], 1)
+            counts, several = _joined("num_atoms", record["num_atoms"], 1, evaluation=evaluation)
         else:
             counts, several = np.array([len(_values("frac_coords", e)) for e in record["frac_coords"]]), 0
         for key in (*needed, *([cells_key] if cells_key else [])):
             axes = {"frac_coords": 2, types_key: 2, "lengths": 2, "angles": 2}.get(key, 3)
-            arrays[key], _ = _joined(key, record[key], axes, like=several > 0)
+            arrays[key], _ = _joined(key, record[key], axes, like=several > 0, evaluation=evaluation)
     except (TypeError, RuntimeError, IndexError) as error:
         raise ValueError(f"not an eval_gen file ({one_line(error)})") from error
     coords = arrays["frac_coords"]
@@ -141,7 +153,8 @@ def _crystals(record: Mapping[Any, Any]) -> _Part:
     filtered = FilteredCrystals(filtered.crystals, filtered.indices, {**filtered.reasons, **told})
     seconds = record.get("time")
     known = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < float("inf")
-    return _Part(filtered, float(seconds) / max(several, 1) if known and seconds is not None else None, tuple(remarks))
+    own = float(seconds) / max(several, 1) if known and seconds is not None else None
+    return _Part(filtered, own, tuple(remarks), max(several, 1), int(several > 1))
 
 
 def element_numbers(types: FloatArray) -> tuple[FloatArray, IntArray, str | None]:
@@ -173,15 +186,15 @@ def element_numbers(types: FloatArray) -> tuple[FloatArray, IntArray, str | None
     return numbers, np.flatnonzero(undecided), HYDROGEN_FIRST.format(width) if width in ONE_MORE else None
 
 
-def _joined(key: str, content: Any, axes: int, like: bool = False) -> tuple[FloatArray, int]:
-    """One array of all entries, and the number of evaluations on a leading axis, of which the first is taken, or 0.
+def _joined(key: str, content: Any, axes: int, like: bool = False, evaluation: int = 0) -> tuple[FloatArray, int]:
+    """One array of all entries, and the number of evaluations on a leading axis, of which one is taken, or 0.
 
     axes: of one evaluation. like: whether num_atoms has such an axis; without it a further axis is none, and stays.
     """
     if _is_list_of_arrays(content):
         if sum(entry.numel() for entry in content if hasattr(entry, "numel")) > MAX_TENSOR_VALUES:
             raise ValueError(f"{key} has more than {MAX_TENSOR_VALUES} values")
-        parts = [_joined(key, entry, axes, like) for entry in content]
+        parts = [_joined(key, entry, axes, like, evaluation) for entry in content]
         rows = [part.reshape(1, *part.shape) if part.ndim < _rows(key) else part for part, _ in parts]
         if any(part.shape[1:] != rows[0].shape[1:] for part in rows):
             shapes = ", ".join(dict.fromkeys(str(part.shape) for part in rows))
@@ -190,10 +203,10 @@ def _joined(key: str, content: Any, axes: int, like: bool = False) -> tuple[Floa
     values = _values(key, content)
     if key == "num_atoms":
         values = values.reshape(-1) if values.ndim == 0 else values
-        return (values[0], len(values)) if values.ndim == 2 and len(values) else (values, 0)
+        return (values[evaluation], len(values)) if values.ndim == 2 and len(values) else (values, 0)
     numbers = key in _TYPES and values.ndim == 2  # (evaluations, atoms)
     if like and len(values) and (values.ndim == axes + 1 or numbers):
-        return values[0], len(values)
+        return values[evaluation], len(values)
     return values, 0
 
 

@@ -53,14 +53,15 @@ class ReadResult:
         return {self.names[place]: reason for place, reason in self.filtered.reasons.items()}
 
 
-def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
+def read_crystals(path: str | Path, workers: int = 1, every_evaluation: bool = False) -> ReadResult:
     """All crystals of a file or folder; what cannot be read there is a reason and costs nothing else.
 
     A CIF file, a folder or zip of CIF or extended XYZ files, extended XYZ with all its frames, pymatgen's JSON (one
     structure or a list), CSV (a `cif` or `structure` column), each of them also as .gz, Parquet (our tables, or such a
     column) and `eval_gen*.pt` of CDVAE and DiffCSP. Cells are taken as they are given. Memory is bounded by the number
     of crystals, not by what the file claims; a crystal of more than MAX_ATOMS atoms is a reason. workers: processes
-    that parse CIFs. ValueError where the whole is not what its name says or holds no crystal at all.
+    that parse CIFs. every_evaluation: of a file of tensors that has several; else the first. ValueError where the whole
+    is not what its name says or holds no crystal at all.
     """
     path = Path(path)
     if not path.exists():
@@ -68,7 +69,7 @@ def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # parsers warn of rounded coordinates and unknown keys
-            result = _read(path, workers)
+            result = _read(path, workers, every_evaluation)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {printable(reason_of(error), MAX_REASON)}") from error
     if len(result.filtered.crystals) == 0:
@@ -78,11 +79,11 @@ def read_crystals(path: str | Path, workers: int = 1) -> ReadResult:
     return result
 
 
-def _read(path: Path, workers: int) -> ReadResult:
+def _read(path: Path, workers: int, every_evaluation: bool) -> ReadResult:
     if not path.is_file() and not path.is_dir():
         raise ValueError("neither a file nor a folder")
     if path.suffix.lower() in (".pt", ".pth"):
-        found = read_eval_gen(path)
+        found = read_eval_gen(path, every_evaluation)
         remarks = [Remark(*remark) for remark in found.remarks.items()]
         return _collected([found.filtered, *remarks], "crystal", workers, found.sampling_seconds)
     return _collected(_places(path), "row", workers)

@@ -73,9 +73,16 @@ def _extxyz(crystals: Crystals, properties: pa.Table, names: Sequence[str]) -> b
 
 
 def _stated(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a frame can say: texts with plain quotes, no null."""
+    """What a frame can say: no null, and texts without what ends a value."""
     known = {name: value for name, value in row.items() if value is not None}
-    return {name: value.replace('"', "'") if isinstance(value, str) else value for name, value in known.items()}
+    return {name: _one_value(value) if isinstance(value, str) else value for name, value in known.items()}
+
+
+def _one_value(text: str) -> str:
+    """A text that readers take for one value. ASE quotes it where it has a blank, but not where it has a sign of
+    equality, and drops single backslashes.
+    """
+    return " ".join(text.replace('"', "'").replace("\\", "/").replace("=", " = ").split())
 
 
 def _parquet(crystals: Crystals, properties: pa.Table, names: Sequence[str]) -> bytes:

@@ -22,6 +22,7 @@ STAGES = {
     "stable": ("stability", "stable"),
     "unique": ("novelty", "unique"),
     "novel": ("novelty", "novel"),
+    "matched": ("structure_prediction", "match"),
 }
 REASONS_SHOWN = 20
 PLACE = re.compile(r" \[in (.*)\]$")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from bench import registry
 from bench.interfaces import Task
+from bench.progress import say
 from bench.run_folder.ledger import ledger
+from bench.run_folder.relaxed import relaxed_crystals
 from bench.statistics import Metric, combine, combine_shared
 from bench.store import Run, read_state
 
@@ -70,7 +73,7 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
                 if taken := own.keys() & (found.keys() | metrics.keys()):
                     raise ValueError(f"task {task.name}: another one has the metric {', '.join(sorted(taken))} already")
                 found |= own
-            by_repeat.append(found)
+            by_repeat.append(found | by_relaxed(run, model, repeat, tables))
     for name in by_repeat[0] if by_repeat else ():
         repeats = [found[name] for found in by_repeat if name in found]
         if is_calibrated(name):
@@ -81,11 +84,33 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
         metrics |= registry.plugin("cost", "calibrated")(
             run.batches(model), metrics["stable_rate_calibrated"], metrics["scoring_seconds"].value
         )
+    if rates := {name: rate for name, rate in metrics.items() if re.fullmatch(r"match_rate(_\d+)?", name)}:
+        metrics |= registry.plugin("cost", "prediction")(run.batches(model), rates)
     return {
         "requested": requested,
         "ledger": ledger(run, model),
         "metrics": {name: metric.to_json() for name, metric in metrics.items()},
     }
+
+
+def by_relaxed(run: Run, model: str, repeat: int, tables: Mapping[str, pa.Table]) -> dict[str, Metric]:
+    """S.U.N. by the relaxed crystals of one repeat; nothing where they were not kept, as by earlier versions."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not {"stability", "novelty"} <= set(run.tasks):
+        return {}
+    kept = run.relaxed(model, "stability", repeat)
+    if kept is None:
+        return {}
+    stability = tables["stability"]
+    stable = np.flatnonzero(stability["stable"].fill_null(False).to_numpy())
+    rows = kept.filter(pc.is_in(kept["index"], pa.array(stable, pa.int64())))
+    if rows.num_rows != len(stable):
+        say(f"{model}: no sun_rate_relaxed, {rows.num_rows} of {len(stable)} stable crystals were kept as relaxed")
+        return {}
+    sun: Metric = registry.plugin("relaxed", "sun")(run.dataset, relaxed_crystals(rows), stability.num_rows)
+    return {"sun_rate_relaxed": sun}
 
 
 def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
@@ -108,6 +133,8 @@ def costs(run: Run, model: str, requested: int, seed: int) -> dict[str, Metric]:
         "load_seconds": max(state["load_seconds"] for state in states),
         "warmup_seconds": max(state["warmup_seconds"] for state in states),
     }
+    if any("compile_seconds" in state for state in states):
+        sampled["compile_seconds"] = max(state.get("compile_seconds", 0.0) for state in states)
     if run.manifest["models"][model]["kind"] == "file":
         said = run.manifest["models"][model].get("costs", {})
         sampled = {name: said.get(name) for name in sampled}
@@ -128,5 +155,5 @@ def is_calibrated(name: str) -> bool:
 
 def is_rate(name: str) -> bool:
     """Whether a metric is a fraction of the crystals."""
-    base = name.partition("[")[0].removesuffix("_calibrated")
+    base = name.partition("[")[0].removesuffix("_calibrated").removesuffix("_relaxed")
     return base.endswith("_rate") or base.startswith("valid")

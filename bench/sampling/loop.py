@@ -50,6 +50,8 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
             if source is None:
                 source = open_source()
                 prepared = source.prepare()
+                if prepared.compile_seconds is not None:
+                    say(f"{how.name}: compiled in {format_seconds(prepared.compile_seconds)}, which count as loading")
             state |= prepared.state()
             write_state(folder.path, state)
             _repair(how.name, folder, source, repeat, missing)

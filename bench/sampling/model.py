@@ -15,6 +15,8 @@ from bench.datasets.files import DataUnavailable
 from bench.executor import Executor
 from bench.interfaces import Generator
 from bench.model_specs import ModelSpec
+from bench.prediction.compositions import Targets
+from bench.prediction.sampling import require_predictor
 from bench.run_folder import manifest as manifests
 from bench.sampling.sources import (
     CALIBRATION_SIZE,
@@ -31,24 +33,28 @@ from bench.store import MANIFEST, Run
 
 @dataclass(frozen=True)
 class Model:
-    """One model of a run. workers: processes that parse a file of CIFs."""
+    """One model of a run. workers: processes that parse a file of CIFs. predicts: compositions, if it has to."""
 
     spec: ModelSpec
     name: str
     dataset: str
     preset: str
     workers: int = 1
+    predicts: Targets | None = None
 
     @cached_property
     def generator(self) -> Generator:
-        """The generator, built but not loaded."""
-        return model_specs.build_generator(self.spec, self.dataset, self.preset)
+        """The generator, built but not loaded. ValueError where it has to predict structures and cannot."""
+        generator = model_specs.build_generator(self.spec, self.dataset, self.preset)
+        if self.predicts is not None:
+            require_predictor(generator)
+        return generator
 
     @cached_property
     def file(self) -> FileSource:
         """The crystals of a file."""
         meta = None if self.spec.meta is None else Path(self.spec.meta)
-        return FileSource.read(Path(self.spec.target), meta, self.workers)
+        return FileSource.read(Path(self.spec.target), meta, self.workers, self.predicts)
 
     def open_source(self, run: Run, executor: Executor) -> Source:
         """Where its crystals come from. ValueError where that is not what the run began with."""
@@ -77,35 +83,56 @@ class Model:
             write_json(run.root / MANIFEST, manifest)
 
         threads, seed, fresh = manifest["threads"], manifest["seed"], entry["repeats"] > 1
-        recipe = Recipe(self.name, self.spec, self.dataset, self.preset, device, threads, seed, warmup_sizes, fresh)
+        recipe = Recipe(
+            self.name,
+            self.spec,
+            self.dataset,
+            self.preset,
+            device,
+            threads,
+            seed,
+            warmup_sizes,
+            fresh,
+            None if self.predicts is None else self.predicts.compositions,
+        )
         return executor.open(recipe, self.generator, loaded)
 
 
-def build_model(spec: ModelSpec, dataset: str, preset: str, workers: int = 1) -> Model:
+def build_model(
+    spec: ModelSpec,
+    dataset: str,
+    preset: str,
+    workers: int = 1,
+    predicts: Targets | None = None,
+) -> Model:
     """The model of an entry, so far that it is known to be there: a generator built, a file read.
 
     One of ours that has no data here is left for `open_source` to say so.
     """
     if spec.name is None:  # module:Class, whose generator says the name
         generator = model_specs.build_generator(spec, dataset, preset)
-        model = Model(spec, generator.name, dataset, preset, workers)
+        if predicts is not None:
+            require_predictor(generator)
+        model = Model(spec, generator.name, dataset, preset, workers, predicts)
         model.__dict__["generator"] = generator  # fills the cached property
         return model
-    model = Model(spec, spec.name, dataset, preset, workers)
+    model = Model(spec, spec.name, dataset, preset, workers, predicts)
     with suppress(DataUnavailable):
         _ = model.file if spec.is_file else model.generator
     return model
 
 
-def stored_model(name: str, run: Run, workers: int = 1) -> Model:
+def stored_model(name: str, run: Run, workers: int = 1, predicts: Targets | None = None) -> Model:
     """The model of a stored run by its name there."""
     spec = ModelSpec(**run.manifest["models"][name]["spec"])
-    return Model(spec, name, run.dataset, run.manifest["preset"], workers)
+    return Model(spec, name, run.dataset, run.manifest["preset"], workers, predicts)
 
 
 def describe_model(model: Model, device: str, repeats: int, budget: Budget) -> dict[str, Any]:
     """What the manifest holds of a model before it is loaded; its card comes then."""
     spec = asdict(model.spec)
+    if not model.spec.compiled:  # as in the manifests of runs before there was a choice
+        del spec["compiled"]
     if model.spec.is_file:
         path = Path(model.spec.target).resolve()
         spec |= {"target": str(path), "meta": model.spec.meta and str(Path(model.spec.meta).resolve())}

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
 from bench import model_specs
+from bench.arrays import IntArray
 from bench.budget import DeviceClock
 from bench.crystal_io import read_crystals
 from bench.crystals import FilteredCrystals
 from bench.device import set_threads
 from bench.errors import one_line
-from bench.interfaces import Generator, SampleBatch
+from bench.interfaces import Generator, SampleBatch, StructurePredictor
 from bench.model_specs import ModelSpec
+from bench.prediction.compositions import Targets, of_round
+from bench.prediction.files import arranged
+from bench.prediction.sampling import wrong_atoms
 from bench.run_folder.ledger import reason_with_place
 from bench.sampling.file_costs import FileCosts
 from bench.sampling.usage import Meter, Usage
@@ -62,15 +66,19 @@ class PreparationCost:
     """What making ready took. warmup: crystals and device seconds of each batch that nobody keeps.
 
     energy: which counter tells the joules of batches, or why none does; empty where that was not looked for.
+    compile_seconds: part of load_seconds; None of a generator that does not say it.
     """
 
     load_seconds: float = 0.0
     warmup: tuple[tuple[int, float], ...] = ()
     energy: str = ""
+    compile_seconds: float | None = None
 
     def state(self) -> dict[str, Any]:
-        """load_seconds, warmup_seconds and energy, for the state of a folder."""
+        """load_seconds, warmup_seconds, energy and compile_seconds, for the state of a folder."""
         seconds = {"load_seconds": self.load_seconds, "warmup_seconds": sum(seconds for _, seconds in self.warmup)}
+        if self.compile_seconds is not None:
+            seconds["compile_seconds"] = self.compile_seconds
         return {**seconds, "energy": self.energy} if self.energy else seconds
 
 
@@ -120,6 +128,8 @@ class GeneratorSource:
     """Samples with a generator. loaded: called once the weights are there, before anything is sampled.
 
     metered: whether batches say what was used of this machine, which a clock that is not the machine's makes senseless.
+    compositions: (N_i,) atomic numbers of what structures are predicted for, row by row and again from the first; None
+    where the model chooses them itself.
     """
 
     name: str
@@ -132,6 +142,7 @@ class GeneratorSource:
     loaded: Callable[[Generator], None] = lambda generator: None
     metered: bool = False
     meter: Meter | None = None
+    compositions: Sequence[IntArray] | None = None
     timed = True
     holds = None
     single_use = False
@@ -148,15 +159,17 @@ class GeneratorSource:
             if len(warmup) > 1 and warmup[-1][1] > ENOUGH_WARMUP_S:
                 break
             self.clock.start()
-            self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH))
+            self._sample(size, batch_seed(self.seed, 0, WARMUP_BATCH), 0)
             warmup.append((size, self.clock.stop()))
-        return PreparationCost(load_seconds, tuple(warmup), self.meter.energy_note if self.meter else "")
+        note = self.meter.energy_note if self.meter else ""
+        return PreparationCost(load_seconds, tuple(warmup), note, getattr(self.generator, "compile_seconds", None))
 
     def close(self) -> None:
         """Nothing was started."""
 
     def load(self) -> None:
-        """Loads the weights and sets the threads."""
+        """Loads the weights and sets the threads, for which code is compiled."""
+        set_threads(self.threads)
         with _as_value_error(f"{self.name}: loading failed"):
             self.generator.load(self.device)
         set_threads(self.threads)
@@ -173,20 +186,27 @@ class GeneratorSource:
 
     def draw(self, repeat: int, number: int, first_row: int, size: int) -> SourceBatch:
         """A batch sampled with its own seed. Crystals that the generator owes have a reason."""
-        batch = self._sample(size, batch_seed(self.seed, repeat, number))
+        batch = self._sample(size, batch_seed(self.seed, repeat, number), first_row)
         filtered, given = batch.filtered(), batch.requested
         if given < size:
             owed = dict.fromkeys(range(given, size), f"the generator gave {given} of {size} crystals")
             filtered = FilteredCrystals(filtered.crystals, filtered.indices, {**filtered.reasons, **owed})
         return SourceBatch(filtered, given, batch.steps, float(np.sum(batch.network_evaluations)))
 
-    def _sample(self, size: int, seed: int) -> SampleBatch:
+    def _sample(self, size: int, seed: int, first_row: int) -> SampleBatch:
+        asked = None if self.compositions is None else of_round(self.compositions, first_row, size)
+        method = "sample" if asked is None else "sample_given"
         with _as_value_error(f"{self.name}: sampling failed"):
-            batch = self.generator.sample(num_crystals=size, seed=seed)
+            if asked is None:
+                batch = self.generator.sample(num_crystals=size, seed=seed)
+            else:
+                batch = cast(StructurePredictor, self.generator).sample_given(compositions=asked, seed=seed)
         if not isinstance(batch, SampleBatch):
-            raise ValueError(f"{self.name}: sample gave {type(batch).__name__}, not a SampleBatch")
+            raise ValueError(f"{self.name}: {method} gave {type(batch).__name__}, not a SampleBatch")
         if batch.requested > size:
-            raise ValueError(f"{self.name}: sample gave {batch.requested} crystals where {size} were asked for")
+            raise ValueError(f"{self.name}: {method} gave {batch.requested} crystals where {size} were asked for")
+        if asked is not None and (wrong := wrong_atoms(batch, asked)):
+            raise ValueError(f"{self.name}: of {method}, {wrong}")
         return batch
 
 
@@ -194,7 +214,8 @@ class GeneratorSource:
 class Recipe:
     """A model by name, and how its batches are sampled. It pickles, whatever its generator does.
 
-    fresh: each repeat in a process of its own, where the executor samples on this machine.
+    fresh: each repeat in a process of its own, where the executor samples on this machine. compositions: as of
+    `GeneratorSource`.
     """
 
     name: str
@@ -206,17 +227,31 @@ class Recipe:
     seed: int
     warmup_sizes: tuple[int, ...]
     fresh: bool = False
+    compositions: Sequence[IntArray] | None = None
 
     def build(self) -> Generator:
         """The generator, not yet loaded."""
         return model_specs.build_generator(self.spec, self.dataset, self.preset)
 
     def source(
-        self, generator: Generator, clock: DeviceClock, loaded: Callable[[Generator], None], metered: bool = True
+        self,
+        generator: Generator,
+        clock: DeviceClock,
+        loaded: Callable[[Generator], None],
+        metered: bool = True,
     ) -> GeneratorSource:
         """Its batches, sampled in this process. metered: with what they used of the machine."""
         return GeneratorSource(
-            self.name, generator, self.device, self.threads, self.seed, self.warmup_sizes, clock, loaded, metered
+            self.name,
+            generator,
+            self.device,
+            self.threads,
+            self.seed,
+            self.warmup_sizes,
+            clock,
+            loaded,
+            metered,
+            compositions=self.compositions,
         )
 
 
@@ -253,14 +288,19 @@ class FileSource:
         return self.filtered.requested
 
     @classmethod
-    def read(cls, path: Path, meta: Path | None = None, workers: int = 1) -> FileSource:
+    def read(
+        cls, path: Path, meta: Path | None = None, workers: int = 1, predicts: Targets | None = None
+    ) -> FileSource:
         """The crystals of a file or folder, with what the file itself and a JSON file (`FileCosts`) say of their cost.
 
+        predicts: the compositions that they are structures of, in whose order they come then.
         Warns of what was not read as it stands there. ValueError where the file holds no crystal, or more than were
-        asked for, or the meta file something else.
+        asked for, or the meta file something else; or a structure of another composition.
         """
         costs = FileCosts() if meta is None else FileCosts.read(meta)
-        result = read_crystals(path, workers=workers)
+        result = read_crystals(path, workers=workers, every_evaluation=predicts is not None)
+        if predicts is not None:
+            result = arranged(result, path, predicts)
         places = result.filtered.requested
         reasons = {
             place: reason_with_place(reason, result.names[place]) for place, reason in result.filtered.reasons.items()

@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench import model_specs
+from bench.arrays import IntArray
 from bench.atomic import write_json
 from bench.datasets import DataUnavailable
 from bench.datasets.parsed import cache_dir
 from bench.device import describe_device, named_threads, set_threads
-from bench.interfaces import Generator
+from bench.interfaces import Generator, StructurePredictor
 from bench.model_specs import ModelSpec
+from bench.prediction.compositions import of_round
 from bench.progress import say
 from bench.sampling.usage import Meter, available_cores
 
@@ -32,12 +34,16 @@ Seconds = Mapping[int, float]  # by number of threads
 
 @dataclass(frozen=True)
 class Measured:
-    """A network whose best number of threads is asked for. batch_size: crystals at a time."""
+    """A network whose best number of threads is asked for. batch_size: crystals at a time.
+
+    compositions: (N_i,) atomic numbers of what it predicts structures for, if that is what it does.
+    """
 
     spec: ModelSpec
     dataset: str
     preset: str
     batch_size: int
+    compositions: Sequence[IntArray] | None = None
 
 
 def choose_threads(models: Sequence[Measured], device: str = "cpu") -> int:
@@ -73,7 +79,9 @@ def best_threads(measured: Sequence[Seconds], counts: Sequence[int]) -> int:
     return next(n for n in counts if means[n] <= min(means.values()) + math.log1p(WORTH_IT))
 
 
-def measure(generator: Generator, batch_size: int, counts: Sequence[int]) -> Seconds:
+def measure(
+    generator: Generator, batch_size: int, counts: Sequence[int], compositions: Sequence[IntArray] | None = None
+) -> Seconds:
     """Shortest seconds of sampling a batch with each number of threads. The generator must be loaded.
 
     A count that is over twice as slow as the best of the smaller ones ends the measurement: larger ones stand as that.
@@ -84,10 +92,10 @@ def measure(generator: Generator, batch_size: int, counts: Sequence[int]) -> Sec
             seconds[threads] = seconds[max(seconds)]
             continue
         set_threads(threads)
-        generator.sample(num_crystals=1, seed=0)  # wakes the threads
+        _sample(generator, 1, compositions)  # wakes the threads
         for _ in range(ROUNDS):
             started = time.perf_counter()
-            generator.sample(num_crystals=batch_size, seed=0)
+            _sample(generator, batch_size, compositions)
             taken = max(time.perf_counter() - started, 1e-9)
             seconds[threads] = min(seconds.get(threads, taken), taken)
             if taken > LONG_S:
@@ -95,12 +103,21 @@ def measure(generator: Generator, batch_size: int, counts: Sequence[int]) -> Sec
     return seconds
 
 
+def _sample(generator: Generator, size: int, compositions: Sequence[IntArray] | None) -> None:
+    if compositions is None:
+        generator.sample(num_crystals=size, seed=0)
+    else:
+        asked = of_round(compositions, 0, size)
+        cast(StructurePredictor, generator).sample_given(compositions=asked, seed=0)
+
+
 def _seconds(model: Measured, counts: Sequence[int]) -> Seconds | None:
     """Measured or remembered; None of a model that has no network of torch here, or cannot be built."""
     if model.spec.is_file or not model.spec.builtin:
         return None  # what others' models do with threads is theirs: --threads sets it
     try:
-        generator = model_specs.build_generator(replace(model.spec, steps=FEW_STEPS), model.dataset, model.preset)
+        few_steps = replace(model.spec, steps=FEW_STEPS, compiled=False)
+        generator = model_specs.build_generator(few_steps, model.dataset, model.preset)
     except (ValueError, DataUnavailable):
         return None  # a control, which has no steps; or the run will say what is missing
     place = cache_dir() / "threads" / f"{_key(model, generator)}.json"
@@ -110,7 +127,7 @@ def _seconds(model: Measured, counts: Sequence[int]) -> Seconds | None:
     generator.load("cpu")
     meter = Meter()
     meter.start()
-    seconds = measure(generator, model.batch_size, counts)
+    seconds = measure(generator, model.batch_size, counts, model.compositions)
     if not meter.stop().disturbed:  # measured beside other work it holds for this run alone
         with suppress(OSError):  # it is measured again, then
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -135,5 +152,6 @@ def _key(model: Measured, generator: Generator) -> str:
         str(available_cores()),
         torch.__version__,
         os.environ.get("OMP_WAIT_POLICY", ""),
+        *([] if model.compositions is None else ["predicts structures"]),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

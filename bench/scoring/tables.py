@@ -89,6 +89,8 @@ def score_and_keep(task: Task, filtered: FilteredCrystals, first_row: int) -> tu
     kept: pa.Table | None = None
     if not len(filtered.crystals):
         scored = schema.empty_table()
+    elif hasattr(task, "score_at"):
+        scored = task.score_at(filtered.crystals, first_row + filtered.indices)
     elif hasattr(task, "score_and_relaxed"):
         scored, kept = task.score_and_relaxed(filtered.crystals)
         places = pa.array(first_row + filtered.indices[kept["index"].to_numpy()])

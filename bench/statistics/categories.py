@@ -17,27 +17,28 @@ from bench.statistics.distances import CHUNK_CELLS, RESAMPLES
 from bench.statistics.metric import HIGH_QUANTILE, LOW_QUANTILE, Metric
 
 
-def jensen_shannon(members: ArrayLike, reference: ArrayLike) -> Metric:
+def jensen_shannon(members: ArrayLike, reference: ArrayLike, times: ArrayLike | None = None) -> Metric:
     """Jensen-Shannon distance, base 2, from 0 to 1 (`scipy.spatial.distance.jensenshannon`), of a sample.
 
-    members: (n, K) how often each of n crystals has each of K categories. reference: (K,) counts of the fixed
-    distribution. Undefined where one is empty; the interval (`jackknife`) is that over samples of n crystals.
+    members: (k, K) how often a crystal has each of K categories; times: (k,) how many crystals are like that, one by
+    default. reference: (K,) counts of the fixed distribution. Undefined where one is empty; the interval (`jackknife`)
+    is that over samples of as many crystals.
     """
-    kinds, times = np.unique(_counts(members), axis=0, return_counts=True)
-    fixed = _counts(reference)
+    kinds, fixed = _counts(members), _counts(reference)
     if kinds.ndim != 2 or kinds.shape[1:] != fixed.shape:
         raise ValueError(
             f"members of shape {kinds.shape} and a reference of shape {fixed.shape} do not belong together"
         )
-    total = times @ kinds
+    alike = np.ones(len(kinds), dtype=np.int64) if times is None else _counts(times)
+    kinds, alike = kinds[alike > 0], alike[alike > 0]
+    chunk = max(1, CHUNK_CELLS // len(fixed))
+    parts = [slice(start, start + chunk) for start in range(0, len(kinds), chunk)]
+    total = sum((alike[part] @ kinds[part].astype(np.int64) for part in parts), np.zeros_like(fixed, dtype=np.int64))
     if not total.sum() or not fixed.sum():
         return Metric(None)
     target = fixed / fixed.sum()
-    chunk = max(1, CHUNK_CELLS // len(fixed))
-    without = np.concatenate(
-        [_distances(total - kinds[start : start + chunk], target) for start in range(0, len(kinds), chunk)]
-    )
-    return jackknife(float(_distances(total, target)), without, times, most=1.0)
+    without = np.concatenate([_distances(total - kinds[part], target) for part in parts])
+    return jackknife(float(_distances(total, target)), without, alike, most=1.0)
 
 
 def jensen_shannon_floor(train: ArrayLike, test: ArrayLike, n: int, seed: int) -> Metric:
@@ -91,4 +92,4 @@ def _counts(values: ArrayLike) -> IntArray:
     counts = np.asarray(values)
     if not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
         raise ValueError("counts of categories must be whole numbers >= 0")
-    return counts.astype(np.int64)
+    return counts

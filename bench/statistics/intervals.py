@@ -111,6 +111,18 @@ def _t_reach(values: FloatArray) -> float:
     return float(t.ppf(HIGH_QUANTILE, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
 
 
+def mean(sample: ArrayLike) -> Metric:
+    """The mean with Student's t interval; undefined for an empty sample, without an interval for a single value.
+
+    Of figures >= 0, and so are the bounds.
+    """
+    values = np.asarray(sample, dtype=np.float64)
+    if len(values) < 2:
+        return Metric(float(values[0]) if len(values) else None, n=len(values))
+    value, reach = float(np.mean(values)), _t_reach(values)
+    return Metric(value, max(0.0, value - reach), value + reach, len(values))
+
+
 def median(sample: ArrayLike) -> Metric:
     """The median with the interval between two order statistics (binomial, free of assumptions)."""
     from scipy.stats import binom

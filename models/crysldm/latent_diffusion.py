@@ -26,7 +26,7 @@ from models.crysldm.autoencoder import Autoencoder, AutoencoderConfig, Posterior
 from models.crysldm.sampler import SamplerSettings, initial_state, sample_latent
 from models.cspnet import CSPNet, CSPNetConfig
 from models.denoiser import Denoiser
-from models.denoising_loss import denoising_losses
+from models.denoising_loss import denoising_losses, loss_table
 from models.dense import DenseBatch
 from models.diffusion import Noise, SeededNoise, StepSchedule, coord_schedule, cosine_schedule
 from models.guidance import LoneAtoms, guide_of
@@ -75,6 +75,7 @@ class CrysLDM(nn.Module):
     """
 
     type_frequencies: Tensor
+    loss_table: Tensor
     latent_mean: Tensor
     latent_std: Tensor
     lattice_std: Tensor
@@ -93,6 +94,7 @@ class CrysLDM(nn.Module):
         self._alone: tuple[Tensor, Posterior] | None = None
         self.gaussian = cosine_schedule(config.num_steps)
         self.coords = coord_schedule(config.num_steps, *config.sigma_range)
+        self.register_buffer("loss_table", loss_table(self.gaussian, self.coords), persistent=False)
         self.register_buffer("latent_mean", torch.zeros(config.autoencoder.latent_dim))
         self.register_buffer("latent_std", torch.ones(config.autoencoder.latent_dim))
         self.register_buffer("lattice_std", torch.ones(()))
@@ -131,7 +133,7 @@ class CrysLDM(nn.Module):
         """Stage 2: `denoising_losses` of standardised latents. times: (B,) in 1..T; drawn uniformly when not given."""
         z_h, z_lattice = self.encode(batch, noise)
         clean = z_h, batch.frac_coords, z_lattice
-        return denoising_losses(self.network, self.gaussian, self.coords, clean, noise, self.config.loss_weights, times)
+        return denoising_losses(self.network, self.loss_table, clean, noise, self.config.loss_weights, times)
 
     def trained_part(self, stage: str) -> nn.Module:
         """Algorithm 1: the autoencoder in stage 1 ("vae"), the denoising network in stage 2."""

@@ -57,10 +57,11 @@ def funnel(result: ModelResult) -> Funnel:
         if isinstance(counts.get(stage), int):
             lost = int(counts.get(before) or 0) - counts[stage]
             steps.append(_step(stage, meaning, counts[stage], result.requested, f"−{lost:,}" if lost > 0 else ""))
-    together = result.known("sun_rate")
-    if steps and together is not None and together.value is not None:
-        number = round(together.value * result.requested)
-        steps.append(_step("S.U.N.", "stable, unique and new at once", number, result.requested, ""))
+    for metric, geometry in (("sun_rate", "as generated"), ("sun_rate_relaxed", "as relaxed")):
+        together = result.known(metric)
+        if steps and together is not None and together.value is not None:
+            number = round(together.value * result.requested)
+            steps.append(_step("S.U.N.", f"stable, unique and new at once, {geometry}", number, result.requested, ""))
     return Funnel(result.method, result.requested, steps)
 
 

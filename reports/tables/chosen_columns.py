@@ -15,7 +15,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Symmetry": ("p1_", "js_space_group", "js_crystal_system"),
     "Coverage": ("cov_", "amsd_", "amcd_", "emd_coordination_number"),
     "Diversity": ("structure_diversity", "composition_diversity"),
-    "Distributions": ("emd_", "js_", "median_"),
+    "Distributions": ("emd_", "js_", "median_", "hhi_"),
     "Good crystals": ("valid", "collapsed_rate", "stable_rate", "unique_rate", "novel_rate", "sun_rate"),
     "Cost": (
         "seconds_",

@@ -36,6 +36,7 @@ ROWS = (
     Row("network_evaluations", "network evaluations / crystal", count),
     Row("evaluations_per_stable", "network evaluations / stable crystal"),
     Row("load_seconds", "loading, s"),
+    Row("compile_seconds", "of it compiling, s"),
     Row("warmup_seconds", "warming up, s"),
     Row("undisturbed_share", "undisturbed, % of the seconds", per=0.01),
     Row("peak_memory_bytes", "peak memory of the process, GiB", per=GIB),
@@ -55,7 +56,9 @@ def render(run_dirs: Sequence[Path], format: Format = "text") -> str:
         return to_csv(results, [], [row.metric for row in ROWS])
     style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
     notes: list[str] = []
-    lines = [[row.title, *(_cell(row, result, notes) for result in results)] for row in ROWS]
+    compiled = any(result.known("compile_seconds") for result in results)
+    rows = [row for row in ROWS if compiled or row.metric != "compile_seconds"]
+    lines = [[row.title, *(_cell(row, result, notes) for result in results)] for row in rows]
     headers = ["", *(f"{result.method}, {result.dataset}" for result in results)]
     table = tabulate(lines, headers, style, disable_numparse=True)
     remarks = [f"({number}) {note}" for number, note in enumerate(notes, 1)]
@@ -93,6 +96,8 @@ def _reason(metric: str, result: ModelResult) -> str:
         return "stability was not scored in this run"
     if metric == "peak_device_memory_bytes" and result.run.manifest["device"]["kind"] == "cpu":
         return "sampled on a CPU"
+    if metric == "compile_seconds":
+        return "not compiled"
     if "energy" in metric:
         return _energy_state(result) or "energy was not looked for in this run"
     return "not measured in this run"

@@ -109,7 +109,7 @@ def _row(rank: str, result: ModelResult, columns: Sequence[Column]) -> list[Cell
 def _meaning() -> str:
     return (
         "Rank: 1 + the models that are better beyond noise (all pairs compared at 5 %, Holm-corrected); equal ranks "
-        "cannot be told apart. S.U.N.: stable, unique and new. Rates are over all crystals asked for."
+        "cannot be told apart. S.U.N.: stable, unique and new, as generated. Rates are over all crystals asked for."
     )
 
 

@@ -107,6 +107,7 @@ def compose(
         note = notes.number(column_note(column.metric, results))
         headers.append(Header(column.group, column.title, column.short, column.arrow, note))
     sections: list[list[list[Cell]]] = []
+    has_split = False
     for dataset, members in groupby(results, key=lambda result: result.run.dataset):
         rows = list(members)
         models = [result for result in rows if not result.is_control]
@@ -115,11 +116,14 @@ def compose(
             [_row(model, columns, [column[i] for column in marks], notes) for i, model in enumerate(models)]
         )
         sections.append([_row(control, columns, [""] * len(columns), notes) for control in rows if control.is_control])
-        sections.append(_test_split_rows(rows, columns))
+        split_row = _test_split_rows(rows, columns)
+        has_split = has_split or bool(split_row)
+        sections.append(split_row)
         sections.append([_printed_row(row, columns) for row in printed if row.dataset == dataset])
         first = next(section for section in sections[-4:] if section)[0]
         first[0] = Cell(rows[0].dataset)
-    return Table(headers, [section for section in sections if section], notes.lines, remarks(results, printed))
+    lines = [line for line in remarks(results, printed) if has_split or not line.startswith(f"{TEST_SPLIT}:")]
+    return Table(headers, [section for section in sections if section], notes.lines, lines)
 
 
 @dataclass

@@ -104,7 +104,7 @@ def test_an_error_of_several_lines_is_shown_as_one(
     def fail(*arguments: object) -> None:
         raise RuntimeError("a long\nstory")
 
-    monkeypatch.setattr("bench.registry.plugin", fail)
+    monkeypatch.setattr("bench.commands.report.report", fail)
     assert bench("report", "somewhere") == 2
     assert error_line(capsys) == "error: unexpected RuntimeError: a long story (--debug shows where)"
 

@@ -15,6 +15,7 @@ from pymatgen.core import Structure
 
 from bench.commands.archive import pack
 from bench.crystal_io import read_crystals
+from bench.crystal_io.with_properties import write_with_properties
 from bench.crystals import Crystals
 from bench.parquet import read_table, write_table
 from tests.bench.finished_runs import PLACES, crystals_of, finished_run, relaxed_of
@@ -203,3 +204,42 @@ def test_no_crystal_that_passes_the_filter_is_an_error_and_no_file(
     text = refused(capsys, run, "--only", "valid", "--out", tmp_path / "a.zip")
     assert "no crystal to write; 0 of 7 crystals, valid, as generated" in text
     assert not (tmp_path / "a.zip").exists()
+
+
+def test_columns_and_a_line_say_what_relaxing_changed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = exported(capsys, run, "--out", tmp_path / "file.parquet")
+    assert "changed by relaxing: 0 of 4 in space group" in text
+    table = read_table(tmp_path / "file.parquet")
+    assert table["space_group_as_generated"].to_pylist() == [1] * 6
+    assert table["space_group_relaxed"].to_pylist() == [1, 1, None, 1, None, 1]
+    assert table["novel_relaxed"].to_pylist() == [True, True, None, True, None, True]
+    assert table["valid_relaxed"].null_count == 2
+
+
+def test_a_run_without_relaxed_crystals_has_no_such_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished_run(tmp_path / "run", relaxed=False)
+    assert "changed by relaxing" not in exported(capsys, run, "--out", tmp_path / "file.parquet")
+    assert "space_group_relaxed" not in read_table(tmp_path / "file.parquet").column_names
+
+
+def test_a_run_on_a_data_set_that_is_gone_is_written_without_novelty_of_relaxed_crystals(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = run / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("perov5", "gone"))
+    assert bench("export", run, "--out", tmp_path / "file.parquet") == 0
+    assert "no column novel_relaxed: unknown data set" in capsys.readouterr().err
+    columns = read_table(tmp_path / "file.parquet").column_names
+    assert "space_group_relaxed" in columns
+    assert "novel_relaxed" not in columns
+
+
+@pytest.mark.parametrize("text", ["x=y", "two\nlines", 'a "b" = {c', "back\\slash", "d] [in e.cif]", "it's"])
+def test_a_reason_with_any_signs_spoils_no_frame(text: str, tmp_path: Path) -> None:
+    properties = pa.table({"index": list(range(6)), "stability_reason": [text] * 6})
+    write_with_properties(crystals_of(0), properties, list("abcdef"), tmp_path / "file.extxyz")
+    found = read_crystals(tmp_path / "file.extxyz").filtered
+    assert len(found.crystals) == found.requested == 6
+    assert read_ase(tmp_path / "file.extxyz", index=5).info["index"] == 5

@@ -16,6 +16,7 @@ from bench.statistics import (
     emd,
     emd_floor,
     holm,
+    mean,
     median,
     quotient,
     ratio_of_sums,
@@ -357,3 +358,12 @@ def test_models_that_differ_only_by_the_spread_of_their_repeats_are_ties():
         return combine([wilson(rng.binomial(200, p), 200) for p in np.clip(rng.normal(0.85, 0.04, 3), 0, 1)], most=1.0)
 
     assert np.mean([differ(figure(), figure()) for _ in range(400)]) <= 0.07
+
+
+def test_a_mean_has_student_s_interval_of_figures_that_are_not_below_zero():
+    found = mean([0.1, 0.2, 0.3])
+    assert found.value == pytest.approx(0.2)
+    assert found.high == pytest.approx(0.2 + 4.302653 * 0.1 / 3**0.5, rel=1e-6)
+    assert found.low == 0.0
+    assert mean([]) == Metric(None)
+    assert mean([0.1]) == Metric(0.1, n=1)

@@ -155,3 +155,19 @@ def test_steps_lead_from_noise_to_the_data_each_from_where_the_last_one_ended():
         assert (step.next_alpha_bar, step.next_sigma) == (following.alpha_bar, following.sigma)
     assert [step.is_last for step in steps] == [False] * 6 + [True]
     assert (steps[-1].next_alpha_bar, steps[-1].next_sigma) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("power", [0.5, 0.8, 1.0])
+@pytest.mark.parametrize("visited", [1, 2, 16, 48, 900, 1000])
+def test_strided_times_ascend_to_the_last_and_are_never_the_same(visited, power):
+    times = strided_times(1000, visited, power)
+    assert len(times) == visited
+    assert times[-1] == 1000
+    assert times[0] >= 1
+    assert (times.diff() >= 1).all()
+
+
+def test_a_power_below_one_takes_shorter_steps_where_there_is_more_noise():
+    gaps = strided_times(1000, 16, 0.8).diff()
+    assert gaps[0] > gaps[-1]
+    assert strided_times(1000, 16).diff().unique().tolist() == [62, 63]

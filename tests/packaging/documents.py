@@ -22,6 +22,7 @@ ASSIGNMENT = re.compile(r"[A-Z_]+=")
 # The mechanical way to make a command small: these options are added at its end, where the last one counts.
 SMALLER = {
     "run": ["--num-samples", "4", "--workers", "1"],
+    "csp": ["--num-compositions", "4", "--workers", "1"],
     "score": ["--workers", "1"],
     "rescore": ["--workers", "1"],
     "sample": ["--num-samples", "4"],

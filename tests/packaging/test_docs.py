@@ -37,10 +37,12 @@ INLINE = [shown for path in DOCUMENTS for shown in inline_commands(path)]
 NOT_RUN = {
     r"pip install -e (\.|'\.\[\w+\]')( |$)": ".ci/run does it in a fresh environment, and then runs README's commands",
     r"bench hull build": "hours",
+    r"--tasks coverage": "fingerprints of a whole test split: minutes",
     r"tasks\.stability\.validation": "hours",
     r"pip install 'crysldm-bench\[": "this checkout is installed already",
     r"reports\.reproduction": "writes the page itself; tests/reports/test_reproduction.py does it",
     r"conda run": "an environment of somebody else",
+    r"mine=predictions\.zip": "structures for a whole test split, which somebody has predicted",
     r"theirs=theirs\.extxyz .*--dataset mp20": "needs what the command before it makes, in that environment",
     r"--potential chgnet,chgnetase": "needs the hull that takes hours",
 }

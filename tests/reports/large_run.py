@@ -89,7 +89,9 @@ def random_rows(task: Task, num_rows: int, rng: np.random.Generator) -> pa.Table
             return pa.array(rng.exponential(1.0, num_rows), kind)
         whole = rng.integers(1, 6, num_rows)
         return (
-            pa.array(np.char.add("ABO", whole.astype(str)), kind) if pa.types.is_string(kind) else pa.array(whole, kind)
+            pa.array(np.char.add("BaTiO", whole.astype(str)), kind)
+            if pa.types.is_string(kind)
+            else pa.array(whole, kind)
         )
 
     return pa.table([column(field.name, field.type) for field in task.schema], schema=task.schema)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from bench.statistics import Metric, wilson
-from tasks.cost import cost_metrics, costs_per_stable
+from tasks.cost import cost_metrics, costs_per_match, costs_per_stable
 
 COLUMNS = ("start_s", "end_s", "num_crystals", "network_evaluations", "steps", "counted")
 # Two counted batches of 10 and 30 crystals, 200 evaluations each, and one that ended after the deadline.
@@ -160,3 +160,18 @@ def test_memory_is_the_highest_peak_and_energy_that_of_all_batches_also_for_each
 def test_energy_that_one_batch_does_not_say_is_not_known():
     metrics = cost_metrics(with_usage(energy_j=pa.array([1.0, None, 1.0], pa.float64())), 40, stable(4))
     assert metrics["energy_wh"].value is metrics["energy_wh_per_stable"].value is None
+
+
+def test_a_match_costs_what_was_spent_until_each_composition_had_as_many_samples():
+    two_batches = [(0.0, 2.0, 10, 10.0, 1, True), (2.0, 5.0, 10, 10.0, 1, True)]  # 8 compositions: 2.5 samples of each
+    rates = {"match_rate": wilson(6, 8), "match_rate_1": wilson(4, 8), "match_rate_2": wilson(5, 8)}
+    costs = costs_per_match(batches(two_batches), rates)
+    assert costs["seconds_per_match"].value == pytest.approx(5.0 / 6)
+    assert costs["seconds_per_match_1"].value == pytest.approx(0.8 * 2.0 / 4)
+    assert costs["seconds_per_composition_2"].value == pytest.approx((2.0 + 0.6 * 3.0) / 8)
+
+
+def test_a_match_has_no_cost_where_nobody_says_what_structures_took():
+    unknown = [(None, None, 8, None, None, True)]
+    costs = costs_per_match(batches(unknown), {"match_rate_1": wilson(4, 8)})
+    assert costs["seconds_per_match_1"].value is None

@@ -8,8 +8,9 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from scipy.spatial.distance import cdist, pdist
 
-from bench.crystals import Crystals
+from bench.crystals import Crystals, FilteredCrystals
 from bench.datasets import DataUnavailable, load_split
+from bench.scoring.tables import score_in_memory
 from tasks.coverage import split_fingerprints as splits
 from tasks.coverage.composition_fingerprint import composition_fingerprints, composition_statistics, magpie
 from tasks.coverage.nearest import Nearest, mean_pair_distance, recall_without
@@ -213,3 +214,17 @@ def test_coverage_runs_only_where_it_is_named():
 
     assert "coverage" not in task_names(None) and "symmetry" in task_names(None)
     assert task_names(["coverage"]) == ["validity", "coverage"]
+
+
+def test_rows_of_a_sample_with_lost_crystals_go_through_the_harness(monkeypatch):
+    crystals = Crystals.from_structures([ROCK_SALT.get_primitive_structure(), structures()[1]])
+    rows = fingerprint_table(crystals, workers=1)
+    monkeypatch.setattr("tasks.coverage.task.split_fingerprints", lambda dataset: SplitFingerprints.of_table(rows))
+    filtered = FilteredCrystals(crystals, np.array([0, 2]), {1: "no CIF"})
+    table = score_in_memory([Coverage("perov5")], filtered)["coverage"]
+    assert table["covered"].to_pylist() == [True, False, True]
+    assert table["reason"].to_pylist() == [None, "no CIF", None]
+    validity = pa.table({"valid": [True, False, True]})
+    metrics = Coverage("perov5").summary({"coverage": table, "validity": validity}, None, seed=0)
+    assert metrics["cov_recall"].value == 1 and metrics["cov_precision"].value == pytest.approx(2 / 3)
+    assert metrics["amsd_precision"].value == pytest.approx(0, abs=1e-5)

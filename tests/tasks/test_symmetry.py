@@ -74,6 +74,13 @@ def test_distances_are_scipys_to_the_test_split_that_is_shipped(dataset):
     assert metrics["js_crystal_system"].value == pytest.approx(jensenshannon(*systems, base=2))
 
 
+def test_the_shares_of_the_test_split_stand_beside_those_of_the_sample():
+    counts = space_group_counts("perov5")
+    metrics = summary([1, 221])
+    assert metrics["p1_share_test"].value == counts.test[1] / 3785 and metrics["p1_share_test"].n == 3785
+    assert counts.test_tight.sum() == 3785
+
+
 def test_crystal_systems_are_those_of_the_tables():
     names = ["triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic"]
     from pymatgen.symmetry.groups import SpaceGroup

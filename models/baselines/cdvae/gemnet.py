@@ -98,6 +98,7 @@ class GemNetT(nn.Module):
     """(latents, noisy crystals) -> directions to the clean places and logits of the atom types."""
 
     offsets: Tensor
+    degrees: Tensor
 
     def __init__(self, config: GemNetConfig) -> None:
         super().__init__()
@@ -105,6 +106,8 @@ class GemNetT(nn.Module):
         hidden = config.hidden_dim
         rbf, scales = config.emb_size_rbf, config.scales
         self.register_buffer("offsets", torch.linspace(0, 1, config.num_radial))
+        degrees = torch.tensor(recursion(config.num_spherical)[1], dtype=torch.float64)[:, None, None]
+        self.register_buffer("degrees", degrees, persistent=False)
         self.rbf_triplets = _linear(config.num_radial, rbf)
         self.rbf_atoms = _linear(config.num_radial, rbf)
         self.rbf_outputs = _linear(config.num_radial, rbf)
@@ -156,14 +159,13 @@ class GemNetT(nn.Module):
         basis = torch.exp((width * (x[:, None] - self.offsets) ** 2).clamp_min(-80.0))
         basis = basis * _envelope(x, config.envelope_exponent)[:, None]
         cbf = config.emb_size_cbf * config.num_spherical
-        degrees = self.circular.new_tensor(recursion(config.num_spherical)[1])[:, None, None]
         weights = torch.cat(
             [
                 self.edge_embedding.edge.weight,
                 self.rbf_triplets.weight,
                 self.rbf_atoms.weight,
                 self.rbf_outputs.weight,
-                (self.circular * degrees).permute(2, 0, 1).reshape(cbf, config.num_radial),
+                (self.circular * self.degrees.to(self.circular)).permute(2, 0, 1).reshape(cbf, config.num_radial),
             ]
         )
         rbf = config.emb_size_rbf

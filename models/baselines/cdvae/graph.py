@@ -44,7 +44,7 @@ class Layout:
 
     num_atoms: (B,). crystal: (A,) crystal of each atom. atom: (B * width,) atom of each row, 0 where there is none.
     missing: (B, width) rows without an atom, None where there is no such row.
-    forward: (width, 27 * width) pairs (target, image of source) that come first under reversal.
+    forward: (width, 27 * width) pairs (target, image of source) that come first under reversal. cells: (27, 3) images.
     """
 
     num_atoms: Tensor
@@ -53,6 +53,7 @@ class Layout:
     atom: Tensor
     missing: Tensor | None
     forward: Tensor
+    cells: Tensor
 
     @classmethod
     def of(cls, num_atoms: Tensor) -> Layout:
@@ -70,7 +71,8 @@ class Layout:
         earlier_atom = order < order[:, None]  # (target, source)
         same_atom = order == order[:, None]
         forward = earlier_atom[:, :, None] | (same_atom[:, :, None] & (cell < _HOME))
-        return cls(num_atoms, width, crystal, atom, missing if bool(missing.any()) else None, forward.flatten(1))
+        missing_or_none = missing if bool(missing.any()) else None
+        return cls(num_atoms, width, crystal, atom, missing_or_none, forward.flatten(1), _CELLS.to(device))
 
 
 class Images(NamedTuple):
@@ -93,7 +95,7 @@ def neighbour_images(
     """
     batch, width = len(lattices), layout.width
     centres = cart_coords.index_select(0, layout.atom).view(batch, width, 3)
-    shifts = _cell_shifts(lattices)  # (B, 27, 3)
+    shifts = _cell_shifts(lattices, layout.cells)  # (B, 27, 3)
     places = (centres[:, :, None] + shifts[:, None]).view(batch, width * _NUM_CELLS, 3)
     # Coordinate by coordinate and in this order, as published: images at equal distances are told apart by rounding.
     still, moved = centres.detach(), places.detach().transpose(1, 2).contiguous()  # (B, W, 3), (B, 3, 27 W)
@@ -135,9 +137,9 @@ def _edges(images: Images, chosen: Tensor, layout: Layout) -> Edges:
     return Edges(layout.atom.index_select(0, source), layout.atom.index_select(0, row), vectors)
 
 
-def _cell_shifts(lattices: Tensor) -> Tensor:
-    """(B, 27, 3) translations to the 27 cells."""
-    cells = _CELLS.to(lattices)
+def _cell_shifts(lattices: Tensor, cells: Tensor) -> Tensor:
+    """(B, 27, 3) translations to the cells (27, 3)."""
+    cells = cells.to(lattices.dtype)
     shifts = cells[:, 0, None] * lattices[:, None, 0]
     for k in (1, 2):
         shifts = shifts + cells[:, k, None] * lattices[:, None, k]

@@ -14,7 +14,7 @@ from models.baselines.diffcsp.sampler import SamplerSettings, initial_state, sam
 from models.bounds import Bounds
 from models.cspnet import CSPNet, CSPNetConfig
 from models.denoiser import Denoiser
-from models.denoising_loss import denoising_losses
+from models.denoising_loss import denoising_losses, loss_table
 from models.dense import DenseBatch
 from models.diffusion import Noise, StepSchedule, coord_schedule, cosine_schedule
 from models.guidance import LoneAtoms, guide_of
@@ -42,6 +42,7 @@ class DiffCSP(nn.Module):
     """
 
     type_frequencies: Tensor
+    loss_table: Tensor
 
     def __init__(self, config: DiffCSPConfig) -> None:
         super().__init__()
@@ -50,13 +51,14 @@ class DiffCSP(nn.Module):
         self.weak: CSPNet | None = None
         self.gaussian = cosine_schedule(config.num_steps)
         self.coords = coord_schedule(config.num_steps, *config.sigma_range)
+        self.register_buffer("loss_table", loss_table(self.gaussian, self.coords), persistent=False)
         self.register_buffer("type_frequencies", torch.ones(config.network.node_dim), persistent=False)
 
     def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
         """`denoising_losses` with one-hot types as nodes. times: (B,) in 1..T; drawn uniformly when not given."""
         types = F.one_hot(batch.atomic_numbers - 1, self.config.network.node_dim).to(batch.frac_coords.dtype)
         clean = types, batch.frac_coords, batch.lattices
-        return denoising_losses(self.network, self.gaussian, self.coords, clean, noise, self.config.loss_weights, times)
+        return denoising_losses(self.network, self.loss_table, clean, noise, self.config.loss_weights, times)
 
     def lone_atoms(self) -> LoneAtoms:
         """One-hot types by their frequency."""

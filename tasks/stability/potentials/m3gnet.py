@@ -105,7 +105,9 @@ class M3GNetEnergies:
             features = angular.add_to(features, three_body, nodes, edges)
             per_source = nodes @ torch.cat([edge_update.first[0], node_update.first[0]], dim=1)  # (N, 4 H)
             per_destination = nodes @ torch.cat([edge_update.first[1], node_update.first[1]], dim=1)
-            of_edges = per_source[edges.sources] + per_destination[edges.destinations]  # (E, 4 H)
+            of_edges = per_source.index_select(0, edges.sources) + per_destination.index_select(
+                0, edges.destinations
+            )  # (E, 4 H)
             for_edge, for_node = of_edges.chunk(2, dim=1)
             features = features + edge_update(for_edge + features @ edge_update.first[2]) * conv.edge_weight_func(
                 radial
@@ -117,10 +119,10 @@ class M3GNetEnergies:
 
     def _angular(self, edges: Edges, lengths: Tensor) -> Angular:
         near = torch.nonzero(lengths <= self.three_body_cutoff)[:, 0]
-        near_lengths = lengths[near]
+        near_lengths = lengths.index_select(0, near)
         ratio = near_lengths / self.three_body_cutoff
         cutoff = 1 + ratio**3 * (-10 + ratio * (15 - 6 * ratio))  # the envelope of exponent 3, with zero derivatives
-        directions = edges.vectors[near] / near_lengths[:, None]
+        directions = edges.vectors.index_select(0, near) / near_lengths[:, None]
         # (E', n l) columns by l, then n: the same order as the angular part's, each order repeated max_n times
         basis = self.model.basis_expansion.sbf(near_lengths)
         return Angular(near, directions, basis, cutoff, self.max_n, self.max_l)
@@ -144,7 +146,7 @@ class Angular:
     def add_to(self, features: Tensor, three_body: Any, nodes: Tensor, edges: Edges) -> Tensor:
         """Edge features (E, F) plus the network of sum_k basis(r_ik, theta_jik) s(v_k) f(r_ij) f(r_ik), k not j."""
         sources, destinations = edges.sources[self.near], edges.destinations[self.near]
-        ends = three_body.update_network_atom(nodes)[destinations]  # (E', l n)
+        ends = three_body.update_network_atom(nodes).index_select(0, destinations)  # (E', l n)
         weights = (self.basis * ends * self.cutoff[:, None]).split(self.max_n, dim=1)  # per l: (E', n)
         sums = []
         for angular, weight in enumerate(weights):
@@ -157,13 +159,13 @@ class Angular:
         """(E', n) sum over all edges ik of weight_ik P_l(cos theta_jik)."""
         unit = self.directions
         if angular == 0:
-            return weight.new_zeros(num_nodes, self.max_n).index_add(0, sources, weight)[sources]
+            return weight.new_zeros(num_nodes, self.max_n).index_add(0, sources, weight).index_select(0, sources)
         if angular == 1:
             vectors = weight[:, :, None] * unit[:, None, :]  # (E', n, 3)
             sums = weight.new_zeros(num_nodes, self.max_n, 3).index_add(0, sources, vectors)
-            return torch.einsum("enx,ex->en", sums[sources], unit)
+            return torch.einsum("enx,ex->en", sums.index_select(0, sources), unit)
         tensors = unit[:, :, None] * unit[:, None, :] - torch.eye(3, dtype=unit.dtype, device=unit.device) / 3
         tensors = tensors.flatten(1)  # (E', 9), traceless: P_2(u.v) = 3/2 (uu - 1/3) : (vv - 1/3)
         moments = weight.new_zeros(num_nodes, self.max_n, 9)
         moments = moments.index_add(0, sources, weight[:, :, None] * tensors[:, None, :])
-        return 1.5 * torch.einsum("enx,ex->en", moments[sources], tensors)
+        return 1.5 * torch.einsum("enx,ex->en", moments.index_select(0, sources), tensors)

@@ -32,6 +32,8 @@ def test_a_run_can_start_from_weights_and_says_so_in_its_card(tiny, tmp_path):
 
 
 def test_losses_may_weigh_otherwise_from_then_on(tiny, tmp_path, monkeypatch):
+    if tiny == "composition-first":
+        pytest.skip("its losses have no weights")
     first = run(tiny, tmp_path / "first")
     chosen = preset(tiny, "perov5", "cpu")
     heavier = tuple(2 * weight for weight in chosen.config.loss_weights)
@@ -48,7 +50,7 @@ def test_weights_of_another_network_are_no_start(tiny, tmp_path):
 
 
 def test_a_weak_network_is_trained_on_the_latents_of_the_other(tiny, tmp_path, monkeypatch):
-    if tiny == "cdvae":
+    if tiny not in ("crysldm", "diffcsp"):
         pytest.skip("its sampler takes no guidance")
     first = run(tiny, tmp_path / "first")
     chosen = preset(tiny, "perov5", "cpu")

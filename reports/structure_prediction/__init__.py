@@ -1,0 +1,1 @@
+"""Crystal structure prediction: match rates by k and by the device time spent."""
