@@ -108,8 +108,9 @@ class Targets:
     def __str__(self) -> str:
         if self.chosen == "all":
             return f"all {len(self)} compositions of the test split"
-        how = "the first" if self.chosen == "first" else "drawn by the seed:"
-        return f"{how} {len(self)} of the {self.split_size} compositions of the test split"
+        if self.chosen == "first":
+            return f"the first {len(self)} of the {self.split_size} compositions of the test split"
+        return f"{len(self)} of the {self.split_size} compositions of the test split, drawn by the seed"
 
 
 def composition_name(atomic_numbers: IntArray) -> str:

@@ -118,6 +118,6 @@ def draw(results: Sequence[ModelResult]) -> Figure:
     panel.set_xlabel("device seconds of sampling")
     panel.set_ylabel("compositions matched (%)")
     panel.set_ylim(0, 100)
-    panel.set_title(f"{results[0].dataset}: points where k more samples of each composition are complete")
+    panel.set_title(f"{results[0].dataset}: a point for each further sample of all compositions")
     panel.legend(frameon=False)
     return figure
