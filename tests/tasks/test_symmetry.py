@@ -62,7 +62,7 @@ def test_crystals_without_a_space_group_count_in_no_share():
     assert metrics["p1_share"].value == pytest.approx(2 / 3) and metrics["p1_share"].n == 3
 
 
-@pytest.mark.parametrize("dataset", ["perov5"])
+@pytest.mark.parametrize("dataset", ["perov5", "mp20"])
 def test_distances_are_scipys_to_the_test_split_that_is_shipped(dataset):
     rng = np.random.default_rng(0)
     numbers = rng.integers(1, 231, 200)
