@@ -108,7 +108,8 @@ def _t_reach(values: FloatArray) -> float:
     from scipy.stats import t
 
     n = len(values)
-    return float(t.ppf(HIGH_QUANTILE, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    spread = np.std(values - values[0], ddof=1)  # exactly 0 of equal values, whose mean may be rounded
+    return float(t.ppf(HIGH_QUANTILE, n - 1) * spread / math.sqrt(n))
 
 
 def mean(sample: ArrayLike) -> Metric:

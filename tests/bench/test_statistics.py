@@ -116,6 +116,11 @@ def test_a_ratio_of_sums_without_spread_without_pairs_and_with_one():
     assert ratio_of_sums([1.0], [4], seed=0) == Metric(0.25, n=1)
 
 
+def test_equal_batches_have_an_interval_without_width():
+    metric = ratio_of_sums([5000.0] * 10, [25.0] * 10)
+    assert metric.low == metric.value == metric.high == 200.0
+
+
 def test_batches_that_took_no_time_at_all_have_an_interval_too():
     assert seconds_per_crystal([0.0, 0.0], [4, 4], seed=0) == Metric(0.0, 0.0, 0.0, 2)
     some = seconds_per_crystal([0.0, 4.0, 4.0], [4, 4, 4], seed=0)
