@@ -25,9 +25,16 @@ def write_reports(folders: Sequence[Path]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
+def _predicts(folder: Path) -> bool:
+    try:
+        return PREDICTION in Run.open(folder).tasks
+    except ValueError:  # no run: whoever reads it for the report says so
+        return False
+
+
 def are_predictions(folders: Sequence[Path]) -> bool:
     """Whether these are runs of `bench csp`, whose figures are others. ValueError where some are and some are not."""
-    kinds = {folder: PREDICTION in Run.open(folder).tasks for folder in folders}
+    kinds = {folder: _predicts(folder) for folder in folders}
     if len(set(kinds.values())) > 1:
         which = next(folder for folder, predicts in kinds.items() if predicts)
         raise ValueError(f"{which} is a run of `bench csp`, and others are not; report them apart")

@@ -63,7 +63,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch, cache: Path, disturbed: bool, second
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("BENCH_CACHE_DIR", str(cache))
     monkeypatch.setattr(thread_choice, "available_cores", lambda: 2)
-    monkeypatch.setattr(thread_choice, "measure", lambda generator, size, counts: seconds)
+    monkeypatch.setattr(thread_choice, "measure", lambda *given: seconds)
     monkeypatch.setattr(Meter, "stop", lambda meter: Usage(others_share=float(disturbed)))
     [spec] = parse_models("crysldm")
     return choose_threads([Measured(spec, "perov5", "cpu", 25)])
