@@ -81,8 +81,8 @@ def test_a_task_that_relaxes_nothing_leaves_no_folder(folder: SampleFolder) -> N
 def test_an_archive_holds_relaxed_crystals(tmp_path: Path) -> None:
     copy(STORED, tmp_path / "run")
     run = Run.open(tmp_path / "run")
-    place = run.folders(run.models[0])[0].path / "relaxed" / "stability.000000000.parquet"
-    place.parent.mkdir()
+    place = run.folders(run.models[0])[0].path / "relaxed" / "another.000000000.parquet"
+    place.parent.mkdir(exist_ok=True)
     content = table_bytes(pa.table({"index": [0]}))
     place.write_bytes(content)
     pack(tmp_path / "run", tmp_path / "packed.zip")
