@@ -26,10 +26,14 @@ from bench.commands.options import (
     HullFile,
     HullRunTypes,
     Meta,
-    Only,
     Potential,
     Preset,
+    Resume,
+    RunDevice,
     RunFolder,
+    RunOut,
+    RunPreset,
+    RunSeed,
     Scheduler,
     Seed,
     Tasks,
@@ -39,6 +43,7 @@ from bench.commands.options import (
     names,
 )
 from bench.commands.screen import show
+from bench.commands.stored_runs import app as stored_runs
 from bench.commands.structure_prediction import app as structure_prediction
 from bench.device import let_threads_sleep
 from bench.errors import one_line
@@ -77,12 +82,12 @@ def run_command(
         BudgetCovers, typer.Option(help="what the time pays for: sampling alone, or scoring (relaxation) as well")
     ] = BudgetCovers.sampling,
     tasks: Tasks = None,
-    preset: Annotated[str | None, typer.Option(help="size of our models: cpu (default) or paper")] = None,
-    device: Annotated[Device | None, typer.Option(help="where to sample; default auto")] = None,
+    preset: RunPreset = None,
+    device: RunDevice = None,
     potential: Potential = None,
     hull: HullFile = None,
     hull_run_types: HullRunTypes = None,
-    seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
+    seed: RunSeed = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
     compile: Compile = False,
@@ -91,10 +96,8 @@ def run_command(
     scheduler: Scheduler = None,
     cluster: Cluster = None,
     meta: Meta = None,
-    out: Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<models>")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="go on with this run; its manifest says all else")
-    ] = None,
+    out: RunOut = None,
+    resume: Resume = None,
 ) -> None:
     """Sample models, score their crystals and write Table 1."""
     from bench import runner
@@ -302,30 +305,6 @@ def rescore(
 
 
 @app.command()
-def archive(run: RunFolder, out: Annotated[Path, typer.Option("--out", "-o", help="NAME.zip")]) -> None:
-    """Pack a finished run into one file, which report, leaderboard, check and baseline read as it is."""
-    from bench.commands.archive import pack
-
-    show(pack(run, out))
-
-
-@app.command()
-def export(
-    run: RunFolder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="NAME.zip (CIFs and a table), .extxyz or .parquet")],
-    model: Annotated[str | None, typer.Option(help="one or more, such as crysldm,diffcsp; default: all")] = None,
-    only: Annotated[Only | None, typer.Option(help="sun: stable, unique and novel; default: all that exist")] = None,
-    relaxed: Annotated[bool, typer.Option("--relaxed", help="as relaxed; default: as generated")] = False,
-    potential: Annotated[str | None, typer.Option(help="whose verdict; default: the run's first")] = None,
-) -> None:
-    """Write crystals of a run to a file, with their energies and what else is known of them."""
-    from bench.commands.export import Asked
-    from bench.commands.export import export as write_export
-
-    show(write_export(run, out, Asked(names(model), only, potential, relaxed)))
-
-
-@app.command()
 def baseline(
     run: RunFolder, out: Annotated[Path, typer.Option(help="JSON file of metrics, intervals and protocol")]
 ) -> None:
@@ -358,6 +337,7 @@ def check(
         raise typer.Exit(1)
 
 
+app.add_typer(stored_runs)
 app.add_typer(structure_prediction)
 app.add_typer(models_and_data)
 

@@ -138,17 +138,9 @@ def _flags(table: pa.Table, column: str, unknown: bool) -> BoolArray:
 
 def _existing(folder: SampleFolder, wanted: BoolArray) -> tuple[IntArray, Crystals]:
     """Places and crystals of those wanted that exist, one shard in memory at a time beside them."""
-    places, parts = [np.zeros(0, dtype=np.int64)], []
-    for shard in folder.shards():
-        if shard.first_row >= len(wanted):
-            break
-        found = shard.read()
-        own = found.indices + shard.first_row
-        chosen = own < len(wanted)
-        chosen[chosen] = wanted[own[chosen]]
-        places.append(own[chosen])
-        parts.append(found.crystals[chosen])
-    return np.concatenate(places), Crystals.concatenate(parts)
+    parts = list(folder.existing(wanted))
+    places = [np.zeros(0, dtype=np.int64), *(rows for rows, _ in parts)]
+    return np.concatenate(places), Crystals.concatenate([crystals for _, crystals in parts])
 
 
 def _rows_of(kept: pa.Table | None, places: IntArray) -> IntArray:

@@ -53,6 +53,12 @@ _PRESETS = "size of our models: cpu (small, weights in the package), cpu-weak (f
 Preset = Annotated[str, typer.Option(help=_PRESETS)]
 DeviceOption = Annotated[Device, typer.Option(help="where to compute")]
 Threads = Annotated[int | None, typer.Option(help="of sampling; default OMP_NUM_THREADS, or the best as measured")]
+# Of commands that go on with a run: None where the run's own manifest says it.
+RunPreset = Annotated[str | None, typer.Option(help="size of our models: cpu (default) or paper")]
+RunDevice = Annotated[Device | None, typer.Option(help="where to sample; default auto")]
+RunSeed = Annotated[int | None, typer.Option(help="of every random number; default 0")]
+RunOut = Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<models>")]
+Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="go on with this run; its manifest says all else")]
 Compile = Annotated[
     bool, typer.Option("--compile", help="networks of our models by torch.compile; samples differ in rounding")
 ]

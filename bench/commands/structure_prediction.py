@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.commands.options import Device, Meta, Threads, Workers
+from bench.commands.options import Device, Meta, Resume, RunDevice, RunOut, RunPreset, RunSeed, Threads, Workers
 from bench.commands.screen import show
 
 app = typer.Typer()
@@ -31,16 +30,14 @@ def csp(
     by_formula: Annotated[
         bool, typer.Option("--by-formula", help="a file's structures go by their atoms, not by their place in it")
     ] = False,
-    preset: Annotated[str | None, typer.Option(help="size of our models: cpu (default) or paper")] = None,
-    device: Annotated[Device | None, typer.Option(help="where to sample; default auto")] = None,
-    seed: Annotated[int | None, typer.Option(help="of every random number; default 0")] = None,
+    preset: RunPreset = None,
+    device: RunDevice = None,
+    seed: RunSeed = None,
     threads: Threads = None,
     workers: Workers = 2,
     meta: Meta = None,
-    out: Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<models>")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="go on with this run; its manifest says all else")
-    ] = None,
+    out: RunOut = None,
+    resume: Resume = None,
 ) -> None:
     """Predict structures for a test split's compositions, and say how many match (crystal structure prediction)."""
     from bench.commands.csp import Asked, predict

@@ -14,7 +14,7 @@ from bench.datasets.files import (
 )
 from bench.datasets.formulas import FormulaSet, formula_hashes
 from bench.datasets.histograms import BINS, CrystalCounts
-from bench.datasets.parsed import cache_dir
+from bench.datasets.parsed import cache_dir, kept
 from bench.datasets.splits import (
     SplitSummary,
     load_properties,
@@ -47,6 +47,7 @@ __all__ = [
     "canonical_name",
     "dataset_spec",
     "formula_hashes",
+    "kept",
     "known_datasets",
     "load_properties",
     "load_split",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from bench.crystal_io.cif import Atoms, Progress, parse_cifs, plain_crystal
 from bench.crystal_io.table import parquet_bytes, table_to_filtered
 from bench.crystals import FilteredCrystals
 from bench.parquet import read_table
+
+T = TypeVar("T")
 
 PARSER_VERSION = 2  # raise it whenever the parsed crystals of the same text change
 
@@ -48,25 +51,41 @@ def published_crystal(cif: str) -> Atoms:
 
 def parse_published(cifs: Sequence[str], workers: int = 2, on_progress: Progress | None = None) -> FilteredCrystals:
     """Each CIF text as `published_crystal`, from the cache where the same parser and pymatgen parsed them before."""
-    import pyarrow as pa
+
+    def parse() -> FilteredCrystals:
+        parsed = parse_cifs(cifs, published_crystal, workers, on_progress)
+        for remark, count in parsed.remarks.items():
+            warnings.warn(f"{count} of {len(cifs)} crystals of the data set: {remark}", stacklevel=2)
+        return parsed.filtered
 
     path = cache_dir() / "parsed" / f"{_content_key(cifs)}.parquet"
+    return kept(path, lambda: table_to_filtered(read_table(path)), parse, parquet_bytes, ("parsed", "parsed crystals"))
+
+
+def kept(
+    path: Path, read: Callable[[], T], make: Callable[[], T], content: Callable[[T], bytes], words: tuple[str, str]
+) -> T:
+    """What the cache file `path` holds, or else what `make` gives, kept there for the next time.
+
+    content: of the file. words: how it is made, and what it is, for the warnings that a file is damaged or cannot be
+    written.
+    """
+    import pyarrow as pa
+
+    how, what = words
     try:
-        return table_to_filtered(read_table(path))
+        return read()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (pa.ArrowException, ValueError, OSError) as error:
-        warnings.warn(f"{path}: damaged cache file, parsed afresh ({error})", stacklevel=2)
-    parsed = parse_cifs(cifs, published_crystal, workers, on_progress)
-    for remark, count in parsed.remarks.items():
-        warnings.warn(f"{count} of {len(cifs)} crystals of the data set: {remark}", stacklevel=2)
-    filtered = parsed.filtered
+        warnings.warn(f"{path}: damaged cache file, {how} afresh ({error})", stacklevel=3)
+    made = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, parquet_bytes(filtered))
+        write_bytes(path, content(made))
     except OSError as error:
-        warnings.warn(f"{path.parent}: the parsed crystals cannot be kept ({error}); set BENCH_CACHE_DIR", stacklevel=2)
-    return filtered
+        warnings.warn(f"{path.parent}: the {what} cannot be kept ({error}); set BENCH_CACHE_DIR", stacklevel=3)
+    return made
 
 
 def _content_key(cifs: Sequence[str]) -> str:

@@ -20,9 +20,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.arrays import BoolArray, IntArray
 from bench.atomic import append_line, mend_lines, read_lines, remove_left_over, write_bytes
 from bench.crystal_io.table import parquet_bytes, table_to_filtered
-from bench.crystals import FilteredCrystals
+from bench.crystals import Crystals, FilteredCrystals
 from bench.errors import one_line
 from bench.parquet import open_table, read_table, write_table
 
@@ -239,6 +240,20 @@ class SampleFolder:
                 raise ValueError(f"{path}: holds {rows} crystals, which is no whole number of batches; sample anew")
             yield Shard(path, first, number - first, row, rows)
             row += rows
+
+    def existing(self, wanted: BoolArray) -> Iterator[tuple[IntArray, Crystals]]:
+        """Shard by shard, the rows that are wanted and have a crystal, and their crystals.
+
+        wanted: (n,) of the first n rows; the others are not.
+        """
+        for shard in self.shards():
+            if shard.first_row >= len(wanted):
+                return
+            found = shard.read()
+            rows = found.indices + shard.first_row
+            chosen = rows < len(wanted)
+            chosen[chosen] = wanted[rows[chosen]]
+            yield rows[chosen], found.crystals[chosen]
 
     def batch_table(self) -> pa.Table:
         """The journal as a table: the fields of `Batch` but sha256."""

@@ -96,28 +96,40 @@ def with_elements(crystals: Crystals, atomic_numbers: np.ndarray) -> Crystals:
     return Crystals(crystals.num_atoms, atomic_numbers, crystals.frac_coords, crystals.lattices)
 
 
-class Control:
-    """A generator out of the training crystals of a data set. It has no network and no steps."""
+class OfTrainingCrystals:
+    """What all controls have: a name and the training crystals of a data set; neither a network nor steps."""
 
-    def __init__(
-        self, name: str, algorithm: Algorithm, dataset: str, preset: str | None = None, steps: int | None = None
-    ) -> None:
+    def __init__(self, name: str, dataset: str, steps: int | None) -> None:
         if steps is not None:
             raise ValueError(f"{name} has no steps to choose; leave out @{steps}")
         self.name = name
         self.dataset = canonical_name(dataset)
-        self._algorithm = algorithm
         self._train: Crystals | None = None
 
     def load(self, device: str = "cpu") -> None:
         """Reads the training crystals. DataUnavailable where they are not at hand; nothing is downloaded."""
         self._train = load_split(self.dataset, "train", download=False)
 
-    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
-        """That many crystals, a function of num_crystals and seed."""
+    @property
+    def train(self) -> Crystals:
+        """The training crystals, once they are loaded."""
         if self._train is None:
             raise RuntimeError(f"{self.name}: call load before sample")
-        crystals = self._algorithm(self._train, num_crystals, np.random.default_rng(seed))
+        return self._train
+
+
+class Control(OfTrainingCrystals):
+    """A generator out of the training crystals of a data set. It has no network and no steps."""
+
+    def __init__(
+        self, name: str, algorithm: Algorithm, dataset: str, preset: str | None = None, steps: int | None = None
+    ) -> None:
+        super().__init__(name, dataset, steps)
+        self._algorithm = algorithm
+
+    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
+        """That many crystals, a function of num_crystals and seed."""
+        crystals = self._algorithm(self.train, num_crystals, np.random.default_rng(seed))
         return SampleBatch(crystals, steps=None, network_evaluations=np.zeros(num_crystals, dtype=np.int64))
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from bench.arrays import FloatArray, IntArray
 from bench.crystals import Crystals
-from bench.datasets import canonical_name, load_split
 from bench.interfaces import SampleBatch
+from models.baselines.controls import OfTrainingCrystals
 
 Structure = tuple[FloatArray, FloatArray]  # frac_coords (N, 3) and lattice (3, 3)
 MOST_ORDERS = 120  # of elements with equal counts: 5! are all of them, and more are cut
@@ -113,31 +113,25 @@ def mendeleev_numbers() -> FloatArray:
 Method = Callable[[Crystals], RandomStructures | Templates]
 
 
-class StructureControl:
+class StructureControl(OfTrainingCrystals):
     """A predictor out of the training crystals of a data set. It has no network and no steps."""
 
     def __init__(
         self, name: str, method: Method, dataset: str, preset: str | None = None, steps: int | None = None
     ) -> None:
-        if steps is not None:
-            raise ValueError(f"{name} has no steps to choose; leave out @{steps}")
-        self.name = name
-        self.dataset = canonical_name(dataset)
+        super().__init__(name, dataset, steps)
         self._make = method
-        self._train: Crystals | None = None
         self._method: RandomStructures | Templates | None = None
 
     def load(self, device: str = "cpu") -> None:
-        """Reads the training crystals. DataUnavailable where they are not at hand; nothing is downloaded."""
-        self._train = load_split(self.dataset, "train", download=False)
-        self._method = self._make(self._train)
+        """Reads the training crystals and gets the method ready. DataUnavailable where they are not at hand."""
+        super().load(device)
+        self._method = self._make(self.train)
 
     def sample(self, num_crystals: int, seed: int) -> SampleBatch:
         """Structures for that many compositions of training crystals, drawn by the seed."""
-        if self._train is None:
-            raise RuntimeError(f"{self.name}: call load before sample")
-        rows = np.random.default_rng(seed).integers(len(self._train), size=num_crystals)
-        return self.sample_given([self._train.arrays(int(row))[0] for row in rows], seed)
+        rows = np.random.default_rng(seed).integers(len(self.train), size=num_crystals)
+        return self.sample_given([self.train.arrays(int(row))[0] for row in rows], seed)
 
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
         """One structure for each composition; a reason where there is no template. A function of both."""

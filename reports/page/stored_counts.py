@@ -19,14 +19,8 @@ def model_counts(result: ModelResult) -> CrystalCounts:
         wanted = np.ones(folder.counted, dtype=bool)
         if scored:
             wanted = flag(result, "validity", "valid", repeat)[: folder.counted]
-        for shard in folder.shards():
-            if shard.first_row >= len(wanted):
-                break
-            filtered = shard.read()
-            rows = shard.first_row + filtered.indices
-            inside = rows < len(wanted)
-            chosen = np.flatnonzero(inside)[wanted[rows[inside]]]
-            total += CrystalCounts.of(filtered.crystals[chosen])
+        for _, crystals in folder.existing(wanted):
+            total += CrystalCounts.of(crystals)
     return total
 
 

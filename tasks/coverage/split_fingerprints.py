@@ -26,6 +26,7 @@ from bench.datasets import (
     cache_dir,
     canonical_name,
     dataset_spec,
+    kept,
     load_split,
     reference_card,
     reference_folder,
@@ -135,26 +136,18 @@ def write_split_fingerprints(dataset: str, folder: Path) -> Path:
 def _cached_table(dataset: str) -> pa.Table:
     key = hashlib.sha256(f"{VERSION} {split_hash(dataset, 'test')}".encode()).hexdigest()[:32]
     path = cache_dir() / "fingerprints" / f"{key}.parquet"
-    try:
-        return read_table(path)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (pa.ArrowException, ValueError, OSError) as error:
-        warnings.warn(f"{path}: damaged cache file, computed afresh ({error})", stacklevel=2)
-    crystals = load_split(dataset, "test", download=False)
-    title = dataset_spec(dataset).title
-    warnings.warn(
-        f"{title}: structure fingerprints of {len(crystals)} test crystals are computed once, about "
-        f"{max(1, round(len(crystals.atomic_numbers) * SECONDS_PER_ATOM / WORKERS / 60))} minutes",
-        stacklevel=2,
-    )
-    table = fingerprint_table(crystals)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, table_bytes(table))
-    except OSError as error:
-        warnings.warn(f"{path.parent}: the fingerprints cannot be kept ({error}); set BENCH_CACHE_DIR", stacklevel=2)
-    return table
+
+    def compute() -> pa.Table:
+        crystals = load_split(dataset, "test", download=False)
+        minutes = max(1, round(len(crystals.atomic_numbers) * SECONDS_PER_ATOM / WORKERS / 60))
+        warnings.warn(
+            f"{dataset_spec(dataset).title}: structure fingerprints of {len(crystals)} test crystals are computed "
+            f"once, about {minutes} minutes",
+            stacklevel=2,
+        )
+        return fingerprint_table(crystals)
+
+    return kept(path, lambda: read_table(path), compute, table_bytes, ("computed", "fingerprints"))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 
 import torch
@@ -35,34 +36,24 @@ class DiffCSPConfig:
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
 
-class DiffCSP(nn.Module):
-    """The network with its schedules: training losses, and samples of one size N. Jiao et al. 2023.
-
-    type_frequencies: (types,) of the training data, which guidance alone needs; not part of the weights.
+class OneNetwork(nn.Module):
+    """One CSPNet with its schedules, trained in one stage: what both tasks of DiffCSP have. A `Trainable` but for
+    its losses and samples.
     """
 
-    type_frequencies: Tensor
     loss_table: Tensor
 
     def __init__(self, config: DiffCSPConfig) -> None:
         super().__init__()
         self.config = config
         self.network = CSPNet(config.network)
-        self.weak: CSPNet | None = None
         self.gaussian = cosine_schedule(config.num_steps)
         self.coords = coord_schedule(config.num_steps, *config.sigma_range)
         self.register_buffer("loss_table", loss_table(self.gaussian, self.coords), persistent=False)
-        self.register_buffer("type_frequencies", torch.ones(config.network.node_dim), persistent=False)
 
+    @abstractmethod
     def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
-        """`denoising_losses` with one-hot types as nodes. times: (B,) in 1..T; drawn uniformly when not given."""
-        types = F.one_hot(batch.atomic_numbers - 1, self.config.network.node_dim).to(batch.frac_coords.dtype)
-        clean = types, batch.frac_coords, batch.lattices
-        return denoising_losses(self.network, self.loss_table, clean, noise, self.config.loss_weights, times)
-
-    def lone_atoms(self) -> LoneAtoms:
-        """One-hot types by their frequency."""
-        return LoneAtoms(torch.eye(len(self.type_frequencies)).to(self.type_frequencies), self.type_frequencies.log())
+        """The losses of a batch by name. times: (B,) in 1..T; drawn uniformly when not given."""
 
     def trained_part(self, stage: str) -> nn.Module:
         """The network, in its only stage."""
@@ -83,13 +74,40 @@ class DiffCSP(nn.Module):
         """`losses`, the same all the time."""
         return self.losses(batch, noise)
 
+    def settings_in_training(self, max_steps: int) -> tuple[int, SamplerSettings]:
+        """Steps, at most so many, and how the sampler takes them while the model is trained."""
+        steps, sampler = min(max_steps, self.config.num_steps), self.config.sampler
+        return steps, sampler.for_few_steps() if steps < self.config.num_steps else sampler
+
+
+class DiffCSP(OneNetwork):
+    """The network with its schedules: training losses, and samples of one size N. Jiao et al. 2023.
+
+    type_frequencies: (types,) of the training data, which guidance alone needs; not part of the weights.
+    """
+
+    type_frequencies: Tensor
+
+    def __init__(self, config: DiffCSPConfig) -> None:
+        super().__init__(config)
+        self.weak: CSPNet | None = None
+        self.register_buffer("type_frequencies", torch.ones(config.network.node_dim), persistent=False)
+
+    def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
+        """`denoising_losses` with one-hot types as nodes. times: (B,) in 1..T; drawn uniformly when not given."""
+        types = F.one_hot(batch.atomic_numbers - 1, self.config.network.node_dim).to(batch.frac_coords.dtype)
+        clean = types, batch.frac_coords, batch.lattices
+        return denoising_losses(self.network, self.loss_table, clean, noise, self.config.loss_weights, times)
+
+    def lone_atoms(self) -> LoneAtoms:
+        """One-hot types by their frequency."""
+        return LoneAtoms(torch.eye(len(self.type_frequencies)).to(self.type_frequencies), self.type_frequencies.log())
+
     def sample_in_training(
         self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
     ) -> SampleBatch:
         """Crystals of the weights as they are, as `diffcsp@STEPS` samples them."""
-        steps = min(max_steps, self.config.num_steps)
-        sampler = self.config.sampler
-        settings = sampler.for_few_steps() if steps < self.config.num_steps else sampler
+        steps, settings = self.settings_in_training(max_steps)
         return sample_crystals(self, num_atoms_probabilities, num_crystals, seed, steps, settings)
 
     @torch.no_grad()

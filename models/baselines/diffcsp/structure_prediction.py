@@ -7,39 +7,32 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.arrays import FloatArray, IntArray
 from bench.interfaces import SampleBatch
-from models.baselines.diffcsp.diffusion import DiffCSPConfig
+from models.baselines.diffcsp.diffusion import DiffCSPConfig, OneNetwork
 from models.baselines.diffcsp.sampler import CrystalState, SamplerSettings, sample_predictor_corrector
 from models.bounds import Bounds
-from models.cspnet import CSPNet, EvaluationCounter
+from models.cspnet import EvaluationCounter
 from models.denoiser import Denoiser
-from models.denoising_loss import denoising_losses, loss_table
+from models.denoising_loss import denoising_losses
 from models.dense import DenseBatch, buckets, unpack
-from models.diffusion import Noise, SeededNoise, StepSchedule, coord_schedule, cosine_schedule
+from models.diffusion import Noise, SeededNoise, StepSchedule
 from models.sampling import StepCallback
 
 # Few steps are shorter where there is more noise, where cells and places are chosen; see docs/measurements.
 FEW_STEPS_POWER = 0.8
 
 
-class StructurePrediction(nn.Module):
+class StructurePrediction(OneNetwork):
     """p(lattice, coordinates | composition): DiffCSP's network, which always sees the clean types. Jiao et al. 2023.
 
     The network's output for types is not used; weights of both tasks fit each other.
     """
 
-    loss_table: Tensor
-
     def __init__(self, config: DiffCSPConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.network = CSPNet(config.network)
-        self.gaussian = cosine_schedule(config.num_steps)
-        self.coords = coord_schedule(config.num_steps, *config.sigma_range)
-        self.register_buffer("loss_table", loss_table(self.gaussian, self.coords), persistent=False)
+        super().__init__(config)
         self._seen: list[DenseBatch] = []
 
     def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
@@ -48,25 +41,10 @@ class StructurePrediction(nn.Module):
         weights = self.config.loss_weights
         return denoising_losses(self.network, self.loss_table, clean, noise, weights, times, True)
 
-    def trained_part(self, stage: str) -> nn.Module:
-        """The network, in its only stage."""
-        return self.network
-
-    def compiled_parts(self, stage: str) -> list[nn.Module]:
-        """The network."""
-        return [self.network]
-
     def stage_input(self, stage: str, crystals: list[DenseBatch]) -> list[DenseBatch]:
         """The crystals as they are; `sample_in_training` predicts those that were seen last."""
         self._seen = crystals
         return crystals
-
-    def fit_statistics(self, stage: str, train: list[DenseBatch], seed: int) -> None:
-        """Nothing: no number of the model is taken from the data."""
-
-    def stage_losses(self, stage: str, batch: DenseBatch, noise: Noise, progress: float) -> dict[str, Tensor]:
-        """`losses`, the same all the time."""
-        return self.losses(batch, noise)
 
     def sample_in_training(
         self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
@@ -74,9 +52,7 @@ class StructurePrediction(nn.Module):
         """Structures for compositions drawn from the crystals that `stage_input` saw last, the validation split."""
         rows = [numbers for batch in self._seen for numbers in batch.atomic_numbers.cpu().numpy()]
         chosen = np.random.default_rng(seed).choice(len(rows), size=num_crystals)
-        steps = min(max_steps, self.config.num_steps)
-        sampler = self.config.sampler
-        settings = sampler.for_few_steps() if steps < self.config.num_steps else sampler
+        steps, settings = self.settings_in_training(max_steps)
         return predict_structures(self, [rows[k] for k in chosen], seed, steps, settings)
 
     @torch.no_grad()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
-from tasks.stability.calibration.probability import essence
+from tasks.stability.calibration.probability import essence, shipped_calibration
 
 
 def measured_error(label: str, potential: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -15,10 +13,10 @@ def measured_error(label: str, potential: Mapping[str, Any]) -> dict[str, Any] |
 
     label: of the chain; potential: what `chain_protocol` says. None for a chain or weights that were not measured.
     """
-    file = resources.files("tasks.stability") / "reference" / f"{label}.calibration.json"
-    if not file.is_file():
+    found = shipped_calibration(label)
+    if found is None:
         return None
-    card = json.loads(file.read_text(encoding="utf-8"))
+    card = found.card
     if essence(card["fitted_with"]["potential"]) != essence(potential):
         return None
     raw = card["raw"]

@@ -68,15 +68,20 @@ class Calibration:
         return np.array([not (s <= self.elements and kind_of(s) in self.kinds) for s in systems], dtype=bool)
 
 
+def shipped_calibration(label: str) -> Calibration | None:
+    """The package's calibration of a chain, whatever it was fitted with; None where there is none."""
+    file = resources.files("tasks.stability") / "reference" / f"{label}.calibration.json"
+    return Calibration.of(file.read_bytes()) if file.is_file() else None
+
+
 def find_calibration(label: str, about: Mapping[str, Any]) -> Calibration:
     """The package's calibration of a chain. about: potential, screen, hull and relaxation, as the protocol has them.
 
     NoCalibration where there is none, or it was fitted with other ones.
     """
-    file = resources.files("tasks.stability") / "reference" / f"{label}.calibration.json"
-    if not file.is_file():
+    found = shipped_calibration(label)
+    if found is None:
         raise NoCalibration(f"{label} was not calibrated against DFT")
-    found = Calibration.of(file.read_bytes())
     fitted = found.card["fitted_with"]
     for what in FITTED_WITH:
         if essence(fitted.get(what)) != essence(about.get(what)):

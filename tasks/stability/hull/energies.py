@@ -135,20 +135,16 @@ def _by_convex_hull(phases: Mapping[str, float], symbols: Sequence[str]) -> Call
 
 def _shares(phases: Mapping[str, float], symbols: Sequence[str]) -> tuple[FloatArray, FloatArray]:
     """(P, S) shares of the elements in each phase; (P,) energies."""
-    amounts = np.array([[_amounts(formula).get(s, 0.0) for s in symbols] for formula in phases])
+    amounts = np.array([[composition_of_formula(formula).get(s, 0.0) for s in symbols] for formula in phases])
     return amounts / amounts.sum(axis=1, keepdims=True), np.array(list(phases.values()))
 
 
 @lru_cache(maxsize=200_000)  # a phase is in the systems of many crystals
-def _amounts(formula: str) -> Mapping[str, float]:
+def composition_of_formula(formula: str) -> Mapping[str, float]:
+    """Element -> amount. ValueError for what is no formula."""
     from pymatgen.core import Composition as Formula
 
     return Formula(formula).get_el_amt_dict()
-
-
-def composition_of_formula(formula: str) -> Mapping[str, float]:
-    """Element -> amount. ValueError for what is no formula."""
-    return _amounts(formula)
 
 
 def _by_linear_programme(phases: Mapping[str, float], symbols: Sequence[str]) -> Callable[[Composition], float]:
