@@ -166,6 +166,11 @@ def _factory(spec: ModelSpec) -> Any:
     return load(spec.target)
 
 
+def with_weights(spec: ModelSpec, weights: Path) -> ModelSpec:
+    """The same generator on these weights, a file or a folder."""
+    return replace(spec, weights=str(weights))
+
+
 def look_in_current_folder() -> None:
     """Puts the folder where a user's own module lies on Python's path: at the end, where it hides nothing."""
     if os.getcwd() not in sys.path:

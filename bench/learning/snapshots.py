@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class SnapshotModel:
 
     def generator(self, run: Run, seed: int) -> Generator:
         """The sampler on the weights of one seed. ValueError where they are not there."""
-        spec = replace(self.spec, weights=str(weights_of(run.root, self.place, seed)))
+        spec = model_specs.with_weights(self.spec, weights_of(run.root, self.place, seed))
         return model_specs.build_generator(spec, run.dataset, run.manifest["preset"])
 
     def _open_source(self, run: Run, executor: Executor, seed: int) -> Source:
@@ -57,7 +57,7 @@ class SnapshotModel:
             cards[str(seed)] = card
             write_json(run.root / MANIFEST, manifest)
 
-        spec = replace(self.spec, weights=str(weights_of(run.root, self.place, seed)))
+        spec = model_specs.with_weights(self.spec, weights_of(run.root, self.place, seed))
         own_seed = int(np.random.SeedSequence([manifest["seed"], seed]).generate_state(1)[0])
         warmup = (CPU_WARMUP_SIZE if device == "cpu" else size,)
         recipe = Recipe(self.name, spec, run.dataset, manifest["preset"], device, manifest["threads"], own_seed, warmup)

@@ -43,9 +43,14 @@ def find_trainable(name: str) -> Trainable:
         found = factory()
     except Exception as error:
         raise ValueError(f"{target} cannot be built without arguments: {one_line(error, kind=True)}") from error
+    return checked_trainable(found, target)
+
+
+def checked_trainable(found: Any, what: str) -> Trainable:
+    """A trainable model once it has all parts of one. ValueError says which it lacks. what: that gave it."""
     missing = [part for part in ("name", "sampler", "few_steps", "train") if not hasattr(found, part)]
     if missing:
-        raise ValueError(f"{target} gave {type(found).__name__}, which has no {', '.join(missing)}")
+        raise ValueError(f"{what} gave {type(found).__name__}, which has no {', '.join(missing)}")
     model_specs.require_distinct([found.name])
     trainable: Trainable = found
     return trainable
