@@ -102,6 +102,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "costs": "reports.tables.costs:render",
             "by_size": "reports.tables.by_size:render",
             "structure_prediction": "reports.structure_prediction.table:render",
+            "learning": "reports.learning.tables:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
         "page": {"html": "reports.page.html_page:write_page"},
@@ -112,10 +113,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "diffcsp": "models.training.learning:diffcsp",
             "cdvae": "models.training.learning:cdvae",
         },
-        # As "report", of runs of `bench learn`, which have these besides.
-        "learning_report": {
-            "learning": "reports.learning.figure:write_reports",
-        },
+        # As "report", of runs of `bench learn`.
+        "learning_report": {"learning": "reports.learning.figure:write_reports"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull.build:build"},
         # (folder of a published checkpoint, or weights that `bench train` wrote, ...) -> generator

@@ -44,6 +44,7 @@ def test_a_run_has_a_curve_for_each_sampler_with_its_figures_over_the_seeds(tmp_
             assert point["valid"]["n"] == 22
             assert set(point["valid"]) == {"value", "low", "high", "n"}
     entry = summary["models"]["fake+4s"]
+    assert entry["snapshot"]["train_seconds"] == [4.0, 4.0]
     assert np.mean([seed["valid"] for seed in entry["by_seed"]]) == pytest.approx(entry["metrics"]["valid"]["value"])
     assert len(weights(tmp_path / "r")) == 2 * 2 * 3
     assert not list((tmp_path / "r").rglob("last.json"))
@@ -52,7 +53,7 @@ def test_a_run_has_a_curve_for_each_sampler_with_its_figures_over_the_seeds(tmp_
 
 
 def test_killed_runs_end_with_the_bytes_of_one_that_was_left_alone(tmp_path: Path) -> None:
-    calls = [3, 6, 10, 17, 24, 31, 60]
+    calls = [3, 10, 17, 31, 60]
     script = Path(__file__).with_name("killed_learning.py")
     command = [sys.executable, str(script), str(tmp_path), *map(str, calls)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
