@@ -42,6 +42,7 @@ from bench.commands.options import (
     Workers,
     names,
 )
+from bench.commands.rows import app as rows
 from bench.commands.screen import show
 from bench.commands.stored_runs import app as stored_runs
 from bench.commands.structure_prediction import app as structure_prediction
@@ -340,6 +341,7 @@ def check(
 app.add_typer(stored_runs)
 app.add_typer(structure_prediction)
 app.add_typer(models_and_data)
+app.add_typer(rows, name="rows")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
