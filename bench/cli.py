@@ -277,6 +277,17 @@ def leaderboard(
 
 
 @app.command()
+def site(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="runs, archives, rows, or folders of such")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="of the site")],
+) -> None:
+    """A static site of many runs: a list, leaderboards, each run's page, and how metrics moved from run to run."""
+    from bench import registry
+
+    show(str(registry.plugin("page", "site")(runs, out)))
+
+
+@app.command()
 def rescore(
     run: RunFolder,
     tasks: Tasks = None,

@@ -103,8 +103,9 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "by_size": "reports.tables.by_size:render",
             "structure_prediction": "reports.structure_prediction.table:render",
         },
-        # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
-        "page": {"html": "reports.page.html_page:write_page"},
+        # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file. The site's
+        # is (run folders or folders of such, folder) -> text to show.
+        "page": {"html": "reports.page.html_page:write_page", "site": "reports.site.pages:write_site"},
         "trainer": {"train": "models.training.run:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull.build:build"},
