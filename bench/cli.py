@@ -43,6 +43,7 @@ from bench.commands.options import (
     Workers,
     names,
 )
+from bench.commands.rows import app as rows
 from bench.commands.screen import show
 from bench.commands.stored_runs import app as stored_runs
 from bench.commands.structure_prediction import app as structure_prediction
@@ -277,6 +278,17 @@ def leaderboard(
 
 
 @app.command()
+def site(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="runs, archives, rows, or folders of such")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="of the site")],
+) -> None:
+    """A static site of many runs: a list, leaderboards, each run's page, and how metrics moved from run to run."""
+    from bench import registry
+
+    show(str(registry.plugin("page", "site")(runs, out)))
+
+
+@app.command()
 def rescore(
     run: RunFolder,
     tasks: Tasks = None,
@@ -291,6 +303,10 @@ def rescore(
         Path | None,
         typer.Option(metavar="FOLDER", help="score a copy of the run there; needed where RUN is an archive"),
     ] = None,
+    keep_energies: Annotated[
+        bool,
+        typer.Option("--keep-energies", help="relax nothing: keep stored energies, and say anew what they mean"),
+    ] = False,
 ) -> None:
     """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
     from bench import runner
@@ -301,8 +317,16 @@ def rescore(
         copy(run, out)
         run = out
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        types = names(hull_run_types)
-        show(runner.rescore(run, names(tasks), names(potential), hull=hull, executor=chosen, hull_run_types=types).text)
+        found = runner.rescore(
+            run,
+            names(tasks),
+            names(potential),
+            hull=hull,
+            executor=chosen,
+            hull_run_types=names(hull_run_types),
+            keep_energies=keep_energies,
+        )
+        show(found.text)
 
 
 @app.command()
@@ -342,6 +366,7 @@ app.add_typer(stored_runs)
 app.add_typer(structure_prediction)
 app.add_typer(learning)
 app.add_typer(models_and_data)
+app.add_typer(rows, name="rows")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -52,8 +52,10 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "diffcsp-autoguided": "models.baselines.diffcsp.generator:diffcsp_autoguided",
             "diffcsp-csp": "models.baselines.diffcsp.generator:diffcsp_csp",
             "diffcsp-csp-fast": "models.baselines.diffcsp.generator:diffcsp_csp_fast",
+            "diffcsp-csp-template": "models.baselines.diffcsp.generator:diffcsp_csp_template",
             "composition-first": "models.composition_first.generator:composition_first",
             "composition-first-fast": "models.composition_first.generator:composition_first_fast",
+            "composition-first-template": "models.composition_first.generator:composition_first_template",
             "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",
@@ -104,8 +106,9 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "structure_prediction": "reports.structure_prediction.table:render",
             "learning": "reports.learning.tables:render",
         },
-        # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
-        "page": {"html": "reports.page.html_page:write_page"},
+        # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file. The site's
+        # is (run folders or folders of such, folder) -> text to show.
+        "page": {"html": "reports.page.html_page:write_page", "site": "reports.site.pages:write_site"},
         "trainer": {"train": "models.training.run:train"},
         # What `bench learn` trains: `bench.interfaces.Trainable`.
         "trainable": {

@@ -41,6 +41,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 STATE = "state.json"
+CARD = "card.json"  # of a row: what the author of a published model says (`bench.rows`)
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ class Run:
         """The name of its folder; of an archive without the ending."""
         name = self.root.resolve().name
         return name.removesuffix(".zip") if self.is_archive else name
+
+    @property
+    def card(self) -> dict[str, Any] | None:
+        """What the author of a published model says of it, where this is the folder of a row; None for a run."""
+        return read_json(self.files / CARD) if (self.files / CARD).is_file() else None
 
     @property
     def models(self) -> list[str]:
