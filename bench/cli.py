@@ -29,6 +29,7 @@ from bench.commands.options import (
     Potential,
     Preset,
     Resume,
+    RulesOption,
     RunDevice,
     RunFolder,
     RunOut,
@@ -87,6 +88,7 @@ def run_command(
     potential: Potential = None,
     hull: HullFile = None,
     hull_run_types: HullRunTypes = None,
+    rules: RulesOption = None,
     seed: RunSeed = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
@@ -124,6 +126,7 @@ def run_command(
             "potentials": names(potential),
             "hull": None if hull is None else str(hull.resolve()),
             "hull_run_types": names(hull_run_types),
+            "rules": rules and rules.value,
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
@@ -146,6 +149,7 @@ def run_command(
         potentials=names(potential) or (),
         hull=hull,
         hull_run_types=names(hull_run_types) or (),
+        rules=rules and rules.value,
         seed=seed or 0,
         repeats=1 if repeats is None else repeats,
         workers=workers,
@@ -166,6 +170,7 @@ def score(
     potential: Potential = None,
     hull: HullFile = None,
     hull_run_types: HullRunTypes = None,
+    rules: RulesOption = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -186,6 +191,7 @@ def score(
         potentials=names(potential) or (),
         hull=hull,
         hull_run_types=names(hull_run_types) or (),
+        rules=rules and rules.value,
         device="cpu",
         seed=seed,
         workers=workers,
@@ -282,6 +288,7 @@ def rescore(
     potential: Potential = None,
     hull: HullFile = None,
     hull_run_types: HullRunTypes = None,
+    rules: RulesOption = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -300,8 +307,11 @@ def rescore(
         copy(run, out)
         run = out
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        types = names(hull_run_types)
-        show(runner.rescore(run, names(tasks), names(potential), hull=hull, executor=chosen, hull_run_types=types).text)
+        types, own = names(hull_run_types), rules and rules.value
+        outcome = runner.rescore(
+            run, names(tasks), names(potential), hull=hull, executor=chosen, hull_run_types=types, rules=own
+        )
+        show(outcome.text)
 
 
 @app.command()
