@@ -215,6 +215,9 @@ def report(
     by_size: Annotated[
         bool, typer.Option("--by-size", help="instead: valid, stable and S.U.N. rates by the number of atoms")
     ] = False,
+    disagreements: Annotated[
+        bool, typer.Option("--disagreements", help="instead: where several potentials disagree, by chemistry")
+    ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
@@ -224,7 +227,8 @@ def report(
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    tables = {"--costs": costs, "--by-size": by_size, "--at": bool(seconds), "--columns": columns is not None}
+    tables = {"--costs": costs, "--by-size": by_size, "--disagreements": disagreements}
+    tables |= {"--at": bool(seconds), "--columns": columns is not None}
     asked = [name for name, given in tables.items() if given]
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} show different tables; leave one of them out")
@@ -232,6 +236,8 @@ def report(
         show(reporting.costs(folders, format.value))
     elif by_size:
         show(reporting.by_size(folders, format.value))
+    elif disagreements:
+        show(reporting.disagreements(folders, format.value))
     else:
         show(reporting.report(folders, format.value, paper, seconds, names(columns)))
     if html is not None:
@@ -274,17 +280,6 @@ def leaderboard(
     show(reporting.leaderboard(runs, by))
     if html is not None:
         say(reporting.write_page(runs, html, leaderboard=True, by=by))
-
-
-@app.command()
-def site(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="runs, archives, rows, or folders of such")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="of the site")],
-) -> None:
-    """A static site of many runs: a list, leaderboards, each run's page, and how metrics moved from run to run."""
-    from bench import registry
-
-    show(str(registry.plugin("page", "site")(runs, out)))
 
 
 @app.command()

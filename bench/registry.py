@@ -101,6 +101,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "leaderboard": "reports.tables.leaderboard:render",
             "costs": "reports.tables.costs:render",
             "by_size": "reports.tables.by_size:render",
+            "disagreements": "reports.tables.disagreements:render",
             "structure_prediction": "reports.structure_prediction.table:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file. The site's

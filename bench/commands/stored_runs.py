@@ -1,4 +1,4 @@
-"""The commands that make a file of a finished run: parsing only, as in `bench.cli`."""
+"""The commands that make a file or a site of finished runs: parsing only, as in `bench.cli`."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ def export(
     from bench.commands.export import export as write_export
 
     show(write_export(run, out, Asked(names(model), only, potential, relaxed)))
+
+
+@app.command()
+def site(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="runs, archives, rows, or folders of such")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="of the site")],
+) -> None:
+    """A static site of many runs: a list, leaderboards, each run's page, and how metrics moved from run to run."""
+    from bench import registry
+
+    show(str(registry.plugin("page", "site")(runs, out)))

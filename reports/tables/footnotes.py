@@ -14,7 +14,7 @@ from reports.tables.paper_rows import PAPER, PrintedRow
 from reports.tables.paper_rows import STABILITY_SAMPLES as PAPER_SAMPLES
 from reports.tables.ranking import rank
 from reports.tables.split_row import split_remark
-from reports.tables.stability_notes import calibration_note, second_potentials, stability_note
+from reports.tables.stability_notes import calibration_note, consensus_notes, second_potentials, stability_note
 
 FEW_BATCHES = 10  # with fewer the interval of a time is wide
 
@@ -87,7 +87,7 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
     lines += card_notes(results)
     own = [list(members) for _, members in groupby(results, key=lambda result: result.run.dataset)]
     lines += filter(None, map(split_remark, own))
-    lines += second_potentials(results)
+    lines += [*second_potentials(results), *consensus_notes(results)]
     if printed:
         lines.append(
             f"(paper): as printed in {PAPER}. Their intervals are computed here from the 1000 crystals that the paper "
