@@ -297,6 +297,10 @@ def rescore(
         Path | None,
         typer.Option(metavar="FOLDER", help="score a copy of the run there; needed where RUN is an archive"),
     ] = None,
+    keep_energies: Annotated[
+        bool,
+        typer.Option("--keep-energies", help="relax nothing: keep stored energies, and say anew what they mean"),
+    ] = False,
 ) -> None:
     """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
     from bench import runner
@@ -307,8 +311,16 @@ def rescore(
         copy(run, out)
         run = out
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        types = names(hull_run_types)
-        show(runner.rescore(run, names(tasks), names(potential), hull=hull, executor=chosen, hull_run_types=types).text)
+        found = runner.rescore(
+            run,
+            names(tasks),
+            names(potential),
+            hull=hull,
+            executor=chosen,
+            hull_run_types=names(hull_run_types),
+            keep_energies=keep_energies,
+        )
+        show(found.text)
 
 
 @app.command()

@@ -115,6 +115,19 @@ def test_stable_means_converged_and_below_the_threshold():
     assert all(row["reason"].startswith("not converged in 1 steps") for row in rows)
 
 
+def test_stored_energies_get_todays_verdicts_and_probabilities(scored):
+    task = Stability("chgnet")
+    old = scored.drop_columns(["potential_of_verdict", "stable_probability"])
+    old = old.set_column(old.schema.get_field_index("stable"), "stable", pa.array([False] * len(old)))
+    old = old.add_column(0, "index", pa.array(range(len(old)), pa.int64()))
+    renewed = task.renewed(old, task.protocol() | {"calibration": None})
+    assert renewed.drop_columns(["index"]).to_pylist() == scored.to_pylist()
+    assert renewed.schema == task.schema
+    fewer_steps = Stability("chgnet", settings=RelaxationSettings(max_steps=1)).protocol()
+    with pytest.raises(ValueError, match="its energies come of another relaxation than today's"):
+        task.renewed(old, fewer_steps)
+
+
 def table():
     return pa.table(
         {
