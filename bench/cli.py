@@ -43,6 +43,7 @@ from bench.commands.options import (
     Workers,
     names,
 )
+from bench.commands.rows import app as rows
 from bench.commands.screen import show
 from bench.commands.stored_runs import app as stored_runs
 from bench.commands.structure_prediction import app as structure_prediction
@@ -220,6 +221,9 @@ def report(
     by_size: Annotated[
         bool, typer.Option("--by-size", help="instead: valid, stable and S.U.N. rates by the number of atoms")
     ] = False,
+    disagreements: Annotated[
+        bool, typer.Option("--disagreements", help="instead: where several potentials disagree, by chemistry")
+    ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
@@ -229,7 +233,8 @@ def report(
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    tables = {"--costs": costs, "--by-size": by_size, "--at": bool(seconds), "--columns": columns is not None}
+    tables = {"--costs": costs, "--by-size": by_size, "--disagreements": disagreements}
+    tables |= {"--at": bool(seconds), "--columns": columns is not None}
     asked = [name for name, given in tables.items() if given]
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} show different tables; leave one of them out")
@@ -237,6 +242,8 @@ def report(
         show(reporting.costs(folders, format.value))
     elif by_size:
         show(reporting.by_size(folders, format.value))
+    elif disagreements:
+        show(reporting.disagreements(folders, format.value))
     else:
         show(reporting.report(folders, format.value, paper, seconds, names(columns)))
     if html is not None:
@@ -282,39 +289,6 @@ def leaderboard(
 
 
 @app.command()
-def rescore(
-    run: RunFolder,
-    tasks: Tasks = None,
-    potential: Potential = None,
-    hull: HullFile = None,
-    hull_run_types: HullRunTypes = None,
-    rules: RulesOption = None,
-    workers: Workers = 2,
-    executor: Where = ExecutorKind.local,
-    scheduler: Scheduler = None,
-    cluster: Cluster = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="score a copy of the run there; needed where RUN is an archive"),
-    ] = None,
-) -> None:
-    """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
-    from bench import runner
-    from bench.commands.archive import copy
-    from bench.executor import open_executor
-
-    if out is not None:
-        copy(run, out)
-        run = out
-    with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        types, own = names(hull_run_types), rules and rules.value
-        outcome = runner.rescore(
-            run, names(tasks), names(potential), hull=hull, executor=chosen, hull_run_types=types, rules=own
-        )
-        show(outcome.text)
-
-
-@app.command()
 def baseline(
     run: RunFolder, out: Annotated[Path, typer.Option(help="JSON file of metrics, intervals and protocol")]
 ) -> None:
@@ -350,6 +324,7 @@ def check(
 app.add_typer(stored_runs)
 app.add_typer(structure_prediction)
 app.add_typer(models_and_data)
+app.add_typer(rows, name="rows")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

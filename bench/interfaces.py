@@ -139,6 +139,13 @@ class Task(Protocol):
         crystals: gives those of rows that have one, in the order asked for. A task may do without this method too.
         """
 
+    def renewed(self, table: pa.Table, protocol: Mapping[str, Any]) -> pa.Table:
+        """A stored table with what today's protocol says of the costly figures in it, which are kept.
+
+        protocol: the task's, under which the table was scored. ValueError says why its figures are not today's. A task
+        may do without this method: its crystals are then always scored anew.
+        """
+
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Metrics over all requested crystals, each with a 95 % interval.
 

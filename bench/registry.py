@@ -50,8 +50,10 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "diffcsp-autoguided": "models.baselines.diffcsp.generator:diffcsp_autoguided",
             "diffcsp-csp": "models.baselines.diffcsp.generator:diffcsp_csp",
             "diffcsp-csp-fast": "models.baselines.diffcsp.generator:diffcsp_csp_fast",
+            "diffcsp-csp-template": "models.baselines.diffcsp.generator:diffcsp_csp_template",
             "composition-first": "models.composition_first.generator:composition_first",
             "composition-first-fast": "models.composition_first.generator:composition_first_fast",
+            "composition-first-template": "models.composition_first.generator:composition_first_template",
             "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",
@@ -99,10 +101,12 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "leaderboard": "reports.tables.leaderboard:render",
             "costs": "reports.tables.costs:render",
             "by_size": "reports.tables.by_size:render",
+            "disagreements": "reports.tables.disagreements:render",
             "structure_prediction": "reports.structure_prediction.table:render",
         },
-        # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
-        "page": {"html": "reports.page.html_page:write_page"},
+        # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file. The site's
+        # is (run folders or folders of such, folder) -> text to show.
+        "page": {"html": "reports.page.html_page:write_page", "site": "reports.site.pages:write_site"},
         "trainer": {"train": "models.training.run:train"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull.build:build"},

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import model_specs, registry
 from bench.atomic import folder_lock, remove_left_over, write_json
@@ -21,10 +21,12 @@ from bench.errors import Interrupted, one_line
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task, task_kind
 from bench.model_specs import ModelSpec
+from bench.parquet import read_table, write_table
 from bench.prediction.compositions import PredictionPlan, Targets
 from bench.prediction.tasks import PREDICTION, asked_samples, prediction_task, stored_targets
 from bench.progress import SaidOnce, say
 from bench.run_folder import manifest as manifests
+from bench.run_folder.shards import SampleFolder
 from bench.run_folder.summary import summarise
 from bench.sampling.loop import Sampling, sample
 from bench.sampling.model import Model, build_model, describe_model, stored_model
@@ -32,6 +34,9 @@ from bench.sampling.thread_choice import Measured, choose_threads
 from bench.scoring.between_batches import scoring_between_batches
 from bench.scoring.tables import Scorer, score
 from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, default_folder, read_state, write_state
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -235,12 +240,13 @@ def rescore(
     executor: Executor | None = None,
     hull_run_types: Sequence[str] | None = None,
     rules: str | None = None,
+    keep_energies: bool = False,
 ) -> Outcome:
     """Computes tasks anew on the stored crystals, by today's protocol; all that the run has for None.
 
-    rules: of another evaluation; None for those that the run has, as with the other options.
-
-    ValueError where the run is not sampled to its end, or where a task that was not named changed as well.
+    rules: of another evaluation; None for those that the run has, as with the other options. keep_energies: tasks that
+    can keep the costly figures of their stored tables (`Task.renewed`) do. ValueError where the run is not sampled to
+    its end, where a task that was not named changed as well, or where figures that are to be kept are not today's.
     """
     with folder_lock(Run.open_to_write(root).root):
         stored = Run.open(root)
@@ -273,14 +279,19 @@ def rescore(
                 raise ValueError(
                     f"{folder.path} is not sampled to its end; go on with `python -m bench run --resume {root}` first"
                 )
+        kept = _renewed_tables(tasks, folders, before["protocol"]["tasks"], anew) if keep_energies else {}
         # Tables go before the manifest changes: a kill in between leaves tasks to score, never old rows as new ones.
         (root / SUMMARY).unlink(missing_ok=True)
         for folder in folders:
             for name in anew:
+                if (folder.path, name) in kept:
+                    write_table(folder.path / f"{name}.parquet", kept[folder.path, name])
+                    continue
                 (folder.path / f"{name}.parquet").unlink(missing_ok=True)
                 shutil.rmtree(folder.path / "parts" / name, ignore_errors=True)
             state = read_state(folder.path)
-            state["scoring_seconds"] = {k: s for k, s in state["scoring_seconds"].items() if k not in anew}
+            removed = {name for name in anew if (folder.path, name) not in kept}
+            state["scoring_seconds"] = {k: s for k, s in state["scoring_seconds"].items() if k not in removed}
             write_state(folder.path, state)
         manifest = {
             **before,
@@ -299,6 +310,24 @@ def rescore(
             record(changed, executor)
             with executor.scoring(tasks, stored.dataset) as pool:
                 return finish(changed, tasks, pool)
+
+
+def _renewed_tables(
+    tasks: Sequence[Task], folders: Sequence[SampleFolder], protocols: Mapping[str, Any], names: Collection[str]
+) -> dict[tuple[Path, str], pa.Table]:
+    """(folder, task) -> its stored table as of today, for the tasks among `names` that can. ValueError as of them."""
+    able = [task for task in tasks if task.name in names and task.name in protocols and hasattr(task, "renewed")]
+    if not able:
+        raise ValueError(f"none of {', '.join(sorted(names))} has energies in this run that could be kept")
+    found = {}
+    for folder in folders:
+        for task in able:
+            table = read_table(folder.path / f"{task.name}.parquet")
+            try:
+                found[folder.path, task.name] = task.renewed(table, protocols[task.name])
+            except ValueError as error:
+                raise ValueError(f"{folder.path}: {task.name}: {error}; rescore without --keep-energies") from None
+    return found
 
 
 def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:

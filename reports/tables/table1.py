@@ -110,12 +110,13 @@ def compose(
     has_split = False
     for dataset, members in groupby(results, key=lambda result: result.run.dataset):
         rows = list(members)
-        models = [result for result in rows if not result.is_control]
+        models = [result for result in rows if result.is_compared]
         marks = [_marks(column, models) for column in columns]
         sections.append(
             [_row(model, columns, [column[i] for column in marks], notes) for i, model in enumerate(models)]
         )
-        sections.append([_row(control, columns, [""] * len(columns), notes) for control in rows if control.is_control])
+        apart = [result for result in rows if not result.is_compared]
+        sections.append([_row(result, columns, [""] * len(columns), notes) for result in apart])
         split_row = _test_split_rows(rows, columns)
         has_split = has_split or bool(split_row)
         sections.append(split_row)

@@ -10,7 +10,7 @@ import torch
 from bench.interfaces import Generator, StructurePredictor
 from models.baselines.diffcsp.structure_prediction import StructurePrediction
 from models.composition_first.composition_model import CompositionConfig, CompositionModel
-from models.composition_first.generator import composition_first, composition_first_fast
+from models.composition_first.generator import composition_first, composition_first_fast, composition_first_template
 from models.composition_first.pairs import Pairs, atoms_of, electronegativity_order, pairs_of
 from models.composition_first.transformer import CompositionTransformer, TransformerConfig
 from models.cspnet import CSPNetConfig
@@ -166,6 +166,19 @@ def test_structures_of_given_compositions_are_those_of_the_structure_network(wei
     given = [np.array([8, 12]), np.array([3, 3, 17])]
     batch = made(weights, steps=4).sample_given(compositions=given, seed=0)
     assert np.array_equal(batch.crystals.atomic_numbers, np.concatenate(given))
+
+
+def test_structures_from_templates_say_so_and_need_the_training_crystals(weights, monkeypatch):
+    salts = random_crystals([2] * 30 + [3] * 30, 0)
+    monkeypatch.setattr("models.baselines.diffcsp.template_start.load_split", lambda *_, **__: salts)
+    generator = made(weights, composition_first_template)
+    batch = generator.sample_given([np.array([8, 12]), np.array([3, 3, 17]), np.array([3] * 5)], 0)
+    assert batch.crystals.num_atoms.tolist() == [2, 3, 5]
+    assert batch.network_evaluations.tolist() == [6, 6, 8]  # 0.3 of 20 times are six steps; no template, so from noise
+    assert generator.card["sampling"]["start"] == {
+        "templates": "training crystals of other compositions",
+        "noise_of_time": 0.3,
+    }
 
 
 def test_its_card_names_both_weights_and_how_they_sample(weights):

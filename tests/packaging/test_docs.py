@@ -157,6 +157,7 @@ def scratch(folder: Path) -> dict[str, str]:
     Gives the environment in which a document's commands run.
     """
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("runs"))
+    shutil.copytree(ROOT / "rows", folder / "rows")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "dumb"}
     cells = [Structure(Lattice.cubic(a), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]) for a in (4.1, 4.2, 4.3)]
     write_crystals(Crystals.from_structures(cells), folder / "samples.zip")
