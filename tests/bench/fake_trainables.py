@@ -33,7 +33,8 @@ class FakeSampler(Fake):
 class FakeTrainable:
     """Learns one number. A checkpoint after every step, of everything that the next one depends on."""
 
-    name, sampler, few_steps = "fake", "fake_trainables:FakeSampler", None
+    name, sampler = "fake", "fake_trainables:FakeSampler"
+    few_steps: str | None = None
 
     def train(self, order, timer):
         path = order.folder / "last.json"

@@ -57,7 +57,7 @@ def forked(work: Callable[[], None], kill_at: int | None = None) -> int:
                     os.kill(os.getpid(), signal.SIGKILL)
                 real(*arguments)  # type: ignore[arg-type]
 
-            os.replace = counted
+            os.replace = counted  # type: ignore[assignment]
             work()
             code = 0
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -32,7 +31,7 @@ def tiny(request, monkeypatch) -> str:
     return request.param
 
 
-def train(name, folder, last=None, seed=0, factor=1.0) -> Iterator[bytes]:
+def train(name, folder, last=None, seed=0, factor=1.0) -> list[bytes]:
     """The bytes of the snapshots' weights."""
     timer = SnapshotTimer(MARKS, StepClock(last), folder, measures_cpu=False)
     order = TrainingOrder("perov5", "cpu", "cpu", 1, seed, factor, folder / "checkpoints")
