@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.statistics import Metric
 from bench.store import Run
-from reports.run_results import METHODS
+from reports.run_results import METHODS, method_of
 
 Kind = Literal["stable", "valid"]
 MOST_CRYSTALS = 10**7  # up to which crossings are looked for
@@ -43,7 +43,7 @@ class LearningCurve:
     @property
     def method(self) -> str:
         """The key with our models' names as their papers write them."""
-        return METHODS.get(self.key, self.key)
+        return method_of(self.key)
 
 
 def read_curves(folder: Path) -> list[LearningCurve]:

@@ -157,12 +157,15 @@ def notes(run: Run, curves: Sequence[LearningCurve], kind: Kind) -> list[str]:
     clock = "CPU seconds of one process" if plan.get("cpu_time") else "seconds of the device clock"
     lines = [
         f"Device seconds are {clock}; loading, validation and writing are outside, all stages of a training inside.",
-        f"{plan['seeds']} trainings of each model; an interval is the wider of what the crystals and the seeds say.",
+        f"Trainings of each model: {plan['seeds']}; an interval is the wider of what the crystals and the seeds say.",
         "A target counts as met at the first snapshot that meets it; a seed that never did is counted to its end.",
         "The time to it is what all seeds spent until then, over the seeds that met it (> where none did).",
     ]
     if kind == "valid":
-        lines.append("No stable crystal is known in this run, so totals are of valid ones and hold no relaxation.")
+        lines.append(
+            "No stable crystal is known in this run, so totals are of valid ones and hold no relaxation. A model that "
+            "is hardly trained makes valid crystals too: their distances to the test split say what they are worth."
+        )
     else:
         lines.append("Totals of stable crystals hold all scoring, of which relaxation is nearly all.")
     return lines
