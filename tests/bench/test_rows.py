@@ -88,12 +88,14 @@ def test_a_row_whose_card_or_protocol_changed_since_it_was_scored_fails_the_chec
     card = json.loads((row / "card.json").read_text())
     (row / "card.json").write_text(json.dumps({**card, "steps": 5}))
     manifest = json.loads((row / "manifest.json").read_text())
-    manifest["protocol"]["tasks"]["validity"]["smact"] = "0.1"
+    manifest["protocol"]["tasks"]["validity"]["min_distance_angstrom"] = 0.7
+    manifest["protocol"]["tasks"]["symmetry"]["spglib"] = "0.1"
     (row / "manifest.json").write_text(json.dumps(manifest))
     assert bench("rows", "check", row) == 1
     failed = capsys.readouterr().out
     assert "scored.costs.steps: null -> 5; write the scores anew" in failed
-    assert 'protocol.tasks.validity.smact: "0.1" ->' in failed
+    assert "protocol.tasks.validity.min_distance_angstrom: 0.7 -> 0.5" in failed
+    assert "spglib" not in failed  # the figures tell whether a library's version matters
 
 
 def test_crystals_that_stay_elsewhere_are_found_in_the_data_folder_or_named(
