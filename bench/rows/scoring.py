@@ -80,11 +80,15 @@ def faults(folder: Path, samples: Path | None = None, workers: int = 2) -> Itera
     """
     try:
         card = RowCard.read(folder)
+        if not (folder / MANIFEST).is_file():
+            raise ValueError(f"not scored yet; `bench rows score {folder}` does it")
         run = Run.open(folder)
-        entry = run.results()[card.name]
-    except (ValueError, KeyError) as error:
-        remedy = "" if isinstance(error, ValueError) else "; write its scores with `bench rows score`"
-        yield f"{error}{remedy}"
+        entries = run.results()
+        if card.name not in entries:
+            raise ValueError(f"its scores are of {', '.join(entries) or 'nothing'}; `bench rows score {folder}` anew")
+        entry = entries[card.name]
+    except ValueError as error:
+        yield str(error)
         return
     found = list(_stored_faults(run, card, entry))
     yield from found

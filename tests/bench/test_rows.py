@@ -83,7 +83,7 @@ def test_a_row_whose_card_or_protocol_changed_since_it_was_scored_fails_the_chec
 ) -> None:
     row = add(tmp_path)
     assert bench("rows", "check", row) == 1
-    assert "no run there" in capsys.readouterr().out
+    assert "not scored yet" in capsys.readouterr().out
     score(row, tmp_path / "work")
     card = json.loads((row / "card.json").read_text())
     (row / "card.json").write_text(json.dumps({**card, "steps": 5}))
