@@ -29,6 +29,7 @@ from bench.commands.options import (
     Potential,
     Preset,
     Resume,
+    RulesOption,
     RunDevice,
     RunFolder,
     RunOut,
@@ -88,6 +89,7 @@ def run_command(
     potential: Potential = None,
     hull: HullFile = None,
     hull_run_types: HullRunTypes = None,
+    rules: RulesOption = None,
     seed: RunSeed = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
@@ -125,6 +127,7 @@ def run_command(
             "potentials": names(potential),
             "hull": None if hull is None else str(hull.resolve()),
             "hull_run_types": names(hull_run_types),
+            "rules": rules and rules.value,
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
@@ -147,6 +150,7 @@ def run_command(
         potentials=names(potential) or (),
         hull=hull,
         hull_run_types=names(hull_run_types) or (),
+        rules=rules and rules.value,
         seed=seed or 0,
         repeats=1 if repeats is None else repeats,
         workers=workers,
@@ -167,6 +171,7 @@ def score(
     potential: Potential = None,
     hull: HullFile = None,
     hull_run_types: HullRunTypes = None,
+    rules: RulesOption = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -187,6 +192,7 @@ def score(
         potentials=names(potential) or (),
         hull=hull,
         hull_run_types=names(hull_run_types) or (),
+        rules=rules and rules.value,
         device="cpu",
         seed=seed,
         workers=workers,
@@ -215,6 +221,9 @@ def report(
     by_size: Annotated[
         bool, typer.Option("--by-size", help="instead: valid, stable and S.U.N. rates by the number of atoms")
     ] = False,
+    disagreements: Annotated[
+        bool, typer.Option("--disagreements", help="instead: where several potentials disagree, by chemistry")
+    ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
@@ -224,7 +233,8 @@ def report(
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    tables = {"--costs": costs, "--by-size": by_size, "--at": bool(seconds), "--columns": columns is not None}
+    tables = {"--costs": costs, "--by-size": by_size, "--disagreements": disagreements}
+    tables |= {"--at": bool(seconds), "--columns": columns is not None}
     asked = [name for name, given in tables.items() if given]
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} show different tables; leave one of them out")
@@ -232,6 +242,8 @@ def report(
         show(reporting.costs(folders, format.value))
     elif by_size:
         show(reporting.by_size(folders, format.value))
+    elif disagreements:
+        show(reporting.disagreements(folders, format.value))
     else:
         show(reporting.report(folders, format.value, paper, seconds, names(columns)))
     if html is not None:
@@ -274,58 +286,6 @@ def leaderboard(
     show(reporting.leaderboard(runs, by))
     if html is not None:
         say(reporting.write_page(runs, html, leaderboard=True, by=by))
-
-
-@app.command()
-def site(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="runs, archives, rows, or folders of such")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="of the site")],
-) -> None:
-    """A static site of many runs: a list, leaderboards, each run's page, and how metrics moved from run to run."""
-    from bench import registry
-
-    show(str(registry.plugin("page", "site")(runs, out)))
-
-
-@app.command()
-def rescore(
-    run: RunFolder,
-    tasks: Tasks = None,
-    potential: Potential = None,
-    hull: HullFile = None,
-    hull_run_types: HullRunTypes = None,
-    workers: Workers = 2,
-    executor: Where = ExecutorKind.local,
-    scheduler: Scheduler = None,
-    cluster: Cluster = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="score a copy of the run there; needed where RUN is an archive"),
-    ] = None,
-    keep_energies: Annotated[
-        bool,
-        typer.Option("--keep-energies", help="relax nothing: keep stored energies, and say anew what they mean"),
-    ] = False,
-) -> None:
-    """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
-    from bench import runner
-    from bench.commands.archive import copy
-    from bench.executor import open_executor
-
-    if out is not None:
-        copy(run, out)
-        run = out
-    with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        found = runner.rescore(
-            run,
-            names(tasks),
-            names(potential),
-            hull=hull,
-            executor=chosen,
-            hull_run_types=names(hull_run_types),
-            keep_energies=keep_energies,
-        )
-        show(found.text)
 
 
 @app.command()

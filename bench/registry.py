@@ -71,8 +71,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "distribution": "tasks.distribution:Distribution",
             "coverage": "tasks.coverage.task:Coverage",
         },
-        # (data set, crystals as generated, relaxed, which of the first are, tasks) -> columns; (data set, relaxed ones
-        # that are stable, number of all) -> metric.
+        # (data set, crystals as generated, relaxed, which of the first are, tasks, rules) -> columns; (data set,
+        # relaxed ones that are stable, number of all, rules) -> metric.
         "relaxed": {"changes": "tasks.as_relaxed:changes", "sun": "tasks.as_relaxed:sun_rate_relaxed"},
         # Of `bench csp`, whose runs have this task alone: it needs the compositions.
         "prediction": {"structure_prediction": "tasks.structure_prediction:StructurePrediction"},
@@ -101,6 +101,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "leaderboard": "reports.tables.leaderboard:render",
             "costs": "reports.tables.costs:render",
             "by_size": "reports.tables.by_size:render",
+            "disagreements": "reports.tables.disagreements:render",
             "structure_prediction": "reports.structure_prediction.table:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file. The site's
@@ -247,16 +248,17 @@ def build_tasks(
     dataset: str | None = None,
     hull: str | None = None,
     hull_run_types: Sequence[str] = (),
+    rules: str | None = None,
 ) -> list[Task]:
     """The tasks of `task_names`.
 
     A task that takes `dataset` gets the name of the run's. One that takes `potential` is built once for each potential
-    asked for: the first has the plain name, the others "stability-<potential>". hull, hull_run_types:
+    asked for: the first has the plain name, the others "stability-<potential>". hull, hull_run_types, rules:
     for those that take one.
     ValueError where one of another package has not the name of its entry point, which is that of its table.
     """
     tasks: list[Task] = []
-    takes_potential = takes_hull = False
+    takes_potential = takes_hull = takes_rules = False
     targets = _task_targets()
     for name in task_names(names):
         factory = load(targets[name])
@@ -267,6 +269,9 @@ def build_tasks(
             options["hull"] = hull
         if hull_run_types and "hull_run_types" in accepted:
             options["hull_run_types"] = tuple(hull_run_types)
+        if rules is not None and "rules" in accepted:
+            takes_rules = True
+            options["rules"] = rules
         if potentials and "potential" in accepted:
             takes_potential = True
             tasks += [
@@ -283,4 +288,6 @@ def build_tasks(
         raise ValueError(f"--hull-run-types {','.join(hull_run_types)}: needs --hull FILE with entries as JSON")
     if hull is not None and not takes_hull:
         raise ValueError(f"--hull {hull}: none of the tasks asked for takes a hull")
+    if rules is not None and not takes_rules:
+        raise ValueError(f"--rules {rules}: none of the tasks asked for has rules; validity and novelty have")
     return tasks

@@ -55,6 +55,7 @@ class Plan:
     potentials: Sequence[str] = ()
     hull: Path | None = None
     hull_run_types: Sequence[str] = ()
+    rules: str | None = None
     seed: int = 0
     repeats: int = 1
     workers: int = 2
@@ -92,7 +93,7 @@ def run(
     targets = None if plan.prediction is None else Targets.of(dataset, plan.prediction, plan.seed)
     if targets is None:
         names = registry.task_names(plan.tasks)
-        tasks = registry.build_tasks(names, plan.potentials, dataset, hull, plan.hull_run_types)
+        tasks = registry.build_tasks(names, plan.potentials, dataset, hull, plan.hull_run_types, plan.rules)
     else:
         names, tasks = [PREDICTION], [prediction_task(targets)]
     executor = executor or LocalExecutor(plan.workers, clock)
@@ -121,6 +122,7 @@ def run(
         "potentials": list(plan.potentials),
         "hull": hull,
         "hull_run_types": list(plan.hull_run_types),
+        "rules": plan.rules,
         "budget": budget.to_json(),
         "default_budget": plan.budget is None and targets is None,
         "preset": plan.preset,
@@ -191,6 +193,7 @@ def resume(
         if "tasks" in asked:
             asked["tasks"] = registry.task_names(asked["tasks"])
         own = {**manifest, "device": manifest["device"]["kind"], "out": str(root)}
+        own.setdefault("rules", None)  # of a run of an earlier version
         own["compile"] = any(entry["spec"].get("compiled") for entry in manifest["models"].values())
         own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
         manifests.require_same(
@@ -224,7 +227,8 @@ def _stored_tasks(run: Run) -> list[Task]:
     """The tasks of a stored run of `bench run`, as they are today."""
     manifest = run.manifest
     run_types = manifest.get("hull_run_types", ())
-    return registry.build_tasks(manifest["tasks"], manifest["potentials"], run.dataset, manifest.get("hull"), run_types)
+    how = (manifest["potentials"], run.dataset, manifest.get("hull"), run_types, manifest.get("rules"))
+    return registry.build_tasks(manifest["tasks"], *how)
 
 
 def rescore(
@@ -235,29 +239,31 @@ def rescore(
     hull: Path | None = None,
     executor: Executor | None = None,
     hull_run_types: Sequence[str] | None = None,
+    rules: str | None = None,
     keep_energies: bool = False,
 ) -> Outcome:
     """Computes tasks anew on the stored crystals, by today's protocol; all that the run has for None.
 
-    keep_energies: tasks that can keep the costly figures of their stored tables (`Task.renewed`) do. ValueError where
-    the run is not sampled to its end, where a task that was not named changed as well, or where figures that are to be
-    kept are not today's.
+    rules: of another evaluation; None for those that the run has, as with the other options. keep_energies: tasks that
+    can keep the costly figures of their stored tables (`Task.renewed`) do. ValueError where the run is not sampled to
+    its end, where a task that was not named changed as well, or where figures that are to be kept are not today's.
     """
     with folder_lock(Run.open_to_write(root).root):
         stored = Run.open(root)
         before = stored.manifest
         targets = stored_targets(before)
-        if targets and (names, potentials, hull, hull_run_types) != (None, None, None, None):
-            raise ValueError(f"{root}: a run of `bench csp` has one task; name no task, potential or hull")
+        if targets and (names, potentials, hull, hull_run_types, rules) != (None,) * 5:
+            raise ValueError(f"{root}: a run of `bench csp` has one task; name no task, potential, hull or rules")
         chosen = list(before["tasks"] if names is None else names)
         all_names = chosen if targets else registry.task_names([*before["tasks"], *chosen])
         kinds = before["potentials"] if potentials is None else list(potentials)
         own_hull = before.get("hull") if hull is None else str(hull.resolve())
         run_types = list(before.get("hull_run_types", ()) if hull_run_types is None else hull_run_types)
+        own_rules = before.get("rules") if rules is None else rules
         if targets:
             tasks = [prediction_task(targets)]
         else:
-            tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types)
+            tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types, own_rules)
         wanted = chosen if targets else registry.task_names(chosen)
         anew = {task.name for task in tasks if task_kind(task) in wanted}
         anew -= {*before["tasks"]} - {*chosen}  # what one of these only needs
@@ -297,6 +303,7 @@ def rescore(
             "potentials": kinds,
             "hull": own_hull,
             "hull_run_types": run_types,
+            "rules": own_rules,
         }
         with suggest_resume(Run(root, manifest)) as changed:
             executor = executor or LocalExecutor(workers)

@@ -75,8 +75,10 @@ class Run:
 
     @classmethod
     def open_to_write(cls, root: Path) -> Run:
-        """The run in a folder. ValueError where it is in an archive, which is only read."""
+        """The run in a folder. ValueError where it is in an archive or a row's folder, which are only read."""
         run = cls.open(root)
+        if run.card is not None:
+            raise ValueError(f"{root}: the folder of a row is only read; `bench rows score {root}` scores it anew")
         if run.is_archive:
             raise ValueError(f"{root}: an archive is only read; `bench rescore {root} --out FOLDER` works on a copy")
         return run
@@ -211,6 +213,8 @@ class Run:
 
         path = folder.files / f"{task}.parquet"
         remedy = f"`bench rescore {self.root} --tasks {task}{' --out FOLDER' * self.is_archive}` writes it"
+        if self.card is not None:
+            raise ValueError(f"{self.root}: the folder of a row, which holds scores and no table of {task}")
         if not path.is_file():
             raise ValueError(f"{path}: not scored; {remedy}")
         try:

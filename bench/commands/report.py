@@ -68,6 +68,11 @@ def by_size(folders: Sequence[Path], format: str) -> str:
     return str(registry.plugin("table", "by_size")(folders, format))
 
 
+def disagreements(folders: Sequence[Path], format: str) -> str:
+    """Where the potentials of these runs disagree, by chemistry."""
+    return str(registry.plugin("table", "disagreements")(folders, format))
+
+
 def report(
     folders: Sequence[Path],
     format: str,

@@ -109,7 +109,9 @@ def by_relaxed(run: Run, model: str, repeat: int, tables: Mapping[str, pa.Table]
     if rows.num_rows != len(stable):
         say(f"{model}: no sun_rate_relaxed, {rows.num_rows} of {len(stable)} stable crystals were kept as relaxed")
         return {}
-    sun: Metric = registry.plugin("relaxed", "sun")(run.dataset, relaxed_crystals(rows), stability.num_rows)
+    sun: Metric = registry.plugin("relaxed", "sun")(
+        run.dataset, relaxed_crystals(rows), stability.num_rows, run.manifest.get("rules")
+    )
     return {"sun_rate_relaxed": sun}
 
 

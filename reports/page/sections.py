@@ -26,7 +26,9 @@ from reports.page.ledger_funnel import Funnel, funnel, reasons_table
 from reports.page.periodic_table import PeriodicTable, elements_table, periodic_table
 from reports.page.stored_counts import model_counts
 from reports.run_results import ModelResult, one_device
+from reports.tables.by_size import shown_rate
 from reports.tables.columns import distance, three_digits
+from reports.tables.disagreements import NOTE, read_votes
 from reports.yields.curves import AXES, Axis
 from reports.yields.stored import read_curves
 from reports.yields.tables import by_time, common_cost, cost_rows, lead_lines, leads, notes, reading_rows
@@ -79,6 +81,7 @@ def dataset_part(results: Sequence[ModelResult]) -> DatasetPart:
         _ledger(results, name),
         _yields(results, name),
         _quality(results, name),
+        *_disagreements(own, name),
         *of_crystals,
         _reasons(results, name),
     ]
@@ -174,6 +177,20 @@ def _quality(results: Sequence[ModelResult], name: str) -> Section:
         keys=legend(places, anchor, line=False),
         tables=tables,
     )
+
+
+def _disagreements(results: Sequence[ModelResult], name: str) -> list[Section]:
+    """A table for each model that several potentials judged; nothing where there is none."""
+    votes = [found for result in results if (found := read_votes(result))]
+    if not votes:
+        return []
+    anchor = f"{name}-disagreements"
+    tables = []
+    for place, found in enumerate(votes):
+        titles = ["Chemistry", "Crystals", *(f"{title} (%)" for title in found.titles)]
+        rows = [[kind, f"{number:,}", *map(shown_rate, rates)] for kind, number, rates in found.rows()]
+        tables.append(simple_table(f"{anchor}{place}", found.result.method, titles, rows))
+    return [Section(anchor, "Where potentials disagree about what is stable", NOTE, tables=tables)]
 
 
 def _of_rows(name: str) -> list[Section]:

@@ -14,7 +14,7 @@ from reports.tables.paper_rows import PAPER, PrintedRow
 from reports.tables.paper_rows import STABILITY_SAMPLES as PAPER_SAMPLES
 from reports.tables.ranking import rank
 from reports.tables.split_row import split_remark
-from reports.tables.stability_notes import calibration_note, second_potentials, stability_note
+from reports.tables.stability_notes import calibration_note, consensus_notes, second_potentials, stability_note
 
 FEW_BATCHES = 10  # with fewer the interval of a time is wide
 
@@ -87,7 +87,7 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
     lines += card_notes(results)
     own = [list(members) for _, members in groupby(results, key=lambda result: result.run.dataset)]
     lines += filter(None, map(split_remark, own))
-    lines += second_potentials(results)
+    lines += [*second_potentials(results), *consensus_notes(results)]
     if printed:
         lines.append(
             f"(paper): as printed in {PAPER}. Their intervals are computed here from the 1000 crystals that the paper "
@@ -145,7 +145,11 @@ def _timed_batches(result: ModelResult) -> int:
 
 def _composition_note(results: Sequence[ModelResult]) -> str:
     validity = results[0].run.manifest["protocol"]["tasks"]["validity"]
-    rule = f"SMACT {validity['smact']}, oxidation states of {validity['composition']['oxidation_states_set']}"
+    if "rules" in validity:
+        rule = f"SMACT {validity['smact']}, by --rules {validity['rules']}"
+    else:
+        states = validity["composition"]["oxidation_states_set"]
+        rule = f"SMACT {validity['smact']}, oxidation states of {states}, the published rule"
     newer = []
     for dataset, members in groupby(results, key=lambda result: result.dataset):
         rates = [
@@ -154,7 +158,7 @@ def _composition_note(results: Sequence[ModelResult]) -> str:
             if (metric := member.known("valid_composition_icsd24")) and metric.value is not None
         ]
         newer += [f"{dataset}: {', '.join(rates)}"] if rates else []
-    return f"{rule}, the published rule; by the newer set icsd24, {'; '.join(newer)}" if newer else rule
+    return f"{rule}; by the newer set icsd24, {'; '.join(newer)}" if newer else rule
 
 
 def _distance_note(results: Sequence[ModelResult]) -> str:

@@ -37,6 +37,7 @@ from tasks.stability.chain import (
     judge,
     stage_settings,
 )
+from tasks.stability.consensus import consensus
 from tasks.stability.hull import Hull, HullNotHere, hull_path, read_hull
 from tasks.stability.hull.formation import ENDINGS, read_formation_hull
 from tasks.stability.hull.mp_entries import LEVELS, read_mp_hull
@@ -158,6 +159,8 @@ class Stability:
         if self.name != PLAIN_NAME and PLAIN_NAME in tables:
             differ = pc.not_equal(table["stable"], tables[PLAIN_NAME]["stable"])
             metrics["stable_disagreement_rate"] = wilson(_count(differ), n)
+        if self.name == PLAIN_NAME:
+            metrics |= consensus(tables, PLAIN_NAME)
         return {name + suffix: metric for name, metric in metrics.items()}
 
     def about(self) -> dict[str, Any]:

@@ -62,6 +62,12 @@ def test_a_row_is_added_scored_checked_and_stands_in_the_leaderboard_with_dashes
     assert "parameters 12000000" in shown
     assert "device –" in shown
 
+    stored = (row / "manifest.json").read_bytes()
+    for command in (["run", "--resume", row], ["rescore", row], ["export", row, "--out", tmp_path / "x.zip"]):
+        assert bench(*command) == 2
+        assert "the folder of a row" in capsys.readouterr().err
+    assert (row / "manifest.json").read_bytes() == stored
+
     summary = json.loads((row / "summary.json").read_text())
     summary["models"]["somebody"]["metrics"]["valid"]["value"] += 1e-6
     (row / "summary.json").write_text(json.dumps(summary))

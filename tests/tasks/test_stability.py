@@ -169,6 +169,25 @@ def test_where_two_potentials_disagree_is_counted_over_all_crystals():
     assert "stable_disagreement_rate" not in Stability("chgnet").summary(tables, None, 0)
 
 
+def votes(*flags):
+    return table().set_column(1, "stable", pa.array([flag == "+" for flag in "".join(flags)]))
+
+
+def test_a_crystal_is_stable_by_all_potentials_or_by_more_than_half_of_them():
+    two = {"stability": votes("+++---"), "stability-b": votes("++----")}
+    task = Stability("chgnet")
+    assert task.summary(two, None, 0)["stable_by_all_rate"].value == 2 / 6
+    assert "stable_by_majority_rate" not in task.summary(two, None, 0)  # of two it would be all
+    three = {**two, "stability-c": votes("+-+--+"), "validity": None}
+    found = task.summary(three, None, 0)
+    assert found["stable_by_all_rate"].value == 1 / 6
+    assert found["stable_by_majority_rate"].value == 3 / 6
+    assert found["stable_by_majority_rate"].n == 6
+    four = {**three, "stability-d": votes("----++")}
+    assert task.summary(four, None, 0)["stable_by_majority_rate"].value == 1 / 6  # two of four are no majority
+    assert not any(name.startswith("stable_by") for name in task.summary({"stability": table()}, None, 0))
+
+
 def test_no_crystals_and_none_with_a_number_give_undefined_figures():
     empty = Stability("chgnet").schema.empty_table()
     assert {metric.value for metric in Stability("chgnet").summary({"stability": empty}, None, 0).values()} == {None}
