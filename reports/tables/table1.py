@@ -144,8 +144,9 @@ def _marks(column: Column, models: Sequence[ModelResult]) -> list[Mark]:
 
     A calibrated rate gets none: most of its error is the calibration's, which all rows share.
     """
-    unranked = column.better is None or column.metric == CALIBRATED
-    if unranked or (column.metric == "seconds_per_crystal" and not one_device(models)):
+    if column.better is None or column.metric == CALIBRATED:
+        return [""] * len(models)
+    if column.metric == "seconds_per_crystal" and not one_device(models):
         return [""] * len(models)
     figures = [
         None if column.is_time and model.was_disturbed else column.comparable(model.known(column.metric))
