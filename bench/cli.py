@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from bench.commands.learning import app as learning
 from bench.commands.models_and_data import app as models_and_data
 from bench.commands.options import (
     BudgetCovers,
@@ -29,6 +30,7 @@ from bench.commands.options import (
     Potential,
     Preset,
     Resume,
+    RulesOption,
     RunDevice,
     RunFolder,
     RunOut,
@@ -88,6 +90,7 @@ def run_command(
     potential: Potential = None,
     hull: HullFile = None,
     hull_run_types: HullRunTypes = None,
+    rules: RulesOption = None,
     seed: RunSeed = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
@@ -125,6 +128,7 @@ def run_command(
             "potentials": names(potential),
             "hull": None if hull is None else str(hull.resolve()),
             "hull_run_types": names(hull_run_types),
+            "rules": rules and rules.value,
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
@@ -147,6 +151,7 @@ def run_command(
         potentials=names(potential) or (),
         hull=hull,
         hull_run_types=names(hull_run_types) or (),
+        rules=rules and rules.value,
         seed=seed or 0,
         repeats=1 if repeats is None else repeats,
         workers=workers,
@@ -167,6 +172,7 @@ def score(
     potential: Potential = None,
     hull: HullFile = None,
     hull_run_types: HullRunTypes = None,
+    rules: RulesOption = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -187,6 +193,7 @@ def score(
         potentials=names(potential) or (),
         hull=hull,
         hull_run_types=names(hull_run_types) or (),
+        rules=rules and rules.value,
         device="cpu",
         seed=seed,
         workers=workers,
@@ -283,47 +290,6 @@ def leaderboard(
 
 
 @app.command()
-def rescore(
-    run: RunFolder,
-    tasks: Tasks = None,
-    potential: Potential = None,
-    hull: HullFile = None,
-    hull_run_types: HullRunTypes = None,
-    workers: Workers = 2,
-    executor: Where = ExecutorKind.local,
-    scheduler: Scheduler = None,
-    cluster: Cluster = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="score a copy of the run there; needed where RUN is an archive"),
-    ] = None,
-    keep_energies: Annotated[
-        bool,
-        typer.Option("--keep-energies", help="relax nothing: keep stored energies, and say anew what they mean"),
-    ] = False,
-) -> None:
-    """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
-    from bench import runner
-    from bench.commands.archive import copy
-    from bench.executor import open_executor
-
-    if out is not None:
-        copy(run, out)
-        run = out
-    with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        found = runner.rescore(
-            run,
-            names(tasks),
-            names(potential),
-            hull=hull,
-            executor=chosen,
-            hull_run_types=names(hull_run_types),
-            keep_energies=keep_energies,
-        )
-        show(found.text)
-
-
-@app.command()
 def baseline(
     run: RunFolder, out: Annotated[Path, typer.Option(help="JSON file of metrics, intervals and protocol")]
 ) -> None:
@@ -358,6 +324,7 @@ def check(
 
 app.add_typer(stored_runs)
 app.add_typer(structure_prediction)
+app.add_typer(learning)
 app.add_typer(models_and_data)
 app.add_typer(rows, name="rows")
 

@@ -145,7 +145,11 @@ def _timed_batches(result: ModelResult) -> int:
 
 def _composition_note(results: Sequence[ModelResult]) -> str:
     validity = results[0].run.manifest["protocol"]["tasks"]["validity"]
-    rule = f"SMACT {validity['smact']}, oxidation states of {validity['composition']['oxidation_states_set']}"
+    if "rules" in validity:
+        rule = f"SMACT {validity['smact']}, by --rules {validity['rules']}"
+    else:
+        states = validity["composition"]["oxidation_states_set"]
+        rule = f"SMACT {validity['smact']}, oxidation states of {states}, the published rule"
     newer = []
     for dataset, members in groupby(results, key=lambda result: result.dataset):
         rates = [
@@ -154,7 +158,7 @@ def _composition_note(results: Sequence[ModelResult]) -> str:
             if (metric := member.known("valid_composition_icsd24")) and metric.value is not None
         ]
         newer += [f"{dataset}: {', '.join(rates)}"] if rates else []
-    return f"{rule}, the published rule; by the newer set icsd24, {'; '.join(newer)}" if newer else rule
+    return f"{rule}; by the newer set icsd24, {'; '.join(newer)}" if newer else rule
 
 
 def _distance_note(results: Sequence[ModelResult]) -> str:
