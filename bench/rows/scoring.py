@@ -107,7 +107,7 @@ def faults(folder: Path, samples: Path | None = None, workers: int = 2) -> Itera
 
 def _stored_faults(run: Run, card: RowCard, entry: dict[str, Any]) -> Iterator[str]:
     """Where the stored scores are of another card or protocol."""
-    stored = run.manifest["models"][card.name]
+    stored = run.manifest["models"].get(card.name, {})
     said = {"dataset": card.dataset, "samples": card.content["samples"], "costs": card.costs.to_json()}
     scored = {"dataset": run.dataset, "samples": stored.get("samples"), "costs": stored.get("costs")}
     found = [f"not scored by {name}" for name in QUICK_TASKS if name not in run.tasks]

@@ -12,6 +12,7 @@ import pytest
 from bench.crystal_io import write_crystals
 from bench.rows.card import FIELDS, RowCard, checked, schema
 from bench.rows.samples import chosen_samples, find_samples
+from bench.run_folder.manifest import file_sha256
 from bench.store import Run
 from tests.command_line import bench
 from tests.stored_crystal_runs import perovskites
@@ -72,8 +73,18 @@ def test_a_row_is_added_scored_checked_and_stands_in_the_leaderboard_with_dashes
     summary["models"]["somebody"]["metrics"]["valid"]["value"] += 1e-6
     (row / "summary.json").write_text(json.dumps(summary))
     (chosen / "samples.extxyz").write_text("changed")
-    assert bench("rows", "check", row, chosen, "--workers", 1) == 1
+    empty = add(tmp_path, name="empty")
+    score(empty, tmp_path / "work")
+    (empty / "samples.extxyz").write_text("no crystal")
+    card = json.loads((empty / "card.json").read_text())
+    digest = file_sha256(empty / "samples.extxyz")
+    manifest = json.loads((empty / "manifest.json").read_text())
+    card["samples"]["sha256"] = manifest["models"]["empty"]["samples"]["sha256"] = digest
+    (empty / "card.json").write_text(json.dumps(card))
+    (empty / "manifest.json").write_text(json.dumps(manifest))
+    assert bench("rows", "check", empty, row, chosen, "--workers", 1) == 1
     failed = capsys.readouterr().out
+    assert f"FAILED {empty}: " in failed
     assert f"FAILED {row}: valid is stored as" in failed
     assert f"FAILED {chosen}: {chosen / 'samples.extxyz'}: its SHA-256 is" in failed
 
