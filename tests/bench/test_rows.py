@@ -62,6 +62,12 @@ def test_a_row_is_added_scored_checked_and_stands_in_the_leaderboard_with_dashes
     assert apart[0] == "–"
     assert "parameters 12000000" in shown
     assert "device –" in shown
+    written = json.loads((chosen / "card.json").read_text())
+    (chosen / "card.json").write_text(json.dumps({**written, "model": "a\x1b[2Jb", "note": "Told\x07 so."}))
+    assert bench("leaderboard", row, chosen) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "Told\\x07 so." in shown
+    (chosen / "card.json").write_text(json.dumps(written))
 
     stored = (row / "manifest.json").read_bytes()
     for command in (["run", "--resume", row], ["rescore", row], ["export", row, "--out", tmp_path / "x.zip"]):
