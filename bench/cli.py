@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from bench.commands.learning import app as learning
 from bench.commands.models_and_data import app as models_and_data
 from bench.commands.options import (
     BudgetCovers,
@@ -323,6 +324,7 @@ def check(
 
 app.add_typer(stored_runs)
 app.add_typer(structure_prediction)
+app.add_typer(learning)
 app.add_typer(models_and_data)
 app.add_typer(rows, name="rows")
 

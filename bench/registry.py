@@ -29,6 +29,8 @@ Kind = Literal[
     "table",
     "page",
     "trainer",
+    "trainable",
+    "learning_report",
     "hull",
     "weights",
     "examination",
@@ -104,11 +106,20 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "by_size": "reports.tables.by_size:render",
             "disagreements": "reports.tables.disagreements:render",
             "structure_prediction": "reports.structure_prediction.table:render",
+            "learning": "reports.learning.tables:render",
         },
         # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file. The site's
         # is (run folders or folders of such, folder) -> text to show.
         "page": {"html": "reports.page.html_page:write_page", "site": "reports.site.pages:write_site"},
         "trainer": {"train": "models.training.run:train"},
+        # What `bench learn` trains: `bench.interfaces.Trainable`.
+        "trainable": {
+            "crysldm": "models.training.learning:crysldm",
+            "diffcsp": "models.training.learning:diffcsp",
+            "cdvae": "models.training.learning:cdvae",
+        },
+        # As "report", of runs of `bench learn`.
+        "learning_report": {"learning": "reports.learning.figure:write_reports"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull.build:build"},
         # (folder of a published checkpoint, or weights that `bench train` wrote, ...) -> generator
@@ -125,6 +136,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
 NAMED_TASKS = ("coverage",)  # take minutes, and run only where they are asked for
 ENTRY_POINTS = "crysldm_bench.generators"
 TASK_ENTRY_POINTS = "crysldm_bench.tasks"
+TRAINABLE_ENTRY_POINTS = "crysldm_bench.trainables"
 PACKAGES = ("models", "tasks", "reports")
 SHIPPED_WEIGHTS = ("models", "shipped")  # package and folder of the weights' cards
 
@@ -204,6 +216,11 @@ def plugin_tasks() -> dict[str, EntryPoint]:
         if not TASK_NAME.fullmatch(name) or name in RESERVED_TABLES:
             raise ValueError(f"task {name!r} ({entry.value}): its name must be of letters, digits and _, not batches")
     return found
+
+
+def plugin_trainables() -> dict[str, EntryPoint]:
+    """Trainable models of other installed packages. ValueError where two, or one of ours, have the same name."""
+    return _installed("trainable", TRAINABLE_ENTRY_POINTS)
 
 
 def _installed(kind: Kind, group: str) -> dict[str, EntryPoint]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,12 @@ from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceC
 from bench.commands.report import write_reports
 from bench.datasets import DataUnavailable, canonical_name, reference_card
 from bench.device import named_threads
-from bench.errors import Interrupted, one_line
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task, task_kind
+from bench.learning.plan import LearningPlan
+from bench.learning.snapshots import SnapshotModel, ask_batch_sizes, new_entries, stored_snapshots
+from bench.learning.trainables import find_trainable
+from bench.learning.training import learning_executor, stored_plan, train_missing
 from bench.model_specs import ModelSpec
 from bench.parquet import read_table, write_table
 from bench.prediction.compositions import PredictionPlan, Targets
@@ -28,8 +30,9 @@ from bench.progress import SaidOnce, say
 from bench.run_folder import manifest as manifests
 from bench.run_folder.shards import SampleFolder
 from bench.run_folder.summary import summarise
-from bench.sampling.loop import Sampling, sample
+from bench.sampling.loop import Sampling
 from bench.sampling.model import Model, build_model, describe_model, stored_model
+from bench.sampling.sessions import has_crystals, record, suggest_resume
 from bench.sampling.thread_choice import Measured, choose_threads
 from bench.scoring.between_batches import scoring_between_batches
 from bench.scoring.tables import Scorer, score
@@ -44,6 +47,7 @@ class Plan:
     """What `bench run` is asked for. None: all tasks that exist, the default of the device or of the machine.
 
     prediction: what `bench csp` is asked for besides; its run has a task of its own, and `tasks` are left out.
+    learning: what `bench learn` is asked for besides; its models are those that it trains, and `models` are left out.
     """
 
     models: Sequence[ModelSpec]
@@ -61,6 +65,7 @@ class Plan:
     workers: int = 2
     threads: int | None = None
     prediction: PredictionPlan | None = None
+    learning: LearningPlan | None = None
 
     def __post_init__(self) -> None:
         for name in ("repeats", "workers", "threads"):
@@ -101,7 +106,10 @@ def run(
         executor.accept(plan.budget)
     described = executor.device(plan.device)
     device = described["kind"]
-    models = [build_model(spec, dataset, plan.preset, plan.workers, targets) for spec in plan.models]
+    if plan.learning is not None:
+        executor = learning_executor(plan.learning, executor, device)
+    models: list[Any] = [build_model(spec, dataset, plan.preset, plan.workers, targets) for spec in plan.models]
+    trainables = [] if plan.learning is None else [find_trainable(name) for name in plan.learning.models]
     model_specs.require_distinct([model.name for model in models])
     if targets is not None and plan.budget is None:
         targets = targets.with_samples(asked_samples(targets, models))
@@ -110,6 +118,8 @@ def run(
         budget = plan.budget or Budget(num_samples=DEFAULT_NUM_SAMPLES[device])
     protocol = manifests.protocol(dataset, reference_card(dataset).sha256, tasks)
     entries = {model.name: describe_model(model, device, plan.repeats, budget) for model in models}
+    if plan.learning is not None:
+        entries = new_entries(plan.learning, trainables, device)
     manifest = {
         "format": FORMAT,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -136,7 +146,10 @@ def run(
     }
     if targets is not None:
         manifest["prediction"] = targets.plan.to_json()
-    root = out or default_folder([model.name for model in models])
+    if plan.learning is not None:
+        names_of = dict(zip(plan.learning.models, (trainable.name for trainable in trainables), strict=True))
+        manifest["learning"] = {"plan": plan.learning.to_json(), "names": names_of, "trainings": {}}
+    root = out or default_folder([model.name for model in [*models, *trainables]])
     create_folder(root)
     with folder_lock(root):
         say(f"run folder: {root}")
@@ -144,9 +157,11 @@ def run(
             say(f"tasks: {', '.join(names)}, as {', '.join(plan.tasks)} needs the others")
         if targets is not None:
             say(f"structures for {targets}, {budget}")
-        elif plan.budget is None and not all(model.spec.is_file for model in models):
+        elif plan.budget is None and (trainables or not all(model.spec.is_file for model in models)):
             say(f"{budget} of each model, the default on {device}; the paper's is --num-samples {PAPER_NUM_SAMPLES}")
         new = Run(root, manifest)
+        if plan.learning is not None:
+            models = [*stored_snapshots(new)]
         try:
             return execute(new, models, tasks, executor)
         except (ValueError, OSError):
@@ -159,7 +174,7 @@ def _threads(
     models: Sequence[Model], entries: Mapping[str, Any], device: str, budget: Budget, executor: Executor
 ) -> int:
     """Threads of a run that names none; 1 where other machines sample, and none of them is asked."""
-    if executor.name != "local":
+    if executor.name != "local" or not models:  # no model yet of those that are to be trained
         return named_threads() or 1
     sizes = {
         name: min(entry["batch_size"], budget.num_samples or entry["batch_size"]) for name, entry in entries.items()
@@ -204,6 +219,8 @@ def resume(
         )
         executor = executor or LocalExecutor(workers, clock)
         executor.accept(stored.budget)
+        if "learning" in manifest:
+            executor = learning_executor(stored_plan(stored), executor, manifest["device"]["kind"])
         targets = stored_targets(manifest)
         tasks = [prediction_task(targets)] if targets else _stored_tasks(stored)
         manifests.require_same(
@@ -219,7 +236,8 @@ def resume(
         now = {"software": manifests.software(), "device": executor.device(manifest["device"]["kind"])}
         for difference in manifests.differences(then, now):
             say(f"{root}: not as when the run began: {difference}")
-        models = [stored_model(name, stored, executor.workers, targets) for name in stored.models]
+        models: list[Any] = [*stored_snapshots(stored)] if "learning" in manifest else []
+        models = models or [stored_model(name, stored, executor.workers, targets) for name in stored.models]
         return execute(stored, models, tasks, executor)
 
 
@@ -330,12 +348,18 @@ def _renewed_tables(
     return found
 
 
-def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
-    """Samples every model, one after the other, then scores and reports. The lock must be held."""
+def execute(run: Run, models: list[Model | SnapshotModel], tasks: Sequence[Task], executor: Executor) -> Outcome:
+    """Samples every model, one after the other, then scores and reports. The lock must be held.
+
+    Of a run of `bench learn`, trains first what is not trained yet.
+    """
     manifest = run.manifest
     budget = run.budget
     with suggest_resume(run), ExitStack() as stack:
         record(run, executor)
+        if "learning" in manifest:
+            train_missing(run, executor)
+            ask_batch_sizes(run)
         pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
         busy = SaidOnce("the machine is busy: times will not count")
@@ -345,7 +369,7 @@ def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Exec
             how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"], busy)
             entry.pop("skipped", None)
             try:
-                sample(how, run.folders(model.name), functools.partial(model.open_source, run, executor))
+                model.sample(how, run, executor)
             except DataUnavailable as error:
                 entry["skipped"] = str(error)
                 say(f"{model.name}: skipped: {error}")
@@ -363,28 +387,3 @@ def finish(run: Run, tasks: Sequence[Task], pool: Scorer) -> Outcome:
                 score(tasks, model, folder, pool)
     write_json(run.root / SUMMARY, summarise(run, tasks, reference_card(run.dataset)))
     return Outcome(run.root, "\n\n".join(write_reports([run.root]).values()))
-
-
-def record(run: Run, executor: Executor) -> None:
-    """Writes the manifest with one session more."""
-    run.manifest["sessions"].append(manifests.session(executor.workers, executor.name))
-    write_json(run.root / MANIFEST, run.manifest)
-
-
-@contextmanager
-def suggest_resume(run: Run) -> Iterator[Run]:
-    """Adds to what stops a run how to go on with it."""
-    remedy = f"go on with `python -m bench run --resume {run.root}`"
-    try:
-        yield run
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; {remedy}") from None
-    except (ValueError, OSError) as error:
-        if has_crystals(run) and not str(error).endswith(manifests.START_ANEW):
-            raise ValueError(f"{one_line(error, limit=None)}; what is complete is kept: {remedy}") from error
-        raise
-
-
-def has_crystals(run: Run) -> bool:
-    """Whether a batch of any model was recorded."""
-    return any(folder.batches for model in run.models for folder in run.folders(model))
