@@ -73,6 +73,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "symmetry": "tasks.symmetry:Symmetry",
             "distribution": "tasks.distribution:Distribution",
             "coverage": "tasks.coverage.task:Coverage",
+            "memorisation": "tasks.memorisation:Memorisation",
         },
         # (data set, crystals as generated, relaxed, which of the first are, tasks, rules) -> columns; (data set,
         # relaxed ones that are stable, number of all, rules) -> metric.
@@ -133,7 +134,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         "examination": {"potentials": "tasks.stability.examination:examine_potentials"},
     }
 )
-NAMED_TASKS = ("coverage",)  # take minutes, and run only where they are asked for
+NAMED_TASKS = ("coverage", "memorisation")  # take minutes or need the splits: run only where they are asked for
 ENTRY_POINTS = "crysldm_bench.generators"
 TASK_ENTRY_POINTS = "crysldm_bench.tasks"
 TRAINABLE_ENTRY_POINTS = "crysldm_bench.trainables"
