@@ -46,10 +46,10 @@ class CompiledForward:
         if extra:
             inputs = tuple(torch.cat([tensor, tensor.new_zeros(extra, *tensor.shape[1:])]) for tensor in inputs)
         if not self.on_gpu:
-            return CSPNetOutput(*(part[:size] for part in self._forward(*inputs)))
+            return CSPNetOutput(*(part if part is None else part[:size] for part in self._forward(*inputs)))
         torch.compiler.cudagraph_mark_step_begin()
         # The next replay writes over a graph's outputs, and samplers hold on to them.
-        return CSPNetOutput(*(part[:size].clone() for part in self._forward(*inputs)))
+        return CSPNetOutput(*(part if part is None else part[:size].clone() for part in self._forward(*inputs)))
 
 
 def require_compiler(device: str) -> None:
@@ -92,9 +92,9 @@ def _sizes(forward: CompiledForward, network: CSPNet, num_atoms: int, batch_size
         yield from sorted({forward.padded(size) for size in range(1, batch_size + 1)})
 
 
-def _inputs(network: CSPNet, size: int, num_atoms: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _inputs(network: CSPNet, size: int, num_atoms: int) -> tuple[Tensor, ...]:
     """Crystals of no meaning."""
     like, config = network.coord_out.weight, network.config
     shapes = (size, num_atoms, config.node_dim), (size, num_atoms, 3), (size, 3, 3), (size, config.time_dim)
-    nodes, frac_coords, lattices, time_features = (like.new_zeros(shape) for shape in shapes)
-    return nodes, frac_coords, lattices, time_features
+    inputs = tuple(like.new_zeros(shape) for shape in shapes)
+    return inputs if config.type_posterior is None else (*inputs, like.new_full((size,), 0.5))
