@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -46,10 +46,17 @@ class CompiledForward:
         if extra:
             inputs = tuple(torch.cat([tensor, tensor.new_zeros(extra, *tensor.shape[1:])]) for tensor in inputs)
         if not self.on_gpu:
-            return CSPNetOutput(*(part if part is None else part[:size] for part in self._forward(*inputs)))
+            return _first(self._forward(*inputs), size)
         torch.compiler.cudagraph_mark_step_begin()
         # The next replay writes over a graph's outputs, and samplers hold on to them.
-        return CSPNetOutput(*(part if part is None else part[:size].clone() for part in self._forward(*inputs)))
+        return _first(self._forward(*inputs), size, torch.clone)
+
+
+def _first(out: CSPNetOutput, size: int, of_part: Callable[[Tensor], Tensor] = lambda part: part) -> CSPNetOutput:
+    """What was given out for the first crystals; the rest filled the batch."""
+    lattice, coord, node = (of_part(part[:size]) for part in out[:3])
+    type_logits = None if out.type_logits is None else of_part(out.type_logits[:size])
+    return CSPNetOutput(lattice, coord, node, type_logits)
 
 
 def require_compiler(device: str) -> None:

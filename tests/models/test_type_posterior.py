@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -152,7 +153,7 @@ def test_a_posterior_head_starts_on_the_papers_weights() -> None:
     """CrysLDM's and DiffCSP's: all but the output of types is theirs, and their codes tell types apart."""
     for name in ("crysldm", "diffcsp"):
         chosen = preset(f"{name}-posterior", "mp20", "cpu")
-        model = chosen.build(0)
+        model: Any = chosen.build(0)
         load_start(model, weights_path(name, "mp20", "cpu"), chosen.config)
         assert lacks_head(model)
         batches = pack(random_crystals([2, 3, 3, 4], seed=0, skew=0.3))
