@@ -93,7 +93,8 @@ def compile_networks(networks: Sequence[CSPNet], atom_numbers: Sequence[int], de
 def _sizes(forward: CompiledForward, network: CSPNet, num_atoms: int, batch_size: int) -> Iterator[int]:
     """Numbers of crystals to call with. The first equals no other dimension: torch would take the two for one."""
     config = network.config
-    others = {num_atoms, 3, 9, config.node_dim, config.time_dim, config.hidden_dim}
+    types = config.type_posterior or 0
+    others = {num_atoms, 3, 9, config.node_dim, config.time_dim, config.hidden_dim, types, 3 * types}
     yield next(size for size in itertools.count(21) if forward.padded(size) not in others)
     if forward.on_gpu:
         yield from sorted({forward.padded(size) for size in range(1, batch_size + 1)})
