@@ -55,6 +55,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "diffcsp-csp-template": "models.baselines.diffcsp.generator:diffcsp_csp_template",
             "composition-first": "models.composition_first.generator:composition_first",
             "composition-first-fast": "models.composition_first.generator:composition_first_fast",
+            "composition-first-neutral": "models.composition_first.generator:composition_first_neutral",
             "composition-first-template": "models.composition_first.generator:composition_first_template",
             "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
