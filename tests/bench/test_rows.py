@@ -176,6 +176,7 @@ def test_the_members_of_a_zip_that_a_card_means_are_the_same_file_each_time(tmp_
         ({"samples": "file.zip"}, 'samples is "file.zip", not an object with file and sha256'),
         ({"samples": {"file": "a.zip"}}, "no samples.sha256"),
         ({"samples": {"file": "../a.zip", "sha256": "0" * 64}}, "name the file alone, without folders"),
+        ({"samples": {"file": "summary.json", "sha256": "0" * 64}}, "as another file of a row"),
         ({"samples": {"file": "a.csv", "sha256": "0" * 64, "only": ["*"]}}, "choose among the files of a zip"),
     ],
 )
