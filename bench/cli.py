@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from bench.commands.learning import app as learning
 from bench.commands.models_and_data import app as models_and_data
 from bench.commands.options import (
     BudgetCovers,
@@ -29,6 +30,7 @@ from bench.commands.options import (
     Potential,
     Preset,
     Resume,
+    RulesOption,
     RunDevice,
     RunFolder,
     RunOut,
@@ -42,6 +44,7 @@ from bench.commands.options import (
     Workers,
     names,
 )
+from bench.commands.rows import app as rows
 from bench.commands.screen import show
 from bench.commands.stored_runs import app as stored_runs
 from bench.commands.structure_prediction import app as structure_prediction
@@ -87,6 +90,7 @@ def run_command(
     potential: Potential = None,
     hull: HullFile = None,
     hull_run_types: HullRunTypes = None,
+    rules: RulesOption = None,
     seed: RunSeed = None,
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
@@ -124,6 +128,7 @@ def run_command(
             "potentials": names(potential),
             "hull": None if hull is None else str(hull.resolve()),
             "hull_run_types": names(hull_run_types),
+            "rules": rules and rules.value,
             "seed": seed,
             "repeats": repeats,
             "threads": threads,
@@ -146,6 +151,7 @@ def run_command(
         potentials=names(potential) or (),
         hull=hull,
         hull_run_types=names(hull_run_types) or (),
+        rules=rules and rules.value,
         seed=seed or 0,
         repeats=1 if repeats is None else repeats,
         workers=workers,
@@ -166,6 +172,7 @@ def score(
     potential: Potential = None,
     hull: HullFile = None,
     hull_run_types: HullRunTypes = None,
+    rules: RulesOption = None,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -186,6 +193,7 @@ def score(
         potentials=names(potential) or (),
         hull=hull,
         hull_run_types=names(hull_run_types) or (),
+        rules=rules and rules.value,
         device="cpu",
         seed=seed,
         workers=workers,
@@ -214,6 +222,9 @@ def report(
     by_size: Annotated[
         bool, typer.Option("--by-size", help="instead: valid, stable and S.U.N. rates by the number of atoms")
     ] = False,
+    disagreements: Annotated[
+        bool, typer.Option("--disagreements", help="instead: where several potentials disagree, by chemistry")
+    ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="all of it as one page for a browser, too")] = None,
 ) -> None:
     """Table 1 of one or more runs; writes tables and figures into their report/ anew."""
@@ -223,7 +234,8 @@ def report(
 
     seconds = [parse_duration(text, "--at") for text in at or ()]
     folders = runs or [newest_run(Path("runs"))]
-    tables = {"--costs": costs, "--by-size": by_size, "--at": bool(seconds), "--columns": columns is not None}
+    tables = {"--costs": costs, "--by-size": by_size, "--disagreements": disagreements}
+    tables |= {"--at": bool(seconds), "--columns": columns is not None}
     asked = [name for name, given in tables.items() if given]
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} show different tables; leave one of them out")
@@ -231,6 +243,8 @@ def report(
         show(reporting.costs(folders, format.value))
     elif by_size:
         show(reporting.by_size(folders, format.value))
+    elif disagreements:
+        show(reporting.disagreements(folders, format.value))
     else:
         show(reporting.report(folders, format.value, paper, seconds, names(columns)))
     if html is not None:
@@ -276,35 +290,6 @@ def leaderboard(
 
 
 @app.command()
-def rescore(
-    run: RunFolder,
-    tasks: Tasks = None,
-    potential: Potential = None,
-    hull: HullFile = None,
-    hull_run_types: HullRunTypes = None,
-    workers: Workers = 2,
-    executor: Where = ExecutorKind.local,
-    scheduler: Scheduler = None,
-    cluster: Cluster = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="score a copy of the run there; needed where RUN is an archive"),
-    ] = None,
-) -> None:
-    """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
-    from bench import runner
-    from bench.commands.archive import copy
-    from bench.executor import open_executor
-
-    if out is not None:
-        copy(run, out)
-        run = out
-    with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        types = names(hull_run_types)
-        show(runner.rescore(run, names(tasks), names(potential), hull=hull, executor=chosen, hull_run_types=types).text)
-
-
-@app.command()
 def baseline(
     run: RunFolder, out: Annotated[Path, typer.Option(help="JSON file of metrics, intervals and protocol")]
 ) -> None:
@@ -339,7 +324,9 @@ def check(
 
 app.add_typer(stored_runs)
 app.add_typer(structure_prediction)
+app.add_typer(learning)
 app.add_typer(models_and_data)
+app.add_typer(rows, name="rows")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

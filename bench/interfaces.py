@@ -139,6 +139,13 @@ class Task(Protocol):
         crystals: gives those of rows that have one, in the order asked for. A task may do without this method too.
         """
 
+    def renewed(self, table: pa.Table, protocol: Mapping[str, Any]) -> pa.Table:
+        """A stored table with what today's protocol says of the costly figures in it, which are kept.
+
+        protocol: the task's, under which the table was scored. ValueError says why its figures are not today's. A task
+        may do without this method: its crystals are then always scored anew.
+        """
+
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Metrics over all requested crystals, each with a 95 % interval.
 
@@ -176,6 +183,76 @@ class TrainingPlan:
     epochs: int | None = None
     init: Path | None = None
     compile_network: bool | None = None
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """One training of `bench learn`.
+
+    dataset: "perov5", "mp20" or a plug-in's. preset: size of our models. device: "cpu" or "cuda". seed: of every random
+    number. rate_factor: what the model's own learning rate is multiplied by. folder: for checkpoints, kept between
+    calls until the training has ended.
+    """
+
+    dataset: str
+    preset: str
+    device: str
+    threads: int
+    seed: int
+    rate_factor: float
+    folder: Path
+
+
+class TrainingTimer(Protocol):
+    """Measures the steps of a training and says when it is over. What lies between two steps costs nothing."""
+
+    @property
+    def seconds(self) -> float:
+        """Device seconds of all steps so far."""
+
+    @property
+    def budget_s(self) -> float:
+        """Device seconds of the whole training."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent."""
+
+    def start(self) -> None:
+        """Before a step, once its data is there."""
+
+    def stop(self, save: Callable[[Path], None]) -> bool:
+        """After a step; gives whether there is time left.
+
+        save: writes the weights as they would be sampled from into a folder; called where a snapshot is due.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON, to be kept in every checkpoint."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """To be called with the state in the checkpoint that a training goes on from."""
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A model that `bench learn` trains from scratch.
+
+    name: of the model. sampler: entry of --models that samples from its weights, a name or module:Class; what builds
+    it takes `weights`, the file weights.safetensors in a snapshot's folder, or the folder where
+    there is none. few_steps: the same for a sampler of few steps, None where the model has none.
+    """
+
+    name: str
+    sampler: str
+    few_steps: str | None
+
+    def train(self, order: TrainingOrder, timer: TrainingTimer) -> None:
+        """Trains until `timer.over`, from a checkpoint in `order.folder` where there is one.
+
+        A function of the order and of what the timer measures: a training that was killed and goes on saves the same
+        weights. Loading data and validation are not timed. Leaves global random state alone.
+        """
 
 
 def task_kind(task: Task) -> str:

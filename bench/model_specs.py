@@ -17,7 +17,7 @@ from bench.registry import PLUGINS, exists, known, load, plugin_generators
 
 TRAINED_WEIGHTS = "weights.safetensors"  # what `bench train` leaves in its folder
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
-RESERVED_NAMES = ("report", "manifest.json", "summary.json")  # what else lies in a run folder
+RESERVED_NAMES = ("report", "training", "manifest.json", "summary.json")  # what else lies in a run folder
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,20 @@ def _generator_names() -> list[str]:
 
 def _factory(spec: ModelSpec) -> Any:
     """What an entry's target names."""
-    if spec.name is None and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # where the user's own module lies; at the end, where it hides nothing
+    if spec.name is None:
+        look_in_current_folder()
     return load(spec.target)
+
+
+def with_weights(spec: ModelSpec, weights: Path) -> ModelSpec:
+    """The same generator on these weights, a file or a folder."""
+    return replace(spec, weights=str(weights))
+
+
+def look_in_current_folder() -> None:
+    """Puts the folder where a user's own module lies on Python's path: at the end, where it hides nothing."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def _accepted(factory: Any) -> Collection[str]:

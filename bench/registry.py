@@ -29,6 +29,8 @@ Kind = Literal[
     "table",
     "page",
     "trainer",
+    "trainable",
+    "learning_report",
     "hull",
     "weights",
     "examination",
@@ -58,8 +60,11 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "diffcsp-posterior-autoguided": "models.baselines.diffcsp.generator:diffcsp_posterior_autoguided",
             "diffcsp-csp": "models.baselines.diffcsp.generator:diffcsp_csp",
             "diffcsp-csp-fast": "models.baselines.diffcsp.generator:diffcsp_csp_fast",
+            "diffcsp-csp-template": "models.baselines.diffcsp.generator:diffcsp_csp_template",
             "composition-first": "models.composition_first.generator:composition_first",
             "composition-first-fast": "models.composition_first.generator:composition_first_fast",
+            "composition-first-neutral": "models.composition_first.generator:composition_first_neutral",
+            "composition-first-template": "models.composition_first.generator:composition_first_template",
             "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
             "independent-elements": "models.baselines.controls:IndependentElements",
@@ -77,8 +82,8 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "distribution": "tasks.distribution:Distribution",
             "coverage": "tasks.coverage.task:Coverage",
         },
-        # (data set, crystals as generated, relaxed, which of the first are, tasks) -> columns; (data set, relaxed ones
-        # that are stable, number of all) -> metric.
+        # (data set, crystals as generated, relaxed, which of the first are, tasks, rules) -> columns; (data set,
+        # relaxed ones that are stable, number of all, rules) -> metric.
         "relaxed": {"changes": "tasks.as_relaxed:changes", "sun": "tasks.as_relaxed:sun_rate_relaxed"},
         # Of `bench csp`, whose runs have this task alone: it needs the compositions.
         "prediction": {"structure_prediction": "tasks.structure_prediction:StructurePrediction"},
@@ -107,11 +112,22 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "leaderboard": "reports.tables.leaderboard:render",
             "costs": "reports.tables.costs:render",
             "by_size": "reports.tables.by_size:render",
+            "disagreements": "reports.tables.disagreements:render",
             "structure_prediction": "reports.structure_prediction.table:render",
+            "learning": "reports.learning.tables:render",
         },
-        # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file.
-        "page": {"html": "reports.page.html_page:write_page"},
+        # (run folders, file, paper, with leaderboard, its metric or None) -> text to show; writes the file. The site's
+        # is (run folders or folders of such, folder) -> text to show.
+        "page": {"html": "reports.page.html_page:write_page", "site": "reports.site.pages:write_site"},
         "trainer": {"train": "models.training.run:train"},
+        # What `bench learn` trains: `bench.interfaces.Trainable`.
+        "trainable": {
+            "crysldm": "models.training.learning:crysldm",
+            "diffcsp": "models.training.learning:diffcsp",
+            "cdvae": "models.training.learning:cdvae",
+        },
+        # As "report", of runs of `bench learn`.
+        "learning_report": {"learning": "reports.learning.figure:write_reports"},
         # (potential, folder, phases to relax, extend, workers, on_progress) -> text to show.
         "hull": {"build": "tasks.stability.hull.build:build"},
         # (folder of a published checkpoint, or weights that `bench train` wrote, ...) -> generator
@@ -128,6 +144,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
 NAMED_TASKS = ("coverage",)  # take minutes, and run only where they are asked for
 ENTRY_POINTS = "crysldm_bench.generators"
 TASK_ENTRY_POINTS = "crysldm_bench.tasks"
+TRAINABLE_ENTRY_POINTS = "crysldm_bench.trainables"
 PACKAGES = ("models", "tasks", "reports")
 SHIPPED_WEIGHTS = ("models", "shipped")  # package and folder of the weights' cards
 
@@ -209,6 +226,11 @@ def plugin_tasks() -> dict[str, EntryPoint]:
     return found
 
 
+def plugin_trainables() -> dict[str, EntryPoint]:
+    """Trainable models of other installed packages. ValueError where two, or one of ours, have the same name."""
+    return _installed("trainable", TRAINABLE_ENTRY_POINTS)
+
+
 def _installed(kind: Kind, group: str) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=group):
@@ -252,16 +274,17 @@ def build_tasks(
     dataset: str | None = None,
     hull: str | None = None,
     hull_run_types: Sequence[str] = (),
+    rules: str | None = None,
 ) -> list[Task]:
     """The tasks of `task_names`.
 
     A task that takes `dataset` gets the name of the run's. One that takes `potential` is built once for each potential
-    asked for: the first has the plain name, the others "stability-<potential>". hull, hull_run_types:
+    asked for: the first has the plain name, the others "stability-<potential>". hull, hull_run_types, rules:
     for those that take one.
     ValueError where one of another package has not the name of its entry point, which is that of its table.
     """
     tasks: list[Task] = []
-    takes_potential = takes_hull = False
+    takes_potential = takes_hull = takes_rules = False
     targets = _task_targets()
     for name in task_names(names):
         factory = load(targets[name])
@@ -272,6 +295,9 @@ def build_tasks(
             options["hull"] = hull
         if hull_run_types and "hull_run_types" in accepted:
             options["hull_run_types"] = tuple(hull_run_types)
+        if rules is not None and "rules" in accepted:
+            takes_rules = True
+            options["rules"] = rules
         if potentials and "potential" in accepted:
             takes_potential = True
             tasks += [
@@ -288,4 +314,6 @@ def build_tasks(
         raise ValueError(f"--hull-run-types {','.join(hull_run_types)}: needs --hull FILE with entries as JSON")
     if hull is not None and not takes_hull:
         raise ValueError(f"--hull {hull}: none of the tasks asked for takes a hull")
+    if rules is not None and not takes_rules:
+        raise ValueError(f"--rules {rules}: none of the tasks asked for has rules; validity and novelty have")
     return tasks

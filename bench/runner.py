@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import model_specs, registry
 from bench.atomic import folder_lock, remove_left_over, write_json
@@ -17,21 +16,30 @@ from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceC
 from bench.commands.report import write_reports
 from bench.datasets import DataUnavailable, canonical_name, reference_card
 from bench.device import named_threads
-from bench.errors import Interrupted, one_line
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task, task_kind
+from bench.learning.plan import LearningPlan
+from bench.learning.snapshots import SnapshotModel, ask_batch_sizes, new_entries, stored_snapshots
+from bench.learning.trainables import find_trainable
+from bench.learning.training import learning_executor, stored_plan, train_missing
 from bench.model_specs import ModelSpec
+from bench.parquet import read_table, write_table
 from bench.prediction.compositions import PredictionPlan, Targets
 from bench.prediction.tasks import PREDICTION, asked_samples, prediction_task, stored_targets
 from bench.progress import SaidOnce, say
 from bench.run_folder import manifest as manifests
+from bench.run_folder.shards import SampleFolder
 from bench.run_folder.summary import summarise
-from bench.sampling.loop import Sampling, sample
+from bench.sampling.loop import Sampling
 from bench.sampling.model import Model, build_model, describe_model, stored_model
+from bench.sampling.sessions import has_crystals, record, suggest_resume
 from bench.sampling.thread_choice import Measured, choose_threads
 from bench.scoring.between_batches import scoring_between_batches
 from bench.scoring.tables import Scorer, score
 from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, default_folder, read_state, write_state
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Plan:
     """What `bench run` is asked for. None: all tasks that exist, the default of the device or of the machine.
 
     prediction: what `bench csp` is asked for besides; its run has a task of its own, and `tasks` are left out.
+    learning: what `bench learn` is asked for besides; its models are those that it trains, and `models` are left out.
     """
 
     models: Sequence[ModelSpec]
@@ -50,11 +59,13 @@ class Plan:
     potentials: Sequence[str] = ()
     hull: Path | None = None
     hull_run_types: Sequence[str] = ()
+    rules: str | None = None
     seed: int = 0
     repeats: int = 1
     workers: int = 2
     threads: int | None = None
     prediction: PredictionPlan | None = None
+    learning: LearningPlan | None = None
 
     def __post_init__(self) -> None:
         for name in ("repeats", "workers", "threads"):
@@ -87,7 +98,7 @@ def run(
     targets = None if plan.prediction is None else Targets.of(dataset, plan.prediction, plan.seed)
     if targets is None:
         names = registry.task_names(plan.tasks)
-        tasks = registry.build_tasks(names, plan.potentials, dataset, hull, plan.hull_run_types)
+        tasks = registry.build_tasks(names, plan.potentials, dataset, hull, plan.hull_run_types, plan.rules)
     else:
         names, tasks = [PREDICTION], [prediction_task(targets)]
     executor = executor or LocalExecutor(plan.workers, clock)
@@ -95,7 +106,10 @@ def run(
         executor.accept(plan.budget)
     described = executor.device(plan.device)
     device = described["kind"]
-    models = [build_model(spec, dataset, plan.preset, plan.workers, targets) for spec in plan.models]
+    if plan.learning is not None:
+        executor = learning_executor(plan.learning, executor, device)
+    models: list[Any] = [build_model(spec, dataset, plan.preset, plan.workers, targets) for spec in plan.models]
+    trainables = [] if plan.learning is None else [find_trainable(name) for name in plan.learning.models]
     model_specs.require_distinct([model.name for model in models])
     if targets is not None and plan.budget is None:
         targets = targets.with_samples(asked_samples(targets, models))
@@ -104,6 +118,8 @@ def run(
         budget = plan.budget or Budget(num_samples=DEFAULT_NUM_SAMPLES[device])
     protocol = manifests.protocol(dataset, reference_card(dataset).sha256, tasks)
     entries = {model.name: describe_model(model, device, plan.repeats, budget) for model in models}
+    if plan.learning is not None:
+        entries = new_entries(plan.learning, trainables, device)
     manifest = {
         "format": FORMAT,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -116,6 +132,7 @@ def run(
         "potentials": list(plan.potentials),
         "hull": hull,
         "hull_run_types": list(plan.hull_run_types),
+        "rules": plan.rules,
         "budget": budget.to_json(),
         "default_budget": plan.budget is None and targets is None,
         "preset": plan.preset,
@@ -129,7 +146,10 @@ def run(
     }
     if targets is not None:
         manifest["prediction"] = targets.plan.to_json()
-    root = out or default_folder([model.name for model in models])
+    if plan.learning is not None:
+        names_of = dict(zip(plan.learning.models, (trainable.name for trainable in trainables), strict=True))
+        manifest["learning"] = {"plan": plan.learning.to_json(), "names": names_of, "trainings": {}}
+    root = out or default_folder([model.name for model in [*models, *trainables]])
     create_folder(root)
     with folder_lock(root):
         say(f"run folder: {root}")
@@ -137,9 +157,11 @@ def run(
             say(f"tasks: {', '.join(names)}, as {', '.join(plan.tasks)} needs the others")
         if targets is not None:
             say(f"structures for {targets}, {budget}")
-        elif plan.budget is None and not all(model.spec.is_file for model in models):
+        elif plan.budget is None and (trainables or not all(model.spec.is_file for model in models)):
             say(f"{budget} of each model, the default on {device}; the paper's is --num-samples {PAPER_NUM_SAMPLES}")
         new = Run(root, manifest)
+        if plan.learning is not None:
+            models = [*stored_snapshots(new)]
         try:
             return execute(new, models, tasks, executor)
         except (ValueError, OSError):
@@ -152,7 +174,7 @@ def _threads(
     models: Sequence[Model], entries: Mapping[str, Any], device: str, budget: Budget, executor: Executor
 ) -> int:
     """Threads of a run that names none; 1 where other machines sample, and none of them is asked."""
-    if executor.name != "local":
+    if executor.name != "local" or not models:  # no model yet of those that are to be trained
         return named_threads() or 1
     sizes = {
         name: min(entry["batch_size"], budget.num_samples or entry["batch_size"]) for name, entry in entries.items()
@@ -186,6 +208,7 @@ def resume(
         if "tasks" in asked:
             asked["tasks"] = registry.task_names(asked["tasks"])
         own = {**manifest, "device": manifest["device"]["kind"], "out": str(root)}
+        own.setdefault("rules", None)  # of a run of an earlier version
         own["compile"] = any(entry["spec"].get("compiled") for entry in manifest["models"].values())
         own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
         manifests.require_same(
@@ -196,6 +219,8 @@ def resume(
         )
         executor = executor or LocalExecutor(workers, clock)
         executor.accept(stored.budget)
+        if "learning" in manifest:
+            executor = learning_executor(stored_plan(stored), executor, manifest["device"]["kind"])
         targets = stored_targets(manifest)
         tasks = [prediction_task(targets)] if targets else _stored_tasks(stored)
         manifests.require_same(
@@ -211,7 +236,8 @@ def resume(
         now = {"software": manifests.software(), "device": executor.device(manifest["device"]["kind"])}
         for difference in manifests.differences(then, now):
             say(f"{root}: not as when the run began: {difference}")
-        models = [stored_model(name, stored, executor.workers, targets) for name in stored.models]
+        models: list[Any] = [*stored_snapshots(stored)] if "learning" in manifest else []
+        models = models or [stored_model(name, stored, executor.workers, targets) for name in stored.models]
         return execute(stored, models, tasks, executor)
 
 
@@ -219,7 +245,8 @@ def _stored_tasks(run: Run) -> list[Task]:
     """The tasks of a stored run of `bench run`, as they are today."""
     manifest = run.manifest
     run_types = manifest.get("hull_run_types", ())
-    return registry.build_tasks(manifest["tasks"], manifest["potentials"], run.dataset, manifest.get("hull"), run_types)
+    how = (manifest["potentials"], run.dataset, manifest.get("hull"), run_types, manifest.get("rules"))
+    return registry.build_tasks(manifest["tasks"], *how)
 
 
 def rescore(
@@ -230,26 +257,31 @@ def rescore(
     hull: Path | None = None,
     executor: Executor | None = None,
     hull_run_types: Sequence[str] | None = None,
+    rules: str | None = None,
+    keep_energies: bool = False,
 ) -> Outcome:
     """Computes tasks anew on the stored crystals, by today's protocol; all that the run has for None.
 
-    ValueError where the run is not sampled to its end, or where a task that was not named changed as well.
+    rules: of another evaluation; None for those that the run has, as with the other options. keep_energies: tasks that
+    can keep the costly figures of their stored tables (`Task.renewed`) do. ValueError where the run is not sampled to
+    its end, where a task that was not named changed as well, or where figures that are to be kept are not today's.
     """
     with folder_lock(Run.open_to_write(root).root):
         stored = Run.open(root)
         before = stored.manifest
         targets = stored_targets(before)
-        if targets and (names, potentials, hull, hull_run_types) != (None, None, None, None):
-            raise ValueError(f"{root}: a run of `bench csp` has one task; name no task, potential or hull")
+        if targets and (names, potentials, hull, hull_run_types, rules) != (None,) * 5:
+            raise ValueError(f"{root}: a run of `bench csp` has one task; name no task, potential, hull or rules")
         chosen = list(before["tasks"] if names is None else names)
         all_names = chosen if targets else registry.task_names([*before["tasks"], *chosen])
         kinds = before["potentials"] if potentials is None else list(potentials)
         own_hull = before.get("hull") if hull is None else str(hull.resolve())
         run_types = list(before.get("hull_run_types", ()) if hull_run_types is None else hull_run_types)
+        own_rules = before.get("rules") if rules is None else rules
         if targets:
             tasks = [prediction_task(targets)]
         else:
-            tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types)
+            tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types, own_rules)
         wanted = chosen if targets else registry.task_names(chosen)
         anew = {task.name for task in tasks if task_kind(task) in wanted}
         anew -= {*before["tasks"]} - {*chosen}  # what one of these only needs
@@ -265,14 +297,19 @@ def rescore(
                 raise ValueError(
                     f"{folder.path} is not sampled to its end; go on with `python -m bench run --resume {root}` first"
                 )
+        kept = _renewed_tables(tasks, folders, before["protocol"]["tasks"], anew) if keep_energies else {}
         # Tables go before the manifest changes: a kill in between leaves tasks to score, never old rows as new ones.
         (root / SUMMARY).unlink(missing_ok=True)
         for folder in folders:
             for name in anew:
+                if (folder.path, name) in kept:
+                    write_table(folder.path / f"{name}.parquet", kept[folder.path, name])
+                    continue
                 (folder.path / f"{name}.parquet").unlink(missing_ok=True)
                 shutil.rmtree(folder.path / "parts" / name, ignore_errors=True)
             state = read_state(folder.path)
-            state["scoring_seconds"] = {k: s for k, s in state["scoring_seconds"].items() if k not in anew}
+            removed = {name for name in anew if (folder.path, name) not in kept}
+            state["scoring_seconds"] = {k: s for k, s in state["scoring_seconds"].items() if k not in removed}
             write_state(folder.path, state)
         manifest = {
             **before,
@@ -284,6 +321,7 @@ def rescore(
             "potentials": kinds,
             "hull": own_hull,
             "hull_run_types": run_types,
+            "rules": own_rules,
         }
         with suggest_resume(Run(root, manifest)) as changed:
             executor = executor or LocalExecutor(workers)
@@ -292,12 +330,36 @@ def rescore(
                 return finish(changed, tasks, pool)
 
 
-def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Executor) -> Outcome:
-    """Samples every model, one after the other, then scores and reports. The lock must be held."""
+def _renewed_tables(
+    tasks: Sequence[Task], folders: Sequence[SampleFolder], protocols: Mapping[str, Any], names: Collection[str]
+) -> dict[tuple[Path, str], pa.Table]:
+    """(folder, task) -> its stored table as of today, for the tasks among `names` that can. ValueError as of them."""
+    able = [task for task in tasks if task.name in names and task.name in protocols and hasattr(task, "renewed")]
+    if not able:
+        raise ValueError(f"none of {', '.join(sorted(names))} has energies in this run that could be kept")
+    found = {}
+    for folder in folders:
+        for task in able:
+            table = read_table(folder.path / f"{task.name}.parquet")
+            try:
+                found[folder.path, task.name] = task.renewed(table, protocols[task.name])
+            except ValueError as error:
+                raise ValueError(f"{folder.path}: {task.name}: {error}; rescore without --keep-energies") from None
+    return found
+
+
+def execute(run: Run, models: list[Model | SnapshotModel], tasks: Sequence[Task], executor: Executor) -> Outcome:
+    """Samples every model, one after the other, then scores and reports. The lock must be held.
+
+    Of a run of `bench learn`, trains first what is not trained yet.
+    """
     manifest = run.manifest
     budget = run.budget
     with suggest_resume(run), ExitStack() as stack:
         record(run, executor)
+        if "learning" in manifest:
+            train_missing(run, executor)
+            ask_batch_sizes(run)
         pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
         busy = SaidOnce("the machine is busy: times will not count")
@@ -307,7 +369,7 @@ def execute(run: Run, models: list[Model], tasks: Sequence[Task], executor: Exec
             how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"], busy)
             entry.pop("skipped", None)
             try:
-                sample(how, run.folders(model.name), functools.partial(model.open_source, run, executor))
+                model.sample(how, run, executor)
             except DataUnavailable as error:
                 entry["skipped"] = str(error)
                 say(f"{model.name}: skipped: {error}")
@@ -325,28 +387,3 @@ def finish(run: Run, tasks: Sequence[Task], pool: Scorer) -> Outcome:
                 score(tasks, model, folder, pool)
     write_json(run.root / SUMMARY, summarise(run, tasks, reference_card(run.dataset)))
     return Outcome(run.root, "\n\n".join(write_reports([run.root]).values()))
-
-
-def record(run: Run, executor: Executor) -> None:
-    """Writes the manifest with one session more."""
-    run.manifest["sessions"].append(manifests.session(executor.workers, executor.name))
-    write_json(run.root / MANIFEST, run.manifest)
-
-
-@contextmanager
-def suggest_resume(run: Run) -> Iterator[Run]:
-    """Adds to what stops a run how to go on with it."""
-    remedy = f"go on with `python -m bench run --resume {run.root}`"
-    try:
-        yield run
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; {remedy}") from None
-    except (ValueError, OSError) as error:
-        if has_crystals(run) and not str(error).endswith(manifests.START_ANEW):
-            raise ValueError(f"{one_line(error, limit=None)}; what is complete is kept: {remedy}") from error
-        raise
-
-
-def has_crystals(run: Run) -> bool:
-    """Whether a batch of any model was recorded."""
-    return any(folder.batches for model in run.models for folder in run.folders(model))

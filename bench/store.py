@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.atomic import LOCK_NAME, read_json, write_json
 from bench.budget import Budget
+from bench.crystal_io.streams import printable
 from bench.errors import one_line
 from bench.parquet import open_table, read_table
 from bench.run_folder.archive import open_archive
@@ -41,6 +42,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 STATE = "state.json"
+LONGEST = 500  # letters of a text of a card
+CARD = "card.json"  # of a row: what the author of a published model says (`bench.rows`)
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,10 @@ class Run:
 
     @classmethod
     def open_to_write(cls, root: Path) -> Run:
-        """The run in a folder. ValueError where it is in an archive, which is only read."""
+        """The run in a folder. ValueError where it is in an archive or a row's folder, which are only read."""
         run = cls.open(root)
+        if run.card is not None:
+            raise ValueError(f"{root}: the folder of a row is only read; `bench rows score {root}` scores it anew")
         if run.is_archive:
             raise ValueError(f"{root}: an archive is only read; `bench rescore {root} --out FOLDER` works on a copy")
         return run
@@ -95,6 +100,17 @@ class Run:
         """The name of its folder; of an archive without the ending."""
         name = self.root.resolve().name
         return name.removesuffix(".zip") if self.is_archive else name
+
+    @property
+    def card(self) -> dict[str, Any] | None:
+        """What the author of a published model says of it, where this is the folder of a row; None for a run.
+
+        Its texts are made printable and cut: `bench.rows.card` checks the rest.
+        """
+        if not (self.files / CARD).is_file():
+            return None
+        said = read_json(self.files / CARD).items()
+        return {key: printable(value, LONGEST) if isinstance(value, str) else value for key, value in said}
 
     @property
     def models(self) -> list[str]:
@@ -205,6 +221,8 @@ class Run:
 
         path = folder.files / f"{task}.parquet"
         remedy = f"`bench rescore {self.root} --tasks {task}{' --out FOLDER' * self.is_archive}` writes it"
+        if self.card is not None:
+            raise ValueError(f"{self.root}: the folder of a row, which holds scores and no table of {task}")
         if not path.is_file():
             raise ValueError(f"{path}: not scored; {remedy}")
         try:

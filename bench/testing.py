@@ -8,7 +8,8 @@ In a test of the generator's own package:
         check_generator(MyModel)
 
 or at the command line: `python -m bench.testing my_module:MyModel`. Of a model that predicts structures for given
-compositions, `check_structure_predictor` checks `sample_given` besides.
+compositions, `check_structure_predictor` checks `sample_given` besides; `check_trainable` checks what `bench learn` is
+to train.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bench import model_specs
 from bench.arrays import IntArray
 from bench.errors import one_line
 from bench.interfaces import SampleBatch
+from bench.learning.conformance import trainable_faults
 from bench.prediction.sampling import require_predictor, wrong_atoms
 from bench.run_folder import manifest as manifests
 from bench.sampling.sources import declared_batch_size
@@ -63,6 +65,19 @@ def check_structure_predictor(
     faults = predictor_faults(make, device=device, seed=seed, dataset=dataset)
     if faults:
         raise AssertionError("\n".join([f"{_named(make)} breaks the protocol of a structure predictor:", *faults]))
+
+
+def check_trainable(
+    make: Callable[[], Any], *, device: str = "cpu", seed: int = 0, dataset: str = "perov5", preset: str = "cpu"
+) -> None:
+    """AssertionError with one line for each way in which a model breaks the protocol of `Trainable`.
+
+    make: its class or a function that builds it, called without arguments. It is trained eight times for at most eight
+    steps, once with twice the learning rate, twice killed and resumed, and its samplers draw two crystals each.
+    """
+    faults = list(dict.fromkeys(trainable_faults(make, device, seed, dataset, preset, _random_states)))
+    if faults:
+        raise AssertionError("\n".join([f"{_named(make)} breaks the protocol of a trainable model:", *faults]))
 
 
 def predictor_faults(

@@ -166,9 +166,16 @@ class StepSchedule:
     times: Tensor
 
     @classmethod
-    def strided(cls, gaussian: GaussianSchedule, coords: CoordSchedule, steps: int, power: float = 1.0) -> StepSchedule:
-        """`steps` of the times 1..T by `strided_times` with the same marginals; all of them for T steps."""
-        times = strided_times(gaussian.num_steps, steps, power)
+    def strided(
+        cls,
+        gaussian: GaussianSchedule,
+        coords: CoordSchedule,
+        steps: int,
+        power: float = 1.0,
+        latest: int | None = None,
+    ) -> StepSchedule:
+        """`steps` of the times 1..`latest` (T without it) by `strided_times`, with the same marginals."""
+        times = strided_times(latest or gaussian.num_steps, steps, power)
         return cls(gaussian.take(times), coords.take(times), times)
 
     def __len__(self) -> int:

@@ -27,7 +27,7 @@ from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings as CrysLDMSampler
 from models.cspnet import CSPNetConfig
-from models.trainable import Trainable
+from models.trainable import TrainableNetwork
 from models.training.optimiser import OptimiserName
 
 PresetName = Literal["cpu", "cpu-weak", "paper"]
@@ -66,11 +66,11 @@ class StageConfig:
 class Preset:
     """A model's class, its configuration and its training stages in order."""
 
-    model: Callable[[Any], Trainable]
+    model: Callable[[Any], TrainableNetwork]
     config: Any
     stages: tuple[StageConfig, ...]
 
-    def build(self, seed: int) -> Trainable:
+    def build(self, seed: int) -> TrainableNetwork:
         """The model with fresh weights that the seed fixes; global random state is left alone."""
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)

@@ -12,7 +12,7 @@ from models.dense import DenseBatch
 from models.diffusion import Noise
 
 
-class Trainable(Protocol):
+class TrainableNetwork(Protocol):
     """A `torch.nn.Module` that can be trained, stage by stage. Its stages are those of its preset.
 
     config: a dataclass of plain values; the weights' card keeps it. Crystals come as one dense batch per size N.

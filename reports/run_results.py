@@ -34,6 +34,7 @@ class ModelResult:
     """One model of one run. label: its name, with the run's folder where another run has the same model.
 
     lost: how many of the crystals asked for are none. loss: the most frequent reason why, empty where none is known.
+    card: what the author of a published model says, of a row.
     """
 
     run: Run
@@ -43,6 +44,7 @@ class ModelResult:
     metrics: Mapping[str, Metric]
     lost: int = 0
     loss: str = ""
+    card: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> tuple[Path, str]:
@@ -54,6 +56,16 @@ class ModelResult:
         """Whether it was counted to spend no network evaluation: no model generated anything."""
         evaluations = self.known("network_evaluations")
         return evaluations is not None and evaluations.value == 0
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether its crystals are not all that the model made, as it made them: a row of chosen or relaxed ones."""
+        return self.card is not None and self.card.get("crystals") != "generated"
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether it takes part in ranks and marks."""
+        return not self.is_control and not self.is_choice
 
     @property
     def undisturbed_share(self) -> float | None:
@@ -68,7 +80,9 @@ class ModelResult:
 
     @property
     def method(self) -> str:
-        """The label with our models' names as their papers write them."""
+        """The label with our models' names as their papers write them, and those of rows as their cards do."""
+        if self.card is not None:
+            return str(self.card.get("model", self.model)) + self.label[len(self.model) :]
         name, *rest = re.split(r"(?=[@ ])", self.label, maxsplit=1)
         return METHODS.get(name, name) + "".join(rest)
 
@@ -112,7 +126,7 @@ def read_results(run_dirs: Sequence[Path]) -> list[ModelResult]:
                 requested, ledger = int(entry["requested"]), entry.get("ledger", {})
                 lost = requested - int(ledger.get("parsed", requested))
                 loss = next(iter(ledger.get("reasons", {}).get("parsed", {})), "")
-                results.append(ModelResult(run, model, label, requested, metrics, lost, loss))
+                results.append(ModelResult(run, model, label, requested, metrics, lost, loss, run.card))
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 remedy = f"write it anew with `python -m bench rescore {run.root}`"
                 raise ValueError(f"{run.root}: summary.json is damaged at {model} ({error!r}); {remedy}") from error
@@ -125,8 +139,12 @@ def task_protocols(results: Sequence[ModelResult]) -> Mapping[str, Any]:
 
 
 def one_device(results: Sequence[ModelResult]) -> bool:
-    """Whether the device seconds of these models compare: all were sampled on one kind of device and threads."""
-    return len({str((result.run.manifest["device"], result.run.manifest["threads"])) for result in results}) <= 1
+    """Whether the device seconds of these models compare: all were sampled on one kind of device and threads.
+
+    Models whose seconds nobody knows take no part.
+    """
+    timed = [result.run.manifest for result in results if result.known("seconds_per_crystal")]
+    return len({str((manifest["device"], manifest["threads"])) for manifest in timed}) <= 1
 
 
 def require_one_protocol(one: Run, other: Run) -> None:

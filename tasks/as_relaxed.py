@@ -21,7 +21,12 @@ SYMPREC_ANGSTROM = TOLERANCES_ANGSTROM[0]  # relaxed coordinates are exact to no
 
 
 def changes(
-    dataset: str, given: Crystals, relaxed: Crystals, has_relaxed: BoolArray, tasks: Sequence[str]
+    dataset: str,
+    given: Crystals,
+    relaxed: Crystals,
+    has_relaxed: BoolArray,
+    tasks: Sequence[str],
+    rules: str | None = None,
 ) -> dict[str, pa.Array]:
     """Columns of B rows that say what became of each crystal. relaxed: of those that `has_relaxed` (B,), in order.
 
@@ -33,14 +38,17 @@ def changes(
 
     columns = {"space_group_as_generated": pa.array(_space_groups(given), pa.int64())}
     after: dict[str, tuple[list[Any], pa.DataType]] = {"space_group_relaxed": (_space_groups(relaxed), pa.int64())}
-    for task, column, scorer in (("validity", "valid", Validity()), ("novelty", "novel", Novelty(dataset))):
+    for task, column, scorer in (
+        ("validity", "valid", Validity(rules=rules)),
+        ("novelty", "novel", Novelty(dataset, rules=rules)),
+    ):
         if task in tasks:
             after[f"{column}_relaxed"] = (scorer.score(relaxed)[column].to_pylist(), pa.bool_())
     place = pa.array(np.cumsum(has_relaxed) - 1, pa.int64(), mask=~has_relaxed)
     return columns | {name: pa.array(values, kind).take(place) for name, (values, kind) in after.items()}
 
 
-def sun_rate_relaxed(dataset: str, stable: Crystals, n: int) -> Metric:
+def sun_rate_relaxed(dataset: str, stable: Crystals, n: int, rules: str | None = None) -> Metric:
     """The share of n crystals that are stable, unique and novel, by the relaxed geometry.
 
     stable: those of them that are stable, relaxed, in sampling order. Unique is the first of a group among these.
@@ -48,7 +56,7 @@ def sun_rate_relaxed(dataset: str, stable: Crystals, n: int) -> Metric:
     """
     if not len(stable):
         return rate_between(0, 0, n)
-    novelty = Novelty(dataset)
+    novelty = Novelty(dataset, rules=rules)
     table = novelty.compare(novelty.score(stable), lambda rows: stable[rows])
     unique = np.array(table["unique"].to_pylist(), dtype=bool)
     least = unique & np.array(table["novel"].fill_null(False).to_pylist(), dtype=bool)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-OxidationStates = Literal["smact14", "icsd24"]
+OxidationStates = Literal["smact14", "icsd24", "listed"]  # listed: what SMACT's elements have without a filter
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def _with_group(charges: int, group: Sequence[tuple[int, Sequence[int]]], sign: 
 def composition_rule(oxidation_states_set: OxidationStates) -> CompositionRule:
     """The rule that `smact_validity` follows with oxidation_states_set="smact14", or by default ("icsd24").
 
-    The default set is filtered as SMACT's own `ICSD24FilterConfig` says.
+    The default set is filtered as SMACT's own `ICSD24FilterConfig` says. "listed" is each element's attribute
+    `oxidation_states`, which evaluations of their own read; it depends on SMACT's version.
     """
     import smact
     from smact.screening import ICSD24FilterConfig
@@ -92,6 +93,8 @@ def composition_rule(oxidation_states_set: OxidationStates) -> CompositionRule:
     elements = smact.element_dictionary()
     if oxidation_states_set == "smact14":
         states = {e.number: tuple(e.oxidation_states_smact14 or ()) for e in elements.values()}
+    elif oxidation_states_set == "listed":
+        states = {e.number: tuple(e.oxidation_states or ()) for e in elements.values()}
     else:
         config = ICSD24FilterConfig()
         table = ICSD24OxStatesFilter().filter(config.consensus, config.include_zero, config.commonality)

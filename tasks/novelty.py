@@ -24,11 +24,13 @@ from bench.crystals import Crystals
 from bench.datasets import DataUnavailable, formula_hashes, load_split, training_formulas
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, wilson
+from tasks.rules.disordered import Disordered, disordered_protocol
 from tasks.structure_match import NotComparable, Primitive, matching_protocol
 
 if TYPE_CHECKING:
     from bench.datasets import ReferenceCard
 
+Matching = type[Primitive] | type[Disordered]  # how two crystals are compared
 
 REDUCED_KEPT = 2000  # training crystals, of some 20 kB each
 COMPARED_AT_ONCE = 20_000  # crystals in memory while those of one formula are compared, if no formula has more
@@ -37,13 +39,13 @@ COMPARED_AT_ONCE = 20_000  # crystals in memory while those of one formula are c
 class TrainingCrystals:
     """The training split by formula, each crystal reduced when it is first compared."""
 
-    def __init__(self, crystals: Crystals) -> None:
+    def __init__(self, crystals: Crystals, matching: Matching = Primitive) -> None:
         self._rows: dict[int, list[int]] = defaultdict(list)
         for row, hashed in enumerate(formula_hashes(crystals).tolist()):
             self._rows[hashed].append(row)
-        self._primitive = functools.lru_cache(maxsize=REDUCED_KEPT)(functools.partial(Primitive.of, crystals))
+        self._primitive = functools.lru_cache(maxsize=REDUCED_KEPT)(functools.partial(matching.of, crystals))
 
-    def of_formula(self, hashed: int) -> Iterator[tuple[int, Primitive]]:
+    def of_formula(self, hashed: int) -> Iterator[tuple[int, Any]]:
         """Rows and crystals of one formula. NotComparable where one of them cannot be matched."""
         for row in self._rows.get(hashed, ()):
             yield row, self._primitive(row)
@@ -54,12 +56,19 @@ class TrainingCrystals:
 
 
 @functools.cache
-def training_crystals(dataset: str) -> TrainingCrystals:
+def training_crystals(dataset: str, rules: str | None = None) -> TrainingCrystals:
     """The training split that is at hand. DataUnavailable where there is none."""
-    return TrainingCrystals(load_split(dataset, "train", workers=1, download=False))
+    return TrainingCrystals(load_split(dataset, "train", workers=1, download=False), matching_of(rules))
 
 
-def is_novel(crystals: Crystals, index: int, hashed: int, training: TrainingCrystals) -> tuple[bool | None, str | None]:
+def matching_of(rules: str | None) -> Matching:
+    """How crystals are compared by these rules."""
+    return Disordered if rules == "mattergen" else Primitive
+
+
+def is_novel(
+    crystals: Crystals, index: int, hashed: int, training: TrainingCrystals, matching: Matching = Primitive
+) -> tuple[bool | None, str | None]:
     """Whether no training crystal matches one whose formula is in the training split, None where that is not known.
 
     hashed: its formula. Beside it the reason for anything but True.
@@ -67,7 +76,7 @@ def is_novel(crystals: Crystals, index: int, hashed: int, training: TrainingCrys
     if not training.has_formula(hashed):
         return None, "novel is not known: the training crystals at hand lack its formula, the published ones do not"
     try:
-        own = Primitive.of(crystals, index)
+        own: Any = matching.of(crystals, index)
         for row, other in training.of_formula(hashed):
             if other.matches(own):
                 return False, f"not novel: matches training crystal {row}"
@@ -76,19 +85,19 @@ def is_novel(crystals: Crystals, index: int, hashed: int, training: TrainingCrys
     return True, None
 
 
-def first_of_groups(crystals: Crystals) -> Iterator[tuple[bool, int | str | None]]:
+def first_of_groups(crystals: Crystals, matching: Matching = Primitive) -> Iterator[tuple[bool, int | str | None]]:
     """For each of B crystals of one formula: whether it is unique, else the place of the one that matches it.
 
     One that cannot be compared, a str says why, is unique only where it is the first.
     """
-    leaders: list[tuple[int, Primitive]] = []
+    leaders: list[tuple[int, Any]] = []
     for place in range(len(crystals)):
         try:
-            own = Primitive.of(crystals, place)
+            own = matching.of(crystals, place)
+            same = next((earlier for earlier, leader in leaders if leader.matches(own)), None)
         except NotComparable as error:
             yield place == 0, str(error)
             continue
-        same = next((earlier for earlier, leader in leaders if leader.matches(own)), None)
         if same is None:
             leaders.append((place, own))
         yield same is None, same
@@ -102,10 +111,14 @@ def rate_between(least: int, most: int, n: int) -> Metric:
 
 @dataclass(frozen=True)
 class Novelty:
-    """The task. dataset: whose training split; novel is null where it cannot be known, with a reason."""
+    """The task. dataset: whose training split; novel is null where it cannot be known, with a reason.
+
+    rules: "mattergen" for its matcher (`tasks.rules.disordered`); the other published rules are ours here.
+    """
 
     dataset: str
     name: str = "novelty"
+    rules: str | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -116,6 +129,7 @@ class Novelty:
         """The matcher's settings, the order of comparison and the training formulas."""
         return {
             **matching_protocol(),
+            **(disordered_protocol() if self.rules == "mattergen" else {}),
             "crystals": "as generated",
             "unique": "first of its group in sampling order",
             "training_formulas": training_formulas(self.dataset).sha256,
@@ -129,13 +143,13 @@ class Novelty:
         known = np.flatnonzero(training_formulas(self.dataset).contains(hashes)).tolist()
         if known:
             try:
-                training = training_crystals(self.dataset)
+                training = training_crystals(self.dataset, self.rules)
             except DataUnavailable as error:
                 for b in known:
                     novel[b], reasons[b] = None, f"novel is not known: its formula is in the training split. {error}"
             else:
                 for b in known:
-                    novel[b], reasons[b] = is_novel(crystals, b, int(hashes[b]), training)
+                    novel[b], reasons[b] = is_novel(crystals, b, int(hashes[b]), training, matching_of(self.rules))
         columns = {"unique": [None] * len(crystals), "novel": novel, "reason": reasons}
         return task_rows(self.schema, crystals, columns)
 
@@ -152,7 +166,7 @@ class Novelty:
             batch = crystals(np.concatenate(groups))
             start = 0
             for rows in groups:
-                found = first_of_groups(batch[start : start + len(rows)])
+                found = first_of_groups(batch[start : start + len(rows)], matching_of(self.rules))
                 start += len(rows)
                 for row, (is_unique, why) in zip(rows, found, strict=True):
                     unique[row] = is_unique

@@ -79,7 +79,7 @@ class Primitive:
     def of(cls, crystals: Crystals, index: int) -> Primitive:
         """The primitive cell of one crystal. NotComparable where pymatgen finds none, or could not match it."""
         structure = crystals.structure(index)
-        _require_compact(structure)
+        require_compact(structure)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of noble gases, whose electronegativity sorts the sites
@@ -102,7 +102,7 @@ class Primitive:
         return None if found is None else float(found[0])
 
 
-def _require_compact(structure: Structure) -> None:
+def require_compact(structure: Structure) -> None:
     """NotComparable where a cell's shape is beyond the limits."""
     edges = np.sort(structure.lattice.get_lll_reduced_lattice().abc)  # of any cell at once, unlike Niggli's
     if edges[0] < MIN_EDGE_ANGSTROM:

@@ -2,7 +2,8 @@
 
 The published rules (CDVAE, Xie et al. 2022, and after it DiffCSP): different atoms, over periodic images, are more
 than 0.5 A apart and the cell has at least 0.1 A^3; one atom alone is valid. An atom's own images do not count there:
-a cell that has collapsed onto them stays valid, with a note as its reason and its own rate.
+a cell that has collapsed onto them stays valid, with a note as its reason and its own rate. `rules` switches on those
+of another published evaluation.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, wilson
 from tasks.closest_pair import closest_pairs, shortest_translations
 from tasks.composition import OxidationStates, composition_fault
+from tasks.coverage.split_fingerprints import fingerprint_rows
+from tasks.rules.charges import charge_fault, charges_protocol, states_table
+from tasks.rules.plausibility import plausibility_protocol, structure_fault
 
 if TYPE_CHECKING:
     from bench.datasets import ReferenceCard
@@ -53,9 +57,14 @@ def valid_structures(min_distances: FloatArray, volumes: FloatArray, num_atoms: 
 
 @dataclass(frozen=True)
 class Validity:
-    """The task. reason: what makes a crystal invalid, or the note that its cell has collapsed."""
+    """The task. reason: what makes a crystal invalid, or the note that its cell has collapsed.
+
+    rules: those of another evaluation. "cdvae": valid demands CrystalNN's fingerprint, too. "mattergen": compositions
+    by the oxidation states that SMACT's elements list. "lemat": both checks are LeMat-GenBench's (`tasks.rules`).
+    """
 
     name: str = "validity"
+    rules: str | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -73,29 +82,73 @@ class Validity:
             "min_distance_angstrom": MIN_DISTANCE_ANGSTROM,
             "own_images_count": False,
             "min_volume_angstrom3": MIN_VOLUME_ANGSTROM3,
+            **self._rules_protocol(),
         }
+
+    def _rules_protocol(self) -> dict[str, Any]:
+        """What differs; nothing by our own rules, so that the protocols of runs made without --rules stay theirs.
+
+        DataUnavailable where the table of a rule cannot be had.
+        """
+        if self.rules is None:
+            return {}
+        return {"rules": self.rules, **self._differing()}
+
+    def _differing(self) -> dict[str, Any]:
+        if self.rules == "cdvae":
+            return {"fingerprint": {"demanded": "CrystalNN order parameters", "pymatgen": version("pymatgen")}}
+        if self.rules == "mattergen":
+            return {"composition": {"oxidation_states_set": "listed", "pauling_test": True, "alloys": True}}
+        if self.rules == "lemat":
+            states_table()
+            return {"composition": charges_protocol(), "structure": plausibility_protocol()}
+        return {}
 
     def score(self, crystals: Crystals) -> pa.Table:
         """One row per crystal."""
-        faults = composition_faults(crystals, "smact14")
+        faults = self._composition_faults(crystals)
         faults_icsd24 = composition_faults(crystals, "icsd24")
         distances, volumes = closest_pairs(crystals), crystals.volumes
         structure = valid_structures(distances, volumes, crystals.num_atoms)
         translations = shortest_translations(crystals.lattices)
         composition = np.array([fault is None for fault in faults], dtype=bool)
+        more = self._more_faults(crystals)
+        others = np.array([b not in more for b in range(len(crystals))], dtype=bool)
+        if self.rules == "lemat":
+            structure = others
+            reasons = [f"composition: {fault}" if fault else None for fault in faults]
+        else:
+            measured = zip(faults, crystals.num_atoms, distances, volumes, translations, strict=True)
+            reasons = [_reason(*crystal) for crystal in measured]
+        for b, fault in more.items():
+            own = [reason for reason in [reasons[b]] if reason and not reason.startswith(COLLAPSED)]
+            reasons[b] = "; ".join([*own, fault])
         columns = {
             "valid_composition": composition,
             "valid_composition_icsd24": np.array([fault is None for fault in faults_icsd24], dtype=bool),
             "valid_structure": structure,
-            "valid": composition & structure,
+            "valid": composition & structure & others,
             "min_distance": pa.array(distances, mask=np.isnan(distances)),
             "volume": volumes,
-            "reason": [
-                _reason(*crystal)
-                for crystal in zip(faults, crystals.num_atoms, distances, volumes, translations, strict=True)
-            ],
+            "reason": reasons,
         }
         return task_rows(self.schema, crystals, columns)
+
+    def _composition_faults(self, crystals: Crystals) -> list[str | None]:
+        if self.rules == "lemat":
+            table = states_table()
+            return [charge_fault(crystals.structure(b), table) for b in range(len(crystals))]
+        return composition_faults(crystals, "listed" if self.rules == "mattergen" else "smact14")
+
+    def _more_faults(self, crystals: Crystals) -> dict[int, str]:
+        """Crystal -> what else makes it invalid by the rules asked for."""
+        if self.rules == "cdvae":
+            found = ((b, reason) for b, (_, reason) in enumerate(fingerprint_rows(crystals)))
+            return {b: f"no CrystalNN fingerprint: {reason}" for b, reason in found if reason is not None}
+        if self.rules == "lemat":
+            faults = ((b, structure_fault(crystals.structure(b))) for b in range(len(crystals)))
+            return {b: f"structure: {fault}" for b, fault in faults if fault is not None}
+        return {}
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """The four rates over all requested crystals, and that of cells collapsed onto an atom's own images."""

@@ -27,6 +27,8 @@ def pack(root: Path, out: Path, replace: bool = False) -> str:
     (unless it may be replaced).
     """
     run = Run.open(root)
+    if run.card is not None:
+        raise ValueError(f"{root}: the folder of a row, which has no crystals of a run; it is published as it is")
     if run.is_archive:
         raise ValueError(f"{root}: is an archive already")
     if out.suffix != ".zip":

@@ -103,7 +103,9 @@ def _content(run: Run, found: Sequence[Chosen], relaxed: bool) -> tuple[Crystals
     after = Crystals.concatenate([part.relaxed for part in found])
     if len(after):
         has_relaxed = np.concatenate([part.has_relaxed[mask] for part, mask in zip(found, masks, strict=True)])
-        changes = registry.plugin("relaxed", "changes")(run.dataset, given, after, has_relaxed, _tasks_at_hand(run))
+        changed = registry.plugin("relaxed", "changes")
+        rules = run.manifest.get("rules")
+        changes = changed(run.dataset, given, after, has_relaxed, _tasks_at_hand(run), rules)
         for name, column in changes.items():
             whole = whole.append_column(name, column)
     geometry = pa.array(["relaxed" if relaxed else "as generated"] * whole.num_rows, pa.string())

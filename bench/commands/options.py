@@ -39,6 +39,14 @@ class Only(StrEnum):
     sun = "sun"
 
 
+class Rules(StrEnum):
+    """Values of --rules."""
+
+    cdvae = "cdvae"
+    mattergen = "mattergen"
+    lemat = "lemat"
+
+
 class Format(StrEnum):
     """Values of --format."""
 
@@ -78,6 +86,10 @@ HullRunTypes = Annotated[
     typer.Option(
         "--hull-run-types", help="of the entries in a JSON --hull, those taken: GGA,GGA+U; the rest is left out"
     ),
+]
+RulesOption = Annotated[
+    Rules | None,
+    typer.Option("--rules", help="validity and novelty as another evaluation has them, where its rules differ"),
 ]
 Where = Annotated[
     ExecutorKind, typer.Option("--executor", help="local: processes of this machine; dask: workers of a scheduler")

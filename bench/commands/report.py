@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from bench import registry
 from bench.errors import one_line, with_path
@@ -11,13 +12,17 @@ from bench.prediction.tasks import PREDICTION
 from bench.progress import say
 from bench.store import Run
 
+Command = Literal["run", "csp", "learn"]
+REPORTS: Mapping[Command, registry.Kind] = {"run": "report", "csp": "prediction_report", "learn": "learning_report"}
+TABLES: Mapping[Command, str] = {"run": "table1", "csp": "structure_prediction", "learn": "learning"}
+
 
 def write_reports(folders: Sequence[Path]) -> dict[str, str]:
     """Writes every report that exists into report/ of each run; gives the text of those that have one, by name.
 
     OSError names the folder where it cannot be written.
     """
-    kind: registry.Kind = "prediction_report" if are_predictions(folders) else "report"
+    kind = REPORTS[command_of(folders)]
     try:
         texts = {name: registry.plugin(kind, name)(folders) for name in registry.known(kind)}
     except OSError as error:
@@ -25,20 +30,23 @@ def write_reports(folders: Sequence[Path]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
-def _predicts(folder: Path) -> bool:
+def _command(folder: Path) -> Command:
     try:
-        return PREDICTION in Run.open(folder).tasks
+        run = Run.open(folder)
     except ValueError:  # no run: whoever reads it for the report says so
-        return False
+        return "run"
+    if PREDICTION in run.tasks:
+        return "csp"
+    return "learn" if "learning" in run.manifest else "run"
 
 
-def are_predictions(folders: Sequence[Path]) -> bool:
-    """Whether these are runs of `bench csp`, whose figures are others. ValueError where some are and some are not."""
-    kinds = {folder: _predicts(folder) for folder in folders}
-    if len(set(kinds.values())) > 1:
-        which = next(folder for folder, predicts in kinds.items() if predicts)
-        raise ValueError(f"{which} is a run of `bench csp`, and others are not; report them apart")
-    return any(kinds.values())
+def command_of(folders: Sequence[Path]) -> Command:
+    """The command whose runs these are: each has figures of its own. ValueError where they are of several."""
+    commands = {folder: _command(folder) for folder in folders}
+    if len(set(commands.values())) > 1:
+        which, command = next((folder, command) for folder, command in commands.items() if command != "run")
+        raise ValueError(f"{which} is a run of `bench {command}`, and others are not; report them apart")
+    return next(iter(commands.values()), "run")
 
 
 def leaderboard(folders: Sequence[Path], by: str | None = None) -> str:
@@ -51,10 +59,12 @@ def write_page(
 ) -> str:
     """Writes one HTML file of these runs; gives a line that names it. leaderboard: with their models in order.
 
-    ValueError where they are runs of `bench csp`, of which there is none.
+    ValueError where they are runs of `bench csp` or `bench learn`, of which there is none.
     """
-    if are_predictions(folders):
-        raise ValueError(f"--html: a run of `bench csp` has no page; {folders[0]}/report has its table and figure")
+    if (command := command_of(folders)) != "run":
+        raise ValueError(
+            f"--html: a run of `bench {command}` has no page; {folders[0]}/report has its tables and figure"
+        )
     return str(registry.plugin("page", "html")(folders, file, paper, leaderboard, by))
 
 
@@ -66,6 +76,11 @@ def costs(folders: Sequence[Path], format: str) -> str:
 def by_size(folders: Sequence[Path], format: str) -> str:
     """Rates of the models of these runs by the number of atoms in a cell."""
     return str(registry.plugin("table", "by_size")(folders, format))
+
+
+def disagreements(folders: Sequence[Path], format: str) -> str:
+    """Where the potentials of these runs disagree, by chemistry."""
+    return str(registry.plugin("table", "disagreements")(folders, format))
 
 
 def report(
@@ -82,9 +97,11 @@ def report(
     """
     if columns is not None:
         return str(registry.plugin("table", "table1")(folders, format, paper, columns))
-    main = "structure_prediction" if are_predictions(folders) else "table1"
-    if at and main != "table1":
-        raise ValueError("--at shows stable crystals; of a run of `bench csp`, report/match_curve.csv has the seconds")
+    command = command_of(folders)
+    main = TABLES[command]
+    if at and command != "run":
+        where = {"csp": "match_curve.csv", "learn": "learning.csv"}[command]
+        raise ValueError(f"--at shows stable crystals; of a run of `bench {command}`, report/{where} has the seconds")
     if at:
         return str(registry.plugin("table", "yield")(folders, at, format))
     table = str(registry.plugin("table", main)(folders, format, paper))

@@ -1,4 +1,4 @@
-"""The commands that make a file of a finished run: parsing only, as in `bench.cli`."""
+"""The commands that score a finished run again, or make a file or a site of some: parsing only, as in `bench.cli`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,67 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Only, RunFolder, names
+from bench.commands.options import (
+    Cluster,
+    ExecutorKind,
+    HullFile,
+    HullRunTypes,
+    Only,
+    Potential,
+    RulesOption,
+    RunFolder,
+    Scheduler,
+    Tasks,
+    Where,
+    Workers,
+    names,
+)
 from bench.commands.screen import show
 
 app = typer.Typer()
+
+
+@app.command()
+def rescore(
+    run: RunFolder,
+    tasks: Tasks = None,
+    potential: Potential = None,
+    hull: HullFile = None,
+    hull_run_types: HullRunTypes = None,
+    rules: RulesOption = None,
+    workers: Workers = 2,
+    executor: Where = ExecutorKind.local,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="score a copy of the run there; needed where RUN is an archive"),
+    ] = None,
+    keep_energies: Annotated[
+        bool,
+        typer.Option("--keep-energies", help="relax nothing: keep stored energies, and say anew what they mean"),
+    ] = False,
+) -> None:
+    """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
+    from bench import runner
+    from bench.commands.archive import copy
+    from bench.executor import open_executor
+
+    if out is not None:
+        copy(run, out)
+        run = out
+    with open_executor(executor.value, scheduler, cluster, workers) as chosen:
+        found = runner.rescore(
+            run,
+            names(tasks),
+            names(potential),
+            hull=hull,
+            executor=chosen,
+            hull_run_types=names(hull_run_types),
+            keep_energies=keep_energies,
+            rules=rules and rules.value,
+        )
+        show(found.text)
 
 
 @app.command()
@@ -35,3 +92,14 @@ def export(
     from bench.commands.export import export as write_export
 
     show(write_export(run, out, Asked(names(model), only, potential, relaxed)))
+
+
+@app.command()
+def site(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="runs, archives, rows, or folders of such")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="of the site")],
+) -> None:
+    """A static site of many runs: a list, leaderboards, each run's page, and how metrics moved from run to run."""
+    from bench import registry
+
+    show(str(registry.plugin("page", "site")(runs, out)))

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import socket
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -62,6 +63,20 @@ def code_sha256() -> str:
     return digest.hexdigest()
 
 
+def code_version() -> dict[str, str]:
+    """Checksum of the code (`code_sha256`), first 16 digits, and its commit where it is a git checkout."""
+    root = Path(bench.__file__).resolve().parent.parent
+    found = {"sha256": code_sha256()[:16]}
+    if not (root / ".git").exists():
+        return found
+    try:
+        asked = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):  # no git here, or a repository that it refuses
+        return found
+    return {**found, "commit": commit}
+
+
 def data_at_hand(dataset: str) -> dict[str, str]:
     """Git blob SHA-1 of the training split, from which controls and novelty take crystals; empty without one."""
     try:
@@ -71,13 +86,14 @@ def data_at_hand(dataset: str) -> dict[str, str]:
 
 
 def session(workers: int, executor: str) -> dict[str, Any]:
-    """One start of a process on a run. workers: processes of this machine. executor: what computed."""
+    """One start of a process on a run. workers: of this machine. executor: what computed. code: which version."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "workers": workers,
         "executor": executor,
+        "code": code_version(),
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench import registry
 from bench.interfaces import Task
+from bench.learning.curves import curves
 from bench.progress import say
 from bench.run_folder.ledger import ledger
 from bench.run_folder.relaxed import relaxed_crystals
@@ -44,14 +45,18 @@ class TaskTables(Mapping[str, "pa.Table"]):
 
 
 def summarise(run: Run, tasks: Sequence[Task], reference: ReferenceCard) -> dict[str, Any]:
-    """The content of summary.json. skipped: model -> why it gave nothing. about: what a task says of its figures."""
+    """The content of summary.json. skipped: model -> why it gave nothing. about: what a task says of its figures.
+
+    curves: of a run of `bench learn`, whose models have their figures seed by seed besides.
+    """
     entries = run.manifest["models"]
+    models = {name: summarise_model(run, name, tasks, reference) for name in run.models if name not in run.skipped}
+    learned = {"curves": curves(run, models)} if "learning" in run.manifest else {}
     return {
         "dataset": run.dataset,
         "protocol_hash": run.manifest["protocol_hash"],
-        "models": {
-            name: summarise_model(run, name, tasks, reference) for name in run.models if name not in run.skipped
-        },
+        "models": models,
+        **learned,
         "skipped": {name: entries[name]["skipped"] for name in run.skipped},
         "about": {task.name: dict(task.about()) for task in tasks if hasattr(task, "about")},
     }
@@ -86,11 +91,14 @@ def summarise_model(run: Run, model: str, tasks: Sequence[Task], reference: Refe
         )
     if rates := {name: rate for name, rate in metrics.items() if re.fullmatch(r"match_rate(_\d+)?", name)}:
         metrics |= registry.plugin("cost", "prediction")(run.batches(model), rates)
-    return {
+    content = {
         "requested": requested,
         "ledger": ledger(run, model),
         "metrics": {name: metric.to_json() for name, metric in metrics.items()},
     }
+    if "learning" in run.manifest:
+        content["by_seed"] = [{name: metric.value for name, metric in found.items()} for found in by_repeat]
+    return content
 
 
 def by_relaxed(run: Run, model: str, repeat: int, tables: Mapping[str, pa.Table]) -> dict[str, Metric]:
@@ -109,7 +117,9 @@ def by_relaxed(run: Run, model: str, repeat: int, tables: Mapping[str, pa.Table]
     if rows.num_rows != len(stable):
         say(f"{model}: no sun_rate_relaxed, {rows.num_rows} of {len(stable)} stable crystals were kept as relaxed")
         return {}
-    sun: Metric = registry.plugin("relaxed", "sun")(run.dataset, relaxed_crystals(rows), stability.num_rows)
+    sun: Metric = registry.plugin("relaxed", "sun")(
+        run.dataset, relaxed_crystals(rows), stability.num_rows, run.manifest.get("rules")
+    )
     return {"sun_rate_relaxed": sun}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from bench.model_specs import ModelSpec
 from bench.prediction.compositions import Targets
 from bench.prediction.sampling import require_predictor
 from bench.run_folder import manifest as manifests
+from bench.sampling.loop import Sampling, sample
 from bench.sampling.sources import (
     CALIBRATION_SIZE,
     CPU_WARMUP_SIZE,
@@ -55,6 +57,10 @@ class Model:
         """The crystals of a file."""
         meta = None if self.spec.meta is None else Path(self.spec.meta)
         return FileSource.read(Path(self.spec.target), meta, self.workers, self.predicts)
+
+    def sample(self, how: Sampling, run: Run, executor: Executor) -> None:
+        """Fills the folders of its repeats, from where they stand."""
+        sample(how, run.folders(self.name), functools.partial(self.open_source, run, executor))
 
     def open_source(self, run: Run, executor: Executor) -> Source:
         """Where its crystals come from. ValueError where that is not what the run began with."""

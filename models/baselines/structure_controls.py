@@ -66,17 +66,27 @@ class Templates:
             for counts, found in groups.items()
         }
 
-    def structure(self, atomic_numbers: IntArray, rng: np.random.Generator) -> Structure | str:
-        """A structure for atoms in this order; why there is none where no training crystal has these counts."""
+    def structure(
+        self, atomic_numbers: IntArray, rng: np.random.Generator, others_only: bool = False
+    ) -> Structure | str:
+        """A structure for atoms in this order; why there is none where no training crystal has these counts.
+
+        others_only: training crystals of the same composition do not count.
+        """
         elements, counts = by_count(atomic_numbers)
         pattern = self._patterns.get(tuple(counts.tolist()))
         if pattern is None:
-            return f"no training crystal has {', '.join(map(str, counts.tolist()))} atoms of its elements"
+            return f"no training crystal has {_counts(counts)} atoms of its elements"
         orders = np.array(list(itertools.islice(orders_of_equals(counts), MOST_ORDERS)))  # (P, m)
         wanted = self._scale[elements[orders]]  # (P, m)
         distances = np.abs(wanted[None] - self._scale[pattern.elements][:, None]) @ (counts / counts.sum())  # (G, P)
         nearest = distances.argmin(axis=1)
         ranked = np.lexsort((rng.random(len(nearest)), distances.min(axis=1)))
+        if others_only:
+            same = (np.sort(pattern.elements, axis=1) == np.sort(elements)).all(axis=1)
+            ranked = ranked[~same[ranked]]
+            if not len(ranked):
+                return f"no training crystal of another composition has {_counts(counts)} atoms of its elements"
         place = ranked[min(int(rng.geometric(0.5)) - 1, len(ranked) - 1)]
         numbers, frac_coords, lattice = self._train.arrays(int(pattern.crystals[place]))
         exchanged = dict(zip(pattern.elements[place].tolist(), elements[orders[nearest[place]]].tolist(), strict=True))
@@ -84,6 +94,10 @@ class Templates:
         sites = np.empty(len(now), dtype=np.int64)
         sites[np.argsort(atomic_numbers, kind="stable")] = np.argsort(now, kind="stable")
         return frac_coords[sites], lattice
+
+
+def _counts(counts: IntArray) -> str:
+    return ", ".join(map(str, counts.tolist()))
 
 
 def by_count(atomic_numbers: IntArray) -> tuple[IntArray, IntArray]:

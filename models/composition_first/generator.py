@@ -12,9 +12,10 @@ import numpy as np
 from bench.arrays import IntArray
 from bench.datasets import canonical_name, reference_card
 from bench.interfaces import SampleBatch
-from models.baselines.diffcsp.generator import structures_fast
+from models.baselines.diffcsp.generator import structures_fast, structures_from_templates
 from models.baselines.diffcsp.structure_prediction import predict_structures
-from models.composition_first.composition_model import CompositionConfig, CompositionModel
+from models.baselines.diffcsp.template_start import TemplateStarts, with_start
+from models.composition_first.composition_model import MOST_DRAWS, CompositionConfig, CompositionModel
 from models.composition_first.transformer import TransformerConfig
 from models.generation import GeneratorFactory
 from models.weights import find_weights, load_into, read_card, read_weights, require_trained_for
@@ -36,10 +37,16 @@ def structure_weights(compositions: Path, dataset: str, preset: str) -> Path:
 
 @dataclass(frozen=True)
 class CompositionFirstFactory:
-    """Builds the generators of any data set, number of steps and weights, with one sampler of the structures."""
+    """Builds the generators of any data set, number of steps and weights, with one sampler of the structures.
+
+    from_templates: structures begin at the nearest training crystal of another composition (`TemplateStarts`).
+    neutral: compositions are drawn until they are charge-neutral (`CompositionModel.sample`).
+    """
 
     suffix: str
     structures: GeneratorFactory
+    from_templates: bool = False
+    neutral: bool = False
 
     def __call__(
         self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
@@ -76,6 +83,8 @@ class CompositionFirst:
             ) from None
         path = structure_weights(self.weights, self.dataset, preset)
         self._structures = factory.structures(self.dataset, preset, steps, path)
+        self._starts = TemplateStarts(self.dataset, others_only=True) if factory.from_templates else None
+        self._neutral = factory.neutral
         self._compositions: CompositionModel | None = None
 
     def batch_size(self, device: str) -> int:
@@ -85,15 +94,22 @@ class CompositionFirst:
     @property
     def card(self) -> dict[str, Any]:
         """The composition model's card, that of the structures' weights, and how both sample."""
-        structures = self._structures.card
+        structures = with_start(self._structures.card, self._starts)
         sampling = {**structures.pop("sampling"), "temperature": self._config.temperature}
+        if self._neutral:
+            sampling["compositions"] = f"drawn until neutral by the usual oxidation states, {MOST_DRAWS} times at most"
         return {**read_card(self.weights), "structures": structures, "sampling": sampling}
 
     def load(self, device: str = "cpu") -> None:
-        """Reads both weights, checks them against their cards and moves them to the device."""
+        """Reads both weights, checks them against their cards and moves them to the device.
+
+        DataUnavailable where structures begin at templates and the training crystals are not at hand.
+        """
         model = CompositionModel(self._config)
         load_into(model, read_weights(self.weights)[0], self.weights)
         self._structures.load(device)
+        if self._starts is not None:
+            self._starts.load()
         self._probabilities = reference_card(self.dataset).num_atoms_probabilities
         self._compositions = model.requires_grad_(False).eval().to(device)
 
@@ -106,7 +122,7 @@ class CompositionFirst:
             self.load("cpu")
         assert self._compositions is not None
         of_compositions, of_structures = np.random.SeedSequence(seed).generate_state(2)
-        compositions = self._compositions.sample(num_crystals, int(of_compositions), self._probabilities)
+        compositions = self._compositions.sample(num_crystals, int(of_compositions), self._probabilities, self._neutral)
         return self.sample_given(compositions, int(of_structures))
 
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
@@ -114,7 +130,8 @@ class CompositionFirst:
 
         Order, atoms and errors as of `DiffusionPredictor.sample_given`.
         """
-        return predict_structures(self._structures.model, compositions, seed, self._structures.steps)
+        starts = None if self._starts is None else self._starts(compositions, seed)
+        return predict_structures(self._structures.model, compositions, seed, self._structures.steps, starts=starts)
 
 
 composition_first = CompositionFirstFactory("", structures_fast)
@@ -122,3 +139,9 @@ composition_first = CompositionFirstFactory("", structures_fast)
 
 composition_first_fast = CompositionFirstFactory("-fast", structures_fast.with_sampler("-fast", steps=16))
 """Composition first in 16 steps of one network evaluation each: the most crystals for the device time."""
+
+composition_first_neutral = CompositionFirstFactory("-neutral", structures_fast, neutral=True)
+"""Composition first whose compositions are alloys or charge-neutral by the usual oxidation states."""
+
+composition_first_template = CompositionFirstFactory("-template", structures_from_templates, from_templates=True)
+"""Composition first in 8 steps from the nearest training crystal of another composition, its elements exchanged."""

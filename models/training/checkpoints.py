@@ -86,7 +86,7 @@ class Checkpoints(L.Callback):
         self.advance(crystals / sum(map(len, pl_module.train_buckets)), crystals)
 
     def _save_when_due(self, trainer: L.Trainer, last: bool = False) -> None:
-        over = self.interruption.asked or (self.deadline is not None and now() >= self.deadline)
+        over = trainer.should_stop or self.interruption.asked or (self.deadline is not None and now() >= self.deadline)
         if over or last or now() - self.saved >= SAVE_EVERY_S:
             with replacement(self.path) as partial:
                 trainer.save_checkpoint(partial)
@@ -131,8 +131,13 @@ def train_stage(
     compile_network: bool,
     interruption: Interruption,
     progress: Progress | None = None,
+    watch: L.Callback | None = None,
+    average: Callable[[Any, Any, Any], None] | None = None,
 ) -> tuple[bool, float]:
     """Trains one stage from its checkpoint, if there is one; leaves the averaged weights in the module.
+
+    watch: is told of every batch after the weights were averaged, and its state is kept in the checkpoint. average:
+    how averaged weights follow, in place of the stage's constant decay.
 
     Returns whether all epochs are done, and the seconds spent on the stage in all calls. KeyboardInterrupt where an
     interruption ended it.
@@ -145,6 +150,8 @@ def train_stage(
         done = epochs_done(saved) + saved.get("epoch_losses", ({}, 0))[1] / sum(map(len, module.train_buckets))
         if done >= stage.epochs:
             module.load_state_dict(saved["state_dict"])
+            if watch is not None:
+                watch.load_state_dict(saved["callbacks"][watch.state_key])
             return True, float(saved["callbacks"]["Checkpoints"]["seconds"])
     if compile_network:
         for part in module.model.compiled_parts(stage.name):
@@ -161,7 +168,8 @@ def train_stage(
             gradient_clip_val=stage.clip,
             gradient_clip_algorithm=stage.clip_algorithm,
             callbacks=[
-                WeightAveraging(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(stage.ema_decay)),
+                WeightAveraging(use_buffers=False, multi_avg_fn=average or get_ema_multi_avg_fn(stage.ema_decay)),
+                *([] if watch is None else [watch]),  # before them: a checkpoint holds what it knows of the same batch
                 checkpoints,
             ],
             logger=CSVLogger(out, name="log", version=f"{stage.name}-{len(call_logs(out, stage.name))}"),

@@ -22,7 +22,7 @@ from bench.crystals import Crystals
 from models.dense import DenseBatch
 from models.diffusion import SeededNoise
 from models.presets import StageConfig
-from models.trainable import Trainable
+from models.trainable import TrainableNetwork
 from models.training.optimiser import make_optimiser
 
 ScoreSamples = Callable[[Crystals], dict[str, float]]
@@ -43,7 +43,7 @@ class SampledMetrics:
     num_crystals: int = 100
     steps: int = 100
 
-    def __call__(self, model: Trainable) -> dict[str, float]:
+    def __call__(self, model: TrainableNetwork) -> dict[str, float]:
         """Samples with the current weights and scores."""
         batch = model.sample_in_training(self.num_crystals, self.seed, self.steps, self.num_atoms_probabilities)
         return {"generated": len(batch.crystals) / batch.requested, **self.score(batch.crystals)}
@@ -94,7 +94,7 @@ class Stage(L.LightningModule):
 
     def __init__(
         self,
-        model: Trainable,
+        model: TrainableNetwork,
         config: StageConfig,
         train: list[DenseBatch],
         val: list[DenseBatch],

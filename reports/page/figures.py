@@ -64,7 +64,7 @@ def yield_figures(
         for kind in dict.fromkeys(curve.kind for curve in curves):
             own = [curve for curve in curves if (curve.kind, curve.axis) == (kind, axis)]
             if own:
-                svg = inline_svg(_panel(_yields(own, places, kind, axis)), f"{name}-yield-{kind}-{axis}")
+                svg = inline_svg(panel_figure(_yields(own, places, kind, axis)), f"{name}-yield-{kind}-{axis}")
                 ends = "; ".join(f"{c.method} {_at_end(c)}" for c in own)
                 words = f"{TITLES[kind]} crystals against {AXES[axis]}. At the end of each curve: {ends}."
                 found.append(PageFigure(f"{TITLES[kind]} crystals", words, svg))
@@ -95,7 +95,7 @@ def pareto_figures(
             words = (
                 f"{title}, against {COSTS[cost]}. On the front, where nothing is cheaper and better: {', '.join(best)}."
             )
-            svg = inline_svg(_panel(draw), f"{name}-pareto-{column.metric}-{cost}")
+            svg = inline_svg(panel_figure(draw), f"{name}-pareto-{column.metric}-{cost}")
             found.append(PageFigure(title, words, svg))
         if found:
             groups.append((f"Against {COSTS[cost]}", found))
@@ -113,7 +113,7 @@ def hull_figures(histograms: Sequence[HullHistogram], name: str) -> list[PageFig
             panel.set_xlabel("energy above hull (eV/atom)")
             panel.set_ylabel("% of crystals")
 
-        svg = inline_svg(_panel(draw), f"{name}-hull-{place}")
+        svg = inline_svg(panel_figure(draw), f"{name}-hull-{place}")
         said = figure2.in_words(histogram) or "no crystal has an energy"
         words = f"Energy above hull of the crystals of {histogram.method}, {histogram.requested:,} asked for: {said}."
         found.append(PageFigure(histogram.method, words, svg, said))
@@ -134,7 +134,7 @@ def distribution_figures(
         words = (
             f"{title}: distribution of {', '.join(part.name for part in own[1:])} beside the test split; see the table."
         )
-        figures.append(PageFigure(title, words, inline_svg(_panel(draw), f"{name}-spread-{quantity}")))
+        figures.append(PageFigure(title, words, inline_svg(panel_figure(draw), f"{name}-spread-{quantity}")))
     return figures
 
 
@@ -152,7 +152,9 @@ def family_places(results: Sequence[ModelResult]) -> dict[str, int]:
     return found
 
 
-def _panel(draw: Callable[[Axes], None]) -> Callable[[], Figure]:
+def panel_figure(draw: Callable[[Axes], None]) -> Callable[[], Figure]:
+    """A figure of one panel, of the size that all on a page have."""
+
     def make() -> Figure:
         from matplotlib.figure import Figure
 

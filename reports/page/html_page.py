@@ -5,37 +5,24 @@ Every text from a run is escaped; the only script that runs is the package's own
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import resources
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import bench
 from reports.page.html_table import HtmlTable, from_table1
-from reports.page.periodic_table import LEGEND_SHARES, shade
 from reports.page.records import record_tables
 from reports.page.sections import dataset_part
+from reports.page.templating import render_template
 from reports.run_results import ModelResult, read_results, task_protocols
 from reports.tables import leaderboard as board
 from reports.tables import table1
 from reports.tables.chosen_columns import further_columns
-from reports.tables.columns import percent
 from reports.tables.formats import TITLE
 from reports.tables.paper_rows import PRINTED_ROWS
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
-
-TEMPLATES = "page/templates"
 RANKS_CAPTION = "Good crystals, and what they cost"
 TABLE1_CAPTION = TITLE.removeprefix("Table 1. ")
-SUBSCRIPT = re.compile(r"(?<=[A-Za-z)])\d+")
 MOST_BYTES = 5 * 10**6
 
 
@@ -56,8 +43,10 @@ def write_page(
     return f"HTML: {file} ({size})"
 
 
-def render(run_dirs: Sequence[Path], paper: bool = False, leaderboard: bool = False, by: str | None = None) -> str:
-    """The page as text; the same runs give the same text. Errors as `write_page`."""
+def render(
+    run_dirs: Sequence[Path], paper: bool = False, leaderboard: bool = False, by: str | None = None, home: str = ""
+) -> str:
+    """The page as text; the same runs give the same text. home: address of a list of runs. Errors as `write_page`."""
     results = read_results(run_dirs)
     if not results:
         raise ValueError(f"{run_dirs[0]}: none of its models has a result, so there is nothing to show")
@@ -66,24 +55,17 @@ def render(run_dirs: Sequence[Path], paper: bool = False, leaderboard: bool = Fa
     printed = [row for row in PRINTED_ROWS if row.dataset in datasets] if paper else []
     parts = [dataset_part(list(members)) for _, members in groupby(results, key=lambda result: result.run.dataset)]
     runs = list(dict.fromkeys(result.run.name for result in results))
-    script = _text("page.js")
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=f"Generative models of crystals on {_join([part.title for part in parts])}",
-            subtitle=_subtitle(results, runs),
-            runs=_join(runs),
-            version=bench.__version__,
-            style=_safe(_text("style.css")),
-            script=_safe(script),
-            script_hash=_safe("sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
-            leaderboard=ranks,
-            table1=from_table1(table1.compose(results, printed), "table1-figures", TABLE1_CAPTION),
-            further=further_tables(results),
-            dataset_parts=parts,
-            records=record_tables(results),
-        )
+    return render_template(
+        "page.html.j2",
+        f"Generative models of crystals on {_join([part.title for part in parts])}",
+        _subtitle(results, runs),
+        home,
+        runs=_join(runs),
+        leaderboard=ranks,
+        table1=from_table1(table1.compose(results, printed), "table1-figures", TABLE1_CAPTION),
+        further=further_tables(results),
+        dataset_parts=parts,
+        records=record_tables(results),
     )
 
 
@@ -93,21 +75,6 @@ def further_tables(results: Sequence[ModelResult]) -> list[HtmlTable]:
         from_table1(replace(table1.compose(results, (), columns), remarks=()), f"further{place}", group)
         for place, (group, columns) in enumerate(further_columns(results).items())
     ]
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("reports", TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["formula"] = _formula
-    environment.globals["scale"] = [(f"{percent(share, 0)} %", shade(share)) for share in LEGEND_SHARES]
-    return environment
 
 
 def _subtitle(results: Sequence[ModelResult], runs: Sequence[str]) -> list[str]:
@@ -122,24 +89,6 @@ def _subtitle(results: Sequence[ModelResult], runs: Sequence[str]) -> list[str]:
             f"Stability by {potential}; every figure has a 95 % interval, and what noise cannot tell apart is tied."
         )
     return lines
-
-
-def _formula(text: str) -> Markup:
-    """A formula with its numbers as subscripts, escaped."""
-    from markupsafe import Markup, escape
-
-    return Markup(SUBSCRIPT.sub(r"<sub>\g<0></sub>", str(escape(text))))
-
-
-def _safe(text: str) -> Markup:
-    """A text of this package, which is written as it stands."""
-    from markupsafe import Markup
-
-    return Markup(text)
-
-
-def _text(name: str) -> str:
-    return (resources.files("reports") / TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _join(names: Sequence[str]) -> str:

@@ -22,13 +22,17 @@ MARKS: dict[Mark, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Td:
-    """One cell. interval: shown under its figure. mark: of Table 1. note: number of a footnote. header: of its row."""
+    """One cell. interval: shown under its figure. mark: of Table 1. note: number of a footnote. header: of its row.
+
+    href: where its text leads.
+    """
 
     text: str
     interval: str = ""
     mark: Mark = ""
     note: int | None = None
     header: bool = False
+    href: str = ""
 
     @property
     def sort(self) -> str:

@@ -26,12 +26,16 @@ from reports.page.ledger_funnel import Funnel, funnel, reasons_table
 from reports.page.periodic_table import PeriodicTable, elements_table, periodic_table
 from reports.page.stored_counts import model_counts
 from reports.run_results import ModelResult, one_device
+from reports.tables.by_size import shown_rate
 from reports.tables.columns import distance, three_digits
+from reports.tables.disagreements import NOTE, read_votes
 from reports.yields.curves import AXES, Axis
 from reports.yields.stored import read_curves
 from reports.yields.tables import by_time, common_cost, cost_rows, lead_lines, leads, notes, reading_rows
 
 MOST_CRYSTALS, CRYSTALS_IN_ALL = 4, 40  # of one model, and of a data set
+HULL, CRYSTALS = "Figure 2: energy above hull", "The best crystals"
+SPREAD, ELEMENTS = "Distributions beside the test split", "Elements beside the test split"
 TIMES: tuple[Axis, ...] = ("seconds", "end_to_end")
 
 
@@ -68,15 +72,17 @@ class DatasetPart:
 
 
 def dataset_part(results: Sequence[ModelResult]) -> DatasetPart:
-    """The sections of the models of one data set."""
+    """The sections of the models of one data set. Rows come last: their folders hold scores, not crystals."""
     name = results[0].run.dataset
+    own = [result for result in results if result.card is None]
+    results = [*own, *(result for result in results if result.card is not None)]
+    of_crystals = [_hull(own, name), *_distributions(own, name), _crystals(own, name)] if own else _of_rows(name)
     sections = [
         _ledger(results, name),
         _yields(results, name),
         _quality(results, name),
-        _hull(results, name),
-        *_distributions(results, name),
-        _crystals(results, name),
+        *_disagreements(own, name),
+        *of_crystals,
         _reasons(results, name),
     ]
     return DatasetPart(name, results[0].dataset, sections)
@@ -173,8 +179,29 @@ def _quality(results: Sequence[ModelResult], name: str) -> Section:
     )
 
 
+def _disagreements(results: Sequence[ModelResult], name: str) -> list[Section]:
+    """A table for each model that several potentials judged; nothing where there is none."""
+    votes = [found for result in results if (found := read_votes(result))]
+    if not votes:
+        return []
+    anchor = f"{name}-disagreements"
+    tables = []
+    for place, found in enumerate(votes):
+        titles = ["Chemistry", "Crystals", *(f"{title} (%)" for title in found.titles)]
+        rows = [[kind, f"{number:,}", *map(shown_rate, rates)] for kind, number, rates in found.rows()]
+        tables.append(simple_table(f"{anchor}{place}", found.result.method, titles, rows))
+    return [Section(anchor, "Disagreements: stable by some potentials and not by others", NOTE, tables=tables)]
+
+
+def _of_rows(name: str) -> list[Section]:
+    """In place of the sections that show crystals, where all are published models."""
+    missing = "The folder of a published model holds its scores, not its crystals, so they are not shown here."
+    titles = {"hull": HULL, "spread": SPREAD, "elements": ELEMENTS, "crystals": CRYSTALS}
+    return [Section(f"{name}-{part}", title, missing=missing) for part, title in titles.items()]
+
+
 def _hull(results: Sequence[ModelResult], name: str) -> Section:
-    anchor, title = f"{name}-hull", "Figure 2: energy above hull"
+    anchor, title = f"{name}-hull", HULL
     relaxed = [result for result in results if result.run.has_table(result.model, "stability")]
     if not relaxed:
         missing = "No crystal was relaxed; `python -m bench rescore DIR --tasks stability` does it."
@@ -189,8 +216,8 @@ def _hull(results: Sequence[ModelResult], name: str) -> Section:
 
 
 def _distributions(results: Sequence[ModelResult], name: str) -> list[Section]:
-    anchor, title = f"{name}-spread", "Distributions beside the test split"
-    others = f"{name}-elements", "Elements beside the test split"
+    anchor, title = f"{name}-spread", SPREAD
+    others = f"{name}-elements", ELEMENTS
     try:
         split = split_counts(name)
     except ValueError:
@@ -237,7 +264,7 @@ def _crystals(results: Sequence[ModelResult], name: str) -> Section:
     most = min(MOST_CRYSTALS, max(1, CRYSTALS_IN_ALL // len(results)))
     return Section(
         f"{name}-crystals",
-        "The best crystals",
+        CRYSTALS,
         "Lowest above the hull first, equal ones once. Shown as they were sampled; the energy is that of the relaxed "
         "crystal.",
         crystals=[best_crystals(result, most) for result in results],

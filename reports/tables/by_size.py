@@ -42,7 +42,7 @@ def render(run_dirs: Sequence[Path], format: str = "text") -> str:
         )
     style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
     shown = [
-        [result.dataset, result.method, group, number, *map(_cell, rates)] for result, group, number, rates in rows
+        [result.dataset, result.method, group, number, *map(shown_rate, rates)] for result, group, number, rates in rows
     ]
     note = "In brackets: 95 % intervals. Rates are over the crystals of a row; what is no crystal has no size."
     return f"{tabulate(shown, titles, style, disable_numparse=True)}\n\n{note}\n"
@@ -89,7 +89,8 @@ def _column(result: ModelResult, task: str, column: str) -> IntArray:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
-def _cell(rate: Metric | None) -> str:
+def shown_rate(rate: Metric | None) -> str:
+    """A rate in percent with its interval in brackets; a dash where it is not known."""
     if rate is None or rate.value is None or rate.low is None or rate.high is None:
         return DASH
     value, low, high = (percent(part, rate.n) for part in (rate.value, rate.low, rate.high))

@@ -16,7 +16,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Coverage": ("cov_", "amsd_", "amcd_", "emd_coordination_number"),
     "Diversity": ("structure_diversity", "composition_diversity"),
     "Distributions": ("emd_", "js_", "median_", "hhi_"),
-    "Good crystals": ("valid", "collapsed_rate", "stable_rate", "unique_rate", "novel_rate", "sun_rate"),
+    "Good crystals": ("valid", "collapsed_rate", "stable_rate", "stable_by_", "unique_rate", "novel_rate", "sun_rate"),
     "Cost": (
         "seconds_",
         "evaluations_",

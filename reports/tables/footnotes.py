@@ -8,12 +8,13 @@ from itertools import groupby
 from bench.sample_size import crystals_for_rates
 from bench.statistics import Metric
 from reports.run_results import ModelResult
+from reports.tables.card_notes import card_notes
 from reports.tables.columns import distance, three_digits
 from reports.tables.paper_rows import PAPER, PrintedRow
 from reports.tables.paper_rows import STABILITY_SAMPLES as PAPER_SAMPLES
 from reports.tables.ranking import rank
 from reports.tables.split_row import split_remark
-from reports.tables.stability_notes import calibration_note, second_potentials, stability_note
+from reports.tables.stability_notes import calibration_note, consensus_notes, second_potentials, stability_note
 
 FEW_BATCHES = 10  # with fewer the interval of a time is wide
 
@@ -83,9 +84,10 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
     controls = dict.fromkeys(result.method for result in results if result.is_control)
     if controls:
         lines.append(f"Controls, which use no network and are not ranked: {', '.join(controls)}.")
+    lines += card_notes(results)
     own = [list(members) for _, members in groupby(results, key=lambda result: result.run.dataset)]
     lines += filter(None, map(split_remark, own))
-    lines += second_potentials(results)
+    lines += [*second_potentials(results), *consensus_notes(results)]
     if printed:
         lines.append(
             f"(paper): as printed in {PAPER}. Their intervals are computed here from the 1000 crystals that the paper "
@@ -101,7 +103,7 @@ def too_small(results: Sequence[ModelResult]) -> list[str]:
     """
     lines = []
     for dataset, members in groupby(results, key=lambda result: result.dataset):
-        models = [result for result in members if not result.is_control]
+        models = [result for result in members if result.is_compared]
         for metric, word in (("stable_rate", "stable"), ("valid", "valid")):
             rates = {m.method: rate for m in models if (rate := m.known(metric)) and rate.value is not None}
             if len(rates) < 2:
@@ -143,7 +145,11 @@ def _timed_batches(result: ModelResult) -> int:
 
 def _composition_note(results: Sequence[ModelResult]) -> str:
     validity = results[0].run.manifest["protocol"]["tasks"]["validity"]
-    rule = f"SMACT {validity['smact']}, oxidation states of {validity['composition']['oxidation_states_set']}"
+    if "rules" in validity:
+        rule = f"SMACT {validity['smact']}, by --rules {validity['rules']}"
+    else:
+        states = validity["composition"]["oxidation_states_set"]
+        rule = f"SMACT {validity['smact']}, oxidation states of {states}, the published rule"
     newer = []
     for dataset, members in groupby(results, key=lambda result: result.dataset):
         rates = [
@@ -152,7 +158,7 @@ def _composition_note(results: Sequence[ModelResult]) -> str:
             if (metric := member.known("valid_composition_icsd24")) and metric.value is not None
         ]
         newer += [f"{dataset}: {', '.join(rates)}"] if rates else []
-    return f"{rule}, the published rule; by the newer set icsd24, {'; '.join(newer)}" if newer else rule
+    return f"{rule}; by the newer set icsd24, {'; '.join(newer)}" if newer else rule
 
 
 def _distance_note(results: Sequence[ModelResult]) -> str:

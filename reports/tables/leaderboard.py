@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.statistics import SIGNIFICANCE, pairwise_p_values
 from reports.run_results import ModelResult, one_device, read_results
+from reports.tables.card_notes import card_notes
 from reports.tables.columns import COLUMNS, Column, count, percent, three_digits
 from reports.tables.formats import DASH, Cell, Header, Table, to_text, without_first_column
 
@@ -42,7 +43,7 @@ def rankable() -> dict[str, Column]:
 
 
 def compose(results: Sequence[ModelResult], by: str | None = None, figures: Sequence[Column] = SHOWN) -> Table:
-    """For each data set its models by rank, then its controls. by: a metric; None: S.U.N., else stable, else valid.
+    """For each data set its models by rank, then what is not ranked. by: a metric; None: S.U.N., stable or valid.
 
     figures: columns, beside that of the metric.
     """
@@ -56,19 +57,20 @@ def compose(results: Sequence[ModelResult], by: str | None = None, figures: Sequ
     sections, remarks = [], [_meaning()]
     for _, members in groupby(results, key=lambda result: result.run.dataset):
         own = list(members)
-        models = [result for result in own if not result.is_control]
-        controls = [result for result in own if result.is_control]
+        models = [result for result in own if result.is_compared]
+        apart = [result for result in own if not result.is_compared]
         metric = by or next(
             (name for name in BY_DEFAULT if any(result.known(name) for result in models)), BY_DEFAULT[-1]
         )
         ranks = rank_models(models, columns[metric])
         rows = [_row(str(rank) if rank else DASH, result, shown) for rank, result in ranks]
-        rows += [_row(DASH, control, shown) for control in controls]
+        rows += [_row(DASH, result, shown) for result in apart]
         if rows:
             rows[0][0] = Cell(own[0].dataset)
             sections.append(rows)
-            remarks.append(_ranked_by(own[0].dataset, columns[metric], controls))
-    return Table(headers, sections, [], remarks)
+            controls = [result for result in apart if result.is_control]
+            remarks += [_ranked_by(own[0].dataset, columns[metric], controls)] if models else []
+    return Table(headers, sections, [], [*remarks, *card_notes(results)])
 
 
 def rank_models(models: Sequence[ModelResult], column: Column) -> list[tuple[int | None, ModelResult]]:

@@ -8,10 +8,15 @@ from itertools import groupby
 from typing import Any
 
 from bench.interfaces import task_name
+from bench.statistics import Metric
 from reports.run_results import ModelResult, task_protocols
 from reports.tables.columns import percent
 
 TASK = "stability"
+CONSENSUS = {
+    "stable_by_all_rate": "all of the potentials at once",
+    "stable_by_majority_rate": "more than half of them",
+}
 SECOND_RATE = re.compile(r"stable_rate\[(.+)\]")
 OTHER_LINE = re.compile(r"stable_below_[0-9.]+_rate")
 
@@ -49,6 +54,24 @@ def second_potentials(results: Sequence[ModelResult]) -> list[str]:
     return lines
 
 
+def consensus_notes(results: Sequence[ModelResult]) -> list[str]:
+    """What several potentials say together, data set by data set; nothing where no run has two."""
+    lines = []
+    for metric, words in CONSENSUS.items():
+        shown = [f"{r.method} {text}" for r in results if (text := _with_interval(r.known(metric)))]
+        if shown:
+            lines.append(f"Stable by {words}: {', '.join(shown)}.")
+    return [*lines, "Where they disagree: `bench report RUN --disagreements`."] if lines else []
+
+
+def _with_interval(rate: Metric | None) -> str:
+    """A rate in percent with its interval; empty without one."""
+    if rate is None or rate.value is None or rate.low is None or rate.high is None:
+        return ""
+    value, low, high = (percent(part, rate.n) for part in (rate.value, rate.low, rate.high))
+    return f"{value}\u00a0% [{low}, {high}]"
+
+
 def _own_hull(results: Sequence[ModelResult], task: str) -> Iterator[str]:
     """What the user's own hull is, and what of its file was left out."""
     abouts = [result.run.summary().get("about", {}).get(task, {}) for result in results]
@@ -63,7 +86,8 @@ def calibration_note(results: Sequence[ModelResult]) -> str:
     return (
         "expected share that DFT would put below the line, by a logistic regression of DFT's verdict on the energy "
         f"above hull of {fitted['crystals']} generated crystals ({fitted['file']}). The interval holds sampling and "
-        "calibration, and is widened for chemistry that those lack. On crystals of another kind the error may be larger"
+        "calibration, and is widened for chemistry that those lack. On crystals of another kind the error may be "
+        "larger. Rows share the calibration's error, so compare them by the rate beside it"
     )
 
 
@@ -93,10 +117,10 @@ def _other_lines(results: Sequence[ModelResult]) -> Iterator[str]:
 
 def _second_rate(result: ModelResult, suffix: str) -> Iterator[str]:
     rate, differ = (result.known(f"{metric}[{suffix}]") for metric in ("stable_rate", "stable_disagreement_rate"))
-    if rate is None or rate.value is None or rate.low is None or rate.high is None:
+    shown = _with_interval(rate)
+    if not shown:
         return
-    low, high = (percent(bound, rate.n) for bound in (rate.low, rate.high))
-    text = f"{result.method} {percent(rate.value, rate.n)}\u00a0% [{low}, {high}]"
+    text = f"{result.method} {shown}"
     if differ is not None and differ.value is not None:
         text += f" (the two disagree about {round(differ.value * differ.n)} of {differ.n} crystals)"
     yield text

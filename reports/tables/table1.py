@@ -12,7 +12,7 @@ from bench.atomic import write_text
 from bench.store import report_folder
 from reports.run_results import ModelResult, one_device, read_results
 from reports.tables.chosen_columns import chosen_columns
-from reports.tables.columns import Column, count, shown_columns
+from reports.tables.columns import CALIBRATED, Column, count, shown_columns
 from reports.tables.csv_rows import to_csv
 from reports.tables.footnotes import column_note, dash_note, disturbed_note, remarks
 from reports.tables.formats import (
@@ -110,12 +110,13 @@ def compose(
     has_split = False
     for dataset, members in groupby(results, key=lambda result: result.run.dataset):
         rows = list(members)
-        models = [result for result in rows if not result.is_control]
+        models = [result for result in rows if result.is_compared]
         marks = [_marks(column, models) for column in columns]
         sections.append(
             [_row(model, columns, [column[i] for column in marks], notes) for i, model in enumerate(models)]
         )
-        sections.append([_row(control, columns, [""] * len(columns), notes) for control in rows if control.is_control])
+        apart = [result for result in rows if not result.is_compared]
+        sections.append([_row(result, columns, [""] * len(columns), notes) for result in apart])
         split_row = _test_split_rows(rows, columns)
         has_split = has_split or bool(split_row)
         sections.append(split_row)
@@ -139,8 +140,13 @@ class _Notes:
 
 
 def _marks(column: Column, models: Sequence[ModelResult]) -> list[Mark]:
-    """Marks of one data set's models. Seconds are compared only where all were measured on the same device."""
-    if column.better is None or (column.metric == "seconds_per_crystal" and not one_device(models)):
+    """Marks of one data set's models. Seconds are compared only where all were measured on the same device.
+
+    A calibrated rate gets none: most of its error is the calibration's, which all rows share.
+    """
+    if column.better is None or column.metric == CALIBRATED:
+        return [""] * len(models)
+    if column.metric == "seconds_per_crystal" and not one_device(models):
         return [""] * len(models)
     figures = [
         None if column.is_time and model.was_disturbed else column.comparable(model.known(column.metric))

@@ -18,7 +18,15 @@ from bench.arrays import BoolArray
 from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
-from tasks.stability.calibration import Calibration, NoCalibration, find_calibration, measured_error, stable_rate
+from tasks.stability.calibration import (
+    FITTED_WITH,
+    Calibration,
+    NoCalibration,
+    essence,
+    find_calibration,
+    measured_error,
+    stable_rate,
+)
 from tasks.stability.chain import (
     SCREEN_ABOVE,
     Stage,
@@ -29,6 +37,7 @@ from tasks.stability.chain import (
     judge,
     stage_settings,
 )
+from tasks.stability.consensus import consensus
 from tasks.stability.hull import Hull, HullNotHere, hull_path, read_hull
 from tasks.stability.hull.formation import ENDINGS, read_formation_hull
 from tasks.stability.hull.mp_entries import LEVELS, read_mp_hull
@@ -117,6 +126,24 @@ class Stability:
         hulls = {stage.potential.name: stage.hull for stage in stages}
         return task_rows(self.schema, crystals, columns), kept_table(crystals, known, verdicts, hulls)
 
+    def renewed(self, table: pa.Table, protocol: Mapping[str, Any]) -> pa.Table:
+        """A stored table with today's verdicts and probabilities on its energies.
+
+        ValueError where these come of another potential, hull or relaxation (packages' versions may differ).
+        """
+        today = self._measured_by()
+        for what in FITTED_WITH:
+            if essence(protocol.get(what)) != essence(today.get(what)):
+                raise ValueError(f"its energies come of another {what.replace('_', ' ')} than today's")
+        rows = table.to_pylist()
+        found = self._calibration_or_why()
+        for row in rows:
+            row.setdefault("potential_of_verdict", self._names[-1])
+            above = row["e_above_hull"]
+            row["stable"] = bool(row["converged"] and above is not None and above < STABLE_BELOW)
+            row["stable_probability"] = None if isinstance(found, str) else _probability(found, row)
+        return pa.Table.from_pylist(rows, schema=self.schema)
+
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Rates over all requested crystals; the median energy above the hull over those that have one."""
         table = tables[self.name]
@@ -132,6 +159,8 @@ class Stability:
         if self.name != PLAIN_NAME and PLAIN_NAME in tables:
             differ = pc.not_equal(table["stable"], tables[PLAIN_NAME]["stable"])
             metrics["stable_disagreement_rate"] = wilson(_count(differ), n)
+        if self.name == PLAIN_NAME:
+            metrics |= consensus(tables, PLAIN_NAME)
         return {name + suffix: metric for name, metric in metrics.items()}
 
     def about(self) -> dict[str, Any]:

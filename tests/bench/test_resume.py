@@ -101,6 +101,26 @@ def test_another_protocol_is_refused_on_resume_and_taken_by_rescoring(
     resume(tmp_path / "r")
 
 
+def test_rescoring_keeps_costly_figures_where_they_are_still_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TASK_VERSION", "other volumes")
+    run(plan(), tmp_path / "others")
+    monkeypatch.setenv("FAKE_TASK_VERSION", "1")
+    run(plan(), tmp_path / "r")
+    before = Run.open(tmp_path / "r").task_table("fake", "validity")
+    monkeypatch.setenv("FAKE_TASK_VERSION", "2")
+    monkeypatch.setattr("fake_tasks.FakeValidity.score", None)  # nothing is scored any more
+    rescore(tmp_path / "r", ["validity"], workers=1, keep_energies=True)
+    assert Run.open(tmp_path / "r").task_table("fake", "validity") == before
+    assert Run.open(tmp_path / "r").manifest["protocol"]["tasks"]["validity"]["version"] == "2"
+    with pytest.raises(ValueError, match="fake: validity: its volumes are others; rescore without --keep-energies"):
+        rescore(tmp_path / "others", ["validity"], keep_energies=True)
+    assert Run.open(tmp_path / "others").summary()
+    with pytest.raises(ValueError, match="none of novelty has energies in this run that could be kept"):
+        rescore(tmp_path / "r", ["novelty"], keep_energies=True)
+
+
 def test_rescoring_adds_a_task_that_the_run_did_not_have(tmp_path: Path) -> None:
     run(plan(tasks=["validity"]), tmp_path / "r")
     assert "unique_rate" not in model_summary(tmp_path / "r", "fake")["metrics"]

@@ -46,6 +46,15 @@ def test_the_nearest_template_comes_more_often_than_the_others() -> None:
     assert 70 < edges.count(4.0) < 130  # half of them, and half the second
 
 
+def test_a_crystal_of_the_same_composition_is_no_template_where_new_ones_are_wanted() -> None:
+    salts = Crystals([2, 2], [17, 19, 3, 9], np.concatenate([ROCK, ROCK]), [4 * np.eye(3), 5 * np.eye(3)])
+    rng, templates = np.random.default_rng(0), Templates(salts)
+    edges = {templates.structure(np.array([19, 17]), rng, others_only=True)[1][0, 0] for _ in range(20)}  # type: ignore[index]
+    assert edges == {5.0}
+    alone = Templates(training()).structure(np.array([9, 3]), rng, others_only=True)
+    assert alone == "no training crystal of another composition has 1, 1 atoms of its elements"
+
+
 def test_elements_of_equal_counts_may_change_places_and_no_others() -> None:
     elements, counts = by_count(np.array([8, 8, 8, 22, 38]))
     assert elements.tolist() == [22, 38, 8]

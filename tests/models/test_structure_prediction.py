@@ -191,3 +191,32 @@ def test_in_training_it_predicts_the_crystals_seen_last(model):
     model.stage_input("diffusion", [seen])
     batch = model.float().sample_in_training(3, 0, 100, np.array([1.0]))
     assert batch.crystals.atomic_numbers.tolist() == [8, 22, 8] * 3
+
+
+def test_a_prediction_from_a_start_begins_at_it_with_the_noise_of_its_time(model):
+    class NoNoise(RecordedNoise):
+        def normal(self, name, shape):
+            return torch.zeros(shape, dtype=torch.float64)
+
+    inputs = []
+    model.network.register_forward_pre_hook(lambda _, given: inputs.append(given))
+    start = dense_crystals().take(torch.arange(2))
+    model.sample(start.atomic_numbers, NoNoise(), 6, start=start)
+    time = model.start_time
+    assert time == 2  # 0.3 of 6 steps
+    _, frac_coords, lattices, features = inputs[0]
+    torch.testing.assert_close(frac_coords, start.frac_coords % 1.0)
+    torch.testing.assert_close(lattices, start.lattices * model.gaussian.alphas_cumprod[time].sqrt())
+    torch.testing.assert_close(features, time_embedding(torch.full((2,), float(time)).double(), 10))
+    assert len(inputs) == 4  # corrector and predictor of both times up to there
+
+
+def test_starts_reach_their_compositions_and_leave_the_others_to_noise(model):
+    given, model = [np.array([11, 17]), np.array([3]), np.array([26, 16])], model.float()
+    start = (np.zeros((2, 3)), 5 * np.eye(3))
+    plain, begun = (predict_structures(model, given, 0, 4, starts=starts).crystals
+                    for starts in (None, [start, None, None]))  # fmt: skip
+    assert np.array_equal(begun.atomic_numbers, plain.atomic_numbers)
+    others = predict_structures(model, given[1:], 0, 4).crystals  # the same draws, since those at noise come first
+    assert begun[1:] == others
+    assert begun[0] != plain[0]

@@ -103,6 +103,8 @@ def make_smaller(words: list[str]) -> list[str]:
     more = list(SMALLER.get(name, ()))
     if name == "run" and "--resume" in words:
         more = ["--workers", "1"]
+    elif words[:2] == ["rows", "score"]:
+        more = ["--workers", "1", "--tasks", "validity,properties,symmetry,distribution"]
     elif "--budget" in words:
         more = ["--budget", "1s", "--workers", "1"]
     tasks = option(words, "--tasks")

@@ -27,7 +27,7 @@ def test_a_public_name_can_be_imported_and_says_what_it_is(name: str) -> None:
 
 
 def test_the_entry_points_that_the_page_names_are_those_that_are_read() -> None:
-    read = [registry.ENTRY_POINTS, registry.TASK_ENTRY_POINTS, files.ENTRY_POINTS]
+    read = [registry.ENTRY_POINTS, registry.TASK_ENTRY_POINTS, registry.TRAINABLE_ENTRY_POINTS, files.ENTRY_POINTS]
     line = next(line for line in PAGE.splitlines() if "entry points" in line)
     assert [group for group in read if group not in line and f"`.{group.partition('.')[2]}`" not in line] == []
 

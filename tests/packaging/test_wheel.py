@@ -83,7 +83,7 @@ def test_the_wheel_has_weights_and_reference_cards(wheel: Path) -> None:
 
 def test_a_fresh_environment_finds_the_templates_of_the_page(installed: Run, tmp_path: Path) -> None:
     code = (
-        "from reports.page.html_page import _environment; _environment().get_template('page.html.j2'); print('found')"
+        "from reports.page.templating import _environment; _environment().get_template('page.html.j2'); print('found')"
     )
     done = installed("python", "-c", code, cwd=tmp_path)
     assert done.stdout == "found\n", done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,32 +11,14 @@ from typing import Any
 import pytest
 
 from reports.page.html_page import write_page
+from tests.reports.chromium import TELEPHONE, WIDE, browser, view
 from tests.stored_crystal_runs import whole_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-if not (CHROMIUM and DRIVER):
-    pytest.skip("no Chromium with its chromedriver (Debian: chromium-driver)", allow_module_level=True)
-webdriver = pytest.importorskip("selenium.webdriver", reason="the `test` extra is not installed")
-
+__all__ = ["browser"]  # the fixture
 pytestmark = pytest.mark.slow
 MakeRun = Callable[..., Path]
 ENERGIES = [0.02, 0.3, 0.05, None, 0.7, -0.1, 0.2, 0.4, 0.09, 1.2]
-WIDE, TALL, TELEPHONE = (1280, 900), (1280, 1500), (360, 740)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("headless=new", "disable-gpu", "disable-background-networking", "disable-dev-shm-usage"):
-        options.add_argument(f"--{argument}")
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium refuses to start as root otherwise
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+TALL = (1280, 1500)
 
 
 @pytest.fixture
@@ -62,14 +42,6 @@ def page(browser: Any, make_run: MakeRun, tmp_path: Path, written: dict[str, Pat
 @pytest.fixture(scope="module")
 def written() -> dict[str, Path]:
     return {}
-
-
-def view(browser: Any, size: tuple[int, int], scheme: str) -> None:
-    """Width and height in CSS pixels, and the colour scheme that the reader prefers."""
-    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == TELEPHONE}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def column(page: Any, table: str, place: int) -> list[str]:

@@ -115,6 +115,19 @@ def test_stable_means_converged_and_below_the_threshold():
     assert all(row["reason"].startswith("not converged in 1 steps") for row in rows)
 
 
+def test_stored_energies_get_todays_verdicts_and_probabilities(scored):
+    task = Stability("chgnet")
+    old = scored.drop_columns(["potential_of_verdict", "stable_probability"])
+    old = old.set_column(old.schema.get_field_index("stable"), "stable", pa.array([False] * len(old)))
+    old = old.add_column(0, "index", pa.array(range(len(old)), pa.int64()))
+    renewed = task.renewed(old, task.protocol() | {"calibration": None})
+    assert renewed.drop_columns(["index"]).to_pylist() == scored.to_pylist()
+    assert renewed.schema == task.schema
+    fewer_steps = Stability("chgnet", settings=RelaxationSettings(max_steps=1)).protocol()
+    with pytest.raises(ValueError, match="its energies come of another relaxation than today's"):
+        task.renewed(old, fewer_steps)
+
+
 def table():
     return pa.table(
         {
@@ -154,6 +167,25 @@ def test_where_two_potentials_disagree_is_counted_over_all_crystals():
     assert found["stable_disagreement_rate[m3gnet]"].value == 2 / 6
     assert found["stable_disagreement_rate[m3gnet]"].n == 6
     assert "stable_disagreement_rate" not in Stability("chgnet").summary(tables, None, 0)
+
+
+def votes(*flags):
+    return table().set_column(1, "stable", pa.array([flag == "+" for flag in "".join(flags)]))
+
+
+def test_a_crystal_is_stable_by_all_potentials_or_by_more_than_half_of_them():
+    two = {"stability": votes("+++---"), "stability-b": votes("++----")}
+    task = Stability("chgnet")
+    assert task.summary(two, None, 0)["stable_by_all_rate"].value == 2 / 6
+    assert "stable_by_majority_rate" not in task.summary(two, None, 0)  # of two it would be all
+    three = {**two, "stability-c": votes("+-+--+"), "validity": None}
+    found = task.summary(three, None, 0)
+    assert found["stable_by_all_rate"].value == 1 / 6
+    assert found["stable_by_majority_rate"].value == 3 / 6
+    assert found["stable_by_majority_rate"].n == 6
+    four = {**three, "stability-d": votes("----++")}
+    assert task.summary(four, None, 0)["stable_by_majority_rate"].value == 1 / 6  # two of four are no majority
+    assert not any(name.startswith("stable_by") for name in task.summary({"stability": table()}, None, 0))
 
 
 def test_no_crystals_and_none_with_a_number_give_undefined_figures():

@@ -39,8 +39,8 @@ class DiffCSPConfig:
 
 
 class OneNetwork(nn.Module):
-    """One CSPNet with its schedules, trained in one stage: what both tasks of DiffCSP have. A `Trainable` but for
-    its losses and samples.
+    """One CSPNet with its schedules, trained in one stage: what both tasks of DiffCSP have. A `TrainableNetwork`
+    but for its losses and samples.
     """
 
     loss_table: Tensor

@@ -54,8 +54,13 @@ diffcsp_posterior_autoguided = replace(diffcsp_autoguided, name="diffcsp-posteri
 structures = GeneratorFactory("diffcsp-csp", StructurePrediction, config_from_card)
 structures_fast = structures.with_sampler("-fast", steps=48, corrector=False)
 
+structures_from_templates = structures.with_sampler("-template", steps=8, corrector=False)
+
 diffcsp_csp = PredictorFactory(structures)
 """DiffCSP's crystal structure prediction: cell and places for compositions that are given."""
 
 diffcsp_csp_fast = PredictorFactory(structures_fast)
 """DiffCSP's crystal structure prediction made quicker: 48 steps of one network evaluation each."""
+
+diffcsp_csp_template = PredictorFactory(structures_from_templates, from_templates=True)
+"""DiffCSP's network on the nearest training crystal with its elements exchanged: some noise, then 8 steps."""

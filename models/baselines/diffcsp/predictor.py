@@ -14,20 +14,25 @@ from bench.crystals import Crystals
 from bench.datasets import load_split
 from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.structure_prediction import predict_structures
+from models.baselines.diffcsp.template_start import TemplateStarts, with_start
 from models.generation import DiffusionGenerator, GeneratorFactory
 
 
 @dataclass(frozen=True)
 class PredictorFactory:
-    """Builds `DiffusionPredictor`s of any data set, number of steps and weights, by one of the named samplers."""
+    """Builds `DiffusionPredictor`s of any data set, number of steps and weights, by one of the named samplers.
+
+    from_templates: predictions begin at the nearest training template (`TemplateStarts`), not at noise.
+    """
 
     diffusion: GeneratorFactory
+    from_templates: bool = False
 
     def __call__(
         self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
     ) -> DiffusionPredictor:
         """The generator, not loaded. Arguments and errors as of `DiffusionGenerator`."""
-        return DiffusionPredictor(self.diffusion(dataset, preset, steps, weights))
+        return DiffusionPredictor(self.diffusion(dataset, preset, steps, weights), self.from_templates)
 
 
 class DiffusionPredictor:
@@ -37,9 +42,10 @@ class DiffusionPredictor:
     the structures are worth when nothing is wrong with the compositions.
     """
 
-    def __init__(self, diffusion: DiffusionGenerator) -> None:
+    def __init__(self, diffusion: DiffusionGenerator, from_templates: bool = False) -> None:
         self.name = diffusion.name
         self._diffusion = diffusion
+        self._starts = TemplateStarts(diffusion.dataset, others_only=False) if from_templates else None
         self._train: Crystals | None = None
 
     def batch_size(self, device: str) -> int:
@@ -48,12 +54,17 @@ class DiffusionPredictor:
 
     @property
     def card(self) -> dict[str, Any]:
-        """The weights' card, and how the sampler steps."""
-        return self._diffusion.card
+        """The weights' card, and how the sampler steps and where it begins."""
+        return with_start(self._diffusion.card, self._starts)
 
     def load(self, device: str = "cpu") -> None:
-        """Reads the weights. Compositions are read when `sample` first needs them."""
+        """Reads the weights, and the templates where predictions begin at them (DataUnavailable without).
+
+        Compositions are read when `sample` first needs them.
+        """
         self._diffusion.load(device)
+        if self._starts is not None:
+            self._starts.load()
 
     def sample(self, num_crystals: int, seed: int) -> SampleBatch:
         """Structures for compositions of the training split, a function of both arguments, weights and steps.
@@ -72,4 +83,5 @@ class DiffusionPredictor:
         A function of both arguments, weights, steps, threads and device. ValueError names a composition that is none.
         """
         model, steps = self._diffusion.model, self._diffusion.steps
-        return predict_structures(model, compositions, seed, steps)
+        starts = None if self._starts is None else self._starts(compositions, seed)
+        return predict_structures(model, compositions, seed, steps, starts=starts)

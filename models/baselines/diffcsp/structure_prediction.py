@@ -13,12 +13,13 @@ from bench.arrays import FloatArray, IntArray
 from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.diffusion import DiffCSPConfig, OneNetwork
 from models.baselines.diffcsp.sampler import CrystalState, SamplerSettings, sample_predictor_corrector
+from models.baselines.diffcsp.template_start import START_SHARE, Start
 from models.bounds import Bounds
 from models.cspnet import EvaluationCounter
 from models.denoiser import Denoiser
 from models.denoising_loss import denoising_losses
 from models.dense import DenseBatch, buckets, unpack
-from models.diffusion import Noise, SeededNoise, StepSchedule
+from models.diffusion import Noise, SeededNoise, StepSchedule, add_noise, perturb_coords
 from models.sampling import StepCallback
 
 # Few steps are shorter where there is more noise, where cells and places are chosen; see docs/measurements.
@@ -63,23 +64,38 @@ class StructurePrediction(OneNetwork):
         steps: int,
         settings: SamplerSettings | None = None,
         callback: StepCallback | None = None,
+        start: DenseBatch | None = None,
     ) -> DenseBatch:
         """Structures of these compositions, (B, N), in `steps` steps: all of 1..T, or fewer by
         `strided_times` with `FEW_STEPS_POWER`.
 
-        settings: those of the configuration when None. callback: as of `sample_predictor_corrector`.
+        settings: those of the configuration when None. callback: as of `sample_predictor_corrector`. start: structures
+        with noise of the time `START_SHARE` T are where it begins, and even steps go from there (Meng et al. 2022,
+        SDEdit, for images).
         """
         settings = settings or self.config.sampler
-        schedule = StepSchedule.strided(self.gaussian, self.coords, steps, FEW_STEPS_POWER)
         batch, num_atoms = atomic_numbers.shape
         lattices = noise.normal("lattice", (batch, 3, 3))
-        frac_coords = noise.uniform("coord", (batch, num_atoms, 3))
+        if start is None:
+            schedule = StepSchedule.strided(self.gaussian, self.coords, steps, FEW_STEPS_POWER)
+            frac_coords = noise.uniform("coord", (batch, num_atoms, 3))
+        else:
+            time = self.start_time
+            schedule = StepSchedule.strided(self.gaussian, self.coords, min(steps, time), latest=time)
+            lattices = add_noise(start.lattices, lattices, float(self.gaussian.alphas_cumprod[time]))
+            eps = noise.normal("coord", (batch, num_atoms, 3))
+            frac_coords = perturb_coords(start.frac_coords, eps, float(self.coords.sigmas[time]))
         state = CrystalState(self._one_hot(atomic_numbers).to(lattices.dtype), frac_coords, lattices)
         norm = None if settings.clamp is None else settings.clamp[0]
         volume = None if settings.min_volume is None else settings.min_volume * num_atoms
         denoiser = Denoiser(self.network, bounds=Bounds(None, norm, volume))
         end = sample_predictor_corrector(denoiser, state, schedule, settings, noise, callback, types_given=True)
         return DenseBatch(atomic_numbers, end.frac_coords, end.lattices)
+
+    @property
+    def start_time(self) -> int:
+        """The time whose noise a structure gets from which a prediction begins."""
+        return max(1, round(START_SHARE * self.config.num_steps))
 
     def _one_hot(self, atomic_numbers: Tensor) -> Tensor:
         types = self.config.network.node_dim
@@ -93,11 +109,13 @@ def predict_structures(
     steps: int,
     settings: SamplerSettings | None = None,
     callback: StepCallback | None = None,
+    starts: Sequence[Start | None] | None = None,
 ) -> SampleBatch:
     """A crystal for each composition, one bucket of equal N after another.
 
     compositions: atomic numbers, (N_i,) each. The atoms of a crystal have their order. What a network makes not finite
     gets a reason. callback: is told besides which of the crystals asked for are in the bucket, "indices" (B,).
+    starts: where each begins, None for noise; all at noise without.
     """
     numbers = [np.asarray(composition, dtype=np.int64) for composition in compositions]
     check_compositions(numbers, model.config.network.node_dim)
@@ -105,14 +123,26 @@ def predict_structures(
     noise = SeededNoise.from_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1), device)
     evaluations = np.zeros(len(numbers), dtype=np.int64)
     batches, places = [], []
-    for _, indices in buckets(np.array([len(row) for row in numbers], dtype=np.int64)):
-        given = torch.from_numpy(np.stack([numbers[k] for k in indices])).to(device)
-        with EvaluationCounter(model.network) as counter:
-            batches.append(model.sample(given, noise, steps, settings, callback))
-        evaluations[indices] = counter.per_crystal
-        places.append(indices)
+    at_noise = np.array([starts is None or starts[k] is None for k in range(len(numbers))], dtype=bool)
+    sizes = np.array([len(row) for row in numbers], dtype=np.int64)
+    for chosen in (np.flatnonzero(at_noise), np.flatnonzero(~at_noise)):
+        for _, bucket in buckets(sizes[chosen]):
+            indices = chosen[bucket]
+            given = torch.from_numpy(np.stack([numbers[k] for k in indices])).to(device)
+            begun = [] if starts is None else [start for k in indices if (start := starts[k]) is not None]
+            start = _as_batch(given, begun, noise.dtype) if begun else None
+            with EvaluationCounter(model.network) as counter:
+                batches.append(model.sample(given, noise, steps, settings, callback, start))
+            evaluations[indices] = counter.per_crystal
+            places.append(indices)
     found = unpack(batches, places)
     return SampleBatch(found.crystals, steps, evaluations, dict(found.reasons))
+
+
+def _as_batch(atomic_numbers: Tensor, starts: Sequence[Start], dtype: torch.dtype) -> DenseBatch:
+    """The structures in which predictions of these compositions, (B, N), begin."""
+    arrays = (np.stack(part) for part in zip(*starts, strict=True))
+    return DenseBatch(atomic_numbers, *(torch.from_numpy(part).to(atomic_numbers.device, dtype) for part in arrays))
 
 
 def check_compositions(compositions: Sequence[IntArray], types: int) -> None:

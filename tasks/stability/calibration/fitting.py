@@ -16,12 +16,12 @@ import numpy as np
 
 from bench.arrays import BoolArray, FloatArray
 from bench.atomic import replacement
+from bench.chemistry import KINDS, kind_of, symbols_in
 from bench.crystals import Crystals
 from bench.statistics import wilson
 from tasks.stability.calibration.logistic import fit, probabilities, spread_between
-from tasks.stability.calibration.probability import FITTED_WITH, SYMBOL
+from tasks.stability.calibration.probability import FITTED_WITH
 from tasks.stability.chain import SCREEN_ABOVE, chain_label, chain_names, stage_settings
-from tasks.stability.chemistry import KINDS, kind_of
 from tasks.stability.potentials import load_potential, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings, Relaxed, relax
 from tasks.stability.relaxed_table import read_relaxed, relaxed_table
@@ -142,7 +142,7 @@ def calibrate(chain: str, labelled: LabelledFile, compared: Compared) -> dict[st
     labels = compared.is_stable[used]
     coefficients, covariance = fit(features, labels)
     formulas = [labelled.crystals.formula(int(b)) for b in np.flatnonzero(used)]
-    systems = [frozenset(SYMBOL.findall(formula)) for formula in formulas]
+    systems = [symbols_in(formula) for formula in formulas]
     kinds = [kind_of(system) for system in systems]
     order = list(KINDS)
     groups = np.array([float(order.index(kind)) for kind in kinds])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from bench.arrays import BoolArray, FloatArray
+from bench.chemistry import kind_of, symbols_in
 from bench.statistics import HIGH_QUANTILE, LOW_QUANTILE, Metric
 from tasks.stability.calibration.logistic import probabilities
-from tasks.stability.chemistry import kind_of
 
 DRAWS = 2000
 DRAWS_AT_ONCE = 50  # times 10,000 crystals are 4 MB
 FITTED_WITH = ("potential", "hull", "screen", "relaxation", "relaxation_after_the_first")
-SYMBOL = re.compile(r"[A-Z][a-z]?")
 
 
 class NoCalibration(ValueError):
@@ -64,7 +62,7 @@ class Calibration:
 
     def is_outside(self, formulas: Sequence[str]) -> BoolArray:
         """Which crystals have an element, or are of a kind of chemistry, that none of those fitted has."""
-        systems = [frozenset(SYMBOL.findall(formula)) for formula in formulas]
+        systems = [symbols_in(formula) for formula in formulas]
         return np.array([not (s <= self.elements and kind_of(s) in self.kinds) for s in systems], dtype=bool)
 
 

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.arrays import FloatArray
+from bench.chemistry import symbols_in
 from bench.crystals import Crystals
 from bench.errors import one_line
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Composition = Mapping[str, float]  # element -> amount
 
-SYMBOL = re.compile(r"[A-Z][a-z]?")
 # Beyond this many elements a hull in as many dimensions takes minutes, and linear programming milliseconds.
 MAX_HULL_ELEMENTS = 5
 CACHED_SYSTEMS = 512
@@ -60,7 +59,7 @@ class Hull:
         """Elements -> formula -> its lowest energy in eV/atom."""
         found: dict[frozenset[str], dict[str, float]] = {}
         for formula, energy in zip(self.formulas, self.energies.tolist(), strict=True):
-            of_system = found.setdefault(frozenset(SYMBOL.findall(formula)), {})
+            of_system = found.setdefault(symbols_in(formula), {})
             of_system[formula] = min(energy, of_system.get(formula, np.inf))
         return found
 

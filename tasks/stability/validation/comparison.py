@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from bench.arrays import BoolArray, FloatArray
+from bench.chemistry import F_BLOCK, KINDS, kind_of, symbols_in
 from bench.statistics import Metric, wilson
-from tasks.stability.chemistry import F_BLOCK, KINDS, kind_of
 from tasks.stability.hull import Hull
-from tasks.stability.hull.energies import SYMBOL
 from tasks.stability.task import STABLE_BELOW
 from tasks.stability.validation.energies import Measured
 
@@ -64,7 +63,7 @@ def compare(above: FloatArray, published: FloatArray, converged: BoolArray) -> d
 
 def by_chemistry(formulas: Sequence[str], above: FloatArray, published: FloatArray) -> dict[str, dict[str, Any]]:
     """For each kind of chemistry, and for the f-block across them: crystals, MAE, bias, how many on the wrong side."""
-    systems = [frozenset(SYMBOL.findall(formula)) for formula in formulas]
+    systems = [symbols_in(formula) for formula in formulas]
     kinds = np.array([kind_of(system) for system in systems])
     members = {kind: kinds == kind for kind in KINDS}
     members["with lanthanides or actinides"] = np.array([bool(system & F_BLOCK) for system in systems])

@@ -17,9 +17,9 @@ import numpy as np
 
 from bench.arrays import BoolArray, FloatArray, IntArray
 from bench.atomic import replacement
+from bench.chemistry import symbols_in
 from tasks.stability.hull import Hull
 from tasks.stability.hull.build import Parts, single_points
-from tasks.stability.hull.energies import SYMBOL
 from tasks.stability.hull.phases import Phases
 from tasks.stability.potentials import Potential, load_potential, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings, relax
@@ -54,7 +54,7 @@ class Measured:
     @property
     def systems(self) -> list[frozenset[str]]:
         """(B,) their elements."""
-        return [frozenset(SYMBOL.findall(formula)) for formula in self.formulas]
+        return [symbols_in(formula) for formula in self.formulas]
 
     def __getitem__(self, chosen: BoolArray) -> Measured:
         """Those crystals alone."""
@@ -171,7 +171,7 @@ def hull_of_points(
         found = phases()
         formulas = [found.crystals.formula(b) for b in range(len(found.ids))]
         wanted = _subsystems(systems)
-        places = np.array([b for b, formula in enumerate(formulas) if frozenset(SYMBOL.findall(formula)) in wanted])
+        places = np.array([b for b, formula in enumerate(formulas) if symbols_in(formula) in wanted])
         ids = [found.ids[b] for b in places]
         parts = Parts(load_potential(name), cache / Path(name).name / "points", 1, None)
         computed = parts.compute("points", ids, found.crystals[places], None, known)

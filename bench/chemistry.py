@@ -1,10 +1,12 @@
-"""Kinds of chemistry: where a potential errs, and which crystals a calibration has seen."""
+"""Kinds of chemistry: where potentials err and disagree, and which crystals a calibration has seen."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+SYMBOL = re.compile(r"[A-Z][a-z]?")
 NONMETALS = frozenset(
     [
         "H",
@@ -69,6 +71,11 @@ KINDS: Mapping[str, Callable[[frozenset[str]], bool]] = MappingProxyType(
         "metals alone": lambda s: True,
     }
 )
+
+
+def symbols_in(formula: str) -> frozenset[str]:
+    """The symbols of the elements in a formula."""
+    return frozenset(SYMBOL.findall(formula))
 
 
 def kind_of(symbols: frozenset[str]) -> str:
