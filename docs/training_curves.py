@@ -1,7 +1,8 @@
 """The training curves of weights in the package, from the logs that `bench train` wrote.
 
-`python docs/training_curves.py` draws docs/figures/training-DATASET.png, and training-DATASET-posterior.png for the models
-with a posterior head, from examples/training/MODEL-DATASET/PART, each a training folder (its log and its card). Parts follow one another: each began with the weights of the one before it.
+`python docs/training_curves.py` draws docs/figures/training-DATASET.png, and training-DATASET-posterior.png for the
+models with a posterior head. Each folder examples/training/MODEL-DATASET/PART is that of a training: its log and its
+card. Parts follow one another: each began with the weights of the one before it.
 """
 
 from __future__ import annotations
@@ -38,9 +39,7 @@ LOSSES = {
 POSTERIOR = {f"{model}-posterior": f"{METHODS[model]}, posterior head" for model in ("crysldm", "diffcsp")}
 
 
-def draw(
-    dataset: str, figures: Path = FIGURES, models: Mapping[str, str] = METHODS, suffix: str = ""
-) -> Path | None:
+def draw(dataset: str, figures: Path = FIGURES, models: Mapping[str, str] = METHODS, suffix: str = "") -> Path | None:
     """One panel a model: each part of the loss by epoch, training as a line and validation as points.
 
     models: their titles. suffix: of the file's name. None where no log of them is stored.
