@@ -47,7 +47,7 @@ def add(
         "licence": licence,
         "crystals": crystals,
     }
-    show(add_row(file, to / name, said, set or (), copied=not elsewhere))
+    show(add_row(file, to, name, said, set or (), copied=not elsewhere))
 
 
 @app.command()

@@ -115,6 +115,25 @@ def test_a_row_whose_card_or_protocol_changed_since_it_was_scored_fails_the_chec
     assert "spglib" not in failed  # the figures tell whether a library's version matters
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "../out"], "use letters, digits and . _ + @ - for the name of its folder"),
+        (["--name", "new", "--set", "steps=many"], "'many' is no number"),
+        (["--name", "new", "--set", "stesp=1"], "fields are model, dataset"),
+        (["--name", "new", "--set", "samples.sha256=1"], "samples.sha256 is '1', not 64 digits"),
+    ],
+)
+def test_a_row_that_cannot_be_is_not_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    (tmp_path / "samples.extxyz").write_text("")
+    said = ["--model-title", "m", "--dataset", "perov5", "--source", "x", "--licence", "MIT", "--crystals", "relaxed"]
+    assert bench("rows", "add", tmp_path / "samples.extxyz", *said, *words, "--to", tmp_path / "rows") == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.extxyz"]
+
+
 def test_crystals_that_stay_elsewhere_are_found_in_the_data_folder_or_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +176,7 @@ def test_the_members_of_a_zip_that_a_card_means_are_the_same_file_each_time(tmp_
         ({"samples": "file.zip"}, 'samples is "file.zip", not an object with file and sha256'),
         ({"samples": {"file": "a.zip"}}, "no samples.sha256"),
         ({"samples": {"file": "../a.zip", "sha256": "0" * 64}}, "name the file alone, without folders"),
+        ({"samples": {"file": "summary.json", "sha256": "0" * 64}}, "as another file of a row"),
         ({"samples": {"file": "a.csv", "sha256": "0" * 64, "only": ["*"]}}, "choose among the files of a zip"),
     ],
 )
