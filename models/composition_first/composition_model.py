@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from bench.arrays import FloatArray, IntArray
 from bench.interfaces import SampleBatch
+from models.composition_first.charges import is_alloy, is_neutral
 from models.composition_first.pairs import atoms_of, electronegativity_order, pairs_of
 from models.composition_first.transformer import CompositionTransformer, TransformerConfig
 from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import Noise, SeededNoise
 
+MOST_DRAWS = 50  # of one composition again, where only a neutral one will do
 GRID_ANGSTROM = 3.0
 
 
@@ -65,14 +67,35 @@ class CompositionModel(nn.Module):
         element, count = -elements.mean(), -numbers.mean()
         return {"loss": element + count, "element": element, "count": count}
 
-    def sample(self, num_crystals: int, seed: int, num_atoms_probabilities: FloatArray) -> list[IntArray]:
-        """Compositions, atomic numbers (N_i,) each. num_atoms_probabilities: (N_max + 1,), entry n is p(N = n)."""
+    def sample(
+        self, num_crystals: int, seed: int, num_atoms_probabilities: FloatArray, neutral: bool = False
+    ) -> list[IntArray]:
+        """Compositions, atomic numbers (N_i,) each. num_atoms_probabilities: (N_max + 1,), entry n is p(N = n).
+
+        neutral: a composition that is neither an alloy nor charge-neutral by the usual oxidation states is drawn again
+        with as many atoms until it is neutral and no alloy, MOST_DRAWS times at most; after that the first one stays.
+        So neither p(N) nor the share of alloys changes.
+        """
         size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         rng = np.random.default_rng(int(size_seed))
         num_atoms = rng.choice(len(num_atoms_probabilities), size=num_crystals, p=num_atoms_probabilities)
         device = self.order.device
         noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
         sizes = torch.from_numpy(num_atoms).to(device)
+        compositions = self._draw(sizes, noise)
+        if neutral:
+            open_places = [k for k, drawn in enumerate(compositions) if not (is_alloy(drawn) or is_neutral(drawn))]
+            for _ in range(MOST_DRAWS):
+                if not open_places:
+                    break
+                again = self._draw(sizes[open_places], noise)
+                found = [is_neutral(drawn) and not is_alloy(drawn) for drawn in again]
+                for k, drawn, is_good in zip(open_places, again, found, strict=True):
+                    compositions[k] = drawn if is_good else compositions[k]
+                open_places = [k for k, is_good in zip(open_places, found, strict=True) if not is_good]
+        return compositions
+
+    def _draw(self, sizes: Tensor, noise: Noise) -> list[IntArray]:
         return atoms_of(self.network.sample(sizes, noise, self.config.temperature), self.order)
 
     def sample_in_training(

@@ -15,7 +15,7 @@ from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.generator import structures_fast, structures_from_templates
 from models.baselines.diffcsp.structure_prediction import predict_structures
 from models.baselines.diffcsp.template_start import TemplateStarts, with_start
-from models.composition_first.composition_model import CompositionConfig, CompositionModel
+from models.composition_first.composition_model import MOST_DRAWS, CompositionConfig, CompositionModel
 from models.composition_first.transformer import TransformerConfig
 from models.generation import GeneratorFactory
 from models.weights import find_weights, load_into, read_card, read_weights, require_trained_for
@@ -40,11 +40,13 @@ class CompositionFirstFactory:
     """Builds the generators of any data set, number of steps and weights, with one sampler of the structures.
 
     from_templates: structures begin at the nearest training crystal of another composition (`TemplateStarts`).
+    neutral: compositions are drawn until they are charge-neutral (`CompositionModel.sample`).
     """
 
     suffix: str
     structures: GeneratorFactory
     from_templates: bool = False
+    neutral: bool = False
 
     def __call__(
         self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
@@ -82,6 +84,7 @@ class CompositionFirst:
         path = structure_weights(self.weights, self.dataset, preset)
         self._structures = factory.structures(self.dataset, preset, steps, path)
         self._starts = TemplateStarts(self.dataset, others_only=True) if factory.from_templates else None
+        self._neutral = factory.neutral
         self._compositions: CompositionModel | None = None
 
     def batch_size(self, device: str) -> int:
@@ -93,6 +96,8 @@ class CompositionFirst:
         """The composition model's card, that of the structures' weights, and how both sample."""
         structures = with_start(self._structures.card, self._starts)
         sampling = {**structures.pop("sampling"), "temperature": self._config.temperature}
+        if self._neutral:
+            sampling["compositions"] = f"drawn until neutral by the usual oxidation states, {MOST_DRAWS} times at most"
         return {**read_card(self.weights), "structures": structures, "sampling": sampling}
 
     def load(self, device: str = "cpu") -> None:
@@ -117,7 +122,7 @@ class CompositionFirst:
             self.load("cpu")
         assert self._compositions is not None
         of_compositions, of_structures = np.random.SeedSequence(seed).generate_state(2)
-        compositions = self._compositions.sample(num_crystals, int(of_compositions), self._probabilities)
+        compositions = self._compositions.sample(num_crystals, int(of_compositions), self._probabilities, self._neutral)
         return self.sample_given(compositions, int(of_structures))
 
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
@@ -134,6 +139,9 @@ composition_first = CompositionFirstFactory("", structures_fast)
 
 composition_first_fast = CompositionFirstFactory("-fast", structures_fast.with_sampler("-fast", steps=16))
 """Composition first in 16 steps of one network evaluation each: the most crystals for the device time."""
+
+composition_first_neutral = CompositionFirstFactory("-neutral", structures_fast, neutral=True)
+"""Composition first whose compositions are alloys or charge-neutral by the usual oxidation states."""
 
 composition_first_template = CompositionFirstFactory("-template", structures_from_templates, from_templates=True)
 """Composition first in 8 steps from the nearest training crystal of another composition, its elements exchanged."""

@@ -86,7 +86,8 @@ def calibration_note(results: Sequence[ModelResult]) -> str:
     return (
         "expected share that DFT would put below the line, by a logistic regression of DFT's verdict on the energy "
         f"above hull of {fitted['crystals']} generated crystals ({fitted['file']}). The interval holds sampling and "
-        "calibration, and is widened for chemistry that those lack. On crystals of another kind the error may be larger"
+        "calibration, and is widened for chemistry that those lack. On crystals of another kind the error may be "
+        "larger. Rows share the calibration's error, so compare them by the rate beside it"
     )
 
 

@@ -45,6 +45,8 @@ NOT_RUN = {
     r"conda run": "an environment of somebody else",
     r"mine=predictions\.zip": "structures for a whole test split, which somebody has predicted",
     r"theirs=theirs\.extxyz .*--dataset mp20": "needs what the command before it makes, in that environment",
+    r"tasks\.stability\.calibration": "needs crystals with DFT energies, and minutes",
+    r"runs/two": "relaxes with two potentials; tests/reports/test_disagreements.py has such a run",
     r"--potential chgnet,chgnetase": "needs the hull that takes hours",
 }
 
