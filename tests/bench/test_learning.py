@@ -148,6 +148,7 @@ def test_bad_input_is_said(options: dict[str, object], said: str) -> None:
     ("arguments", "said"),
     [
         (["--models", "gan", "--train-budget", "9s"], "known are crysldm, diffcsp, cdvae, or module:Class"),
+        (["--models", "crysldm", "--train-budget", "9s", "--preset", "huge", "--device", "cpu"], "no preset 'huge'"),
         (["--models", "crysldm", "--train-budget", "soon"], "--train-budget 'soon': write a number above 0 with s, m"),
         (["--models", "crysldm"], "needs --models, --dataset and --train-budget"),
         (["--models", "crysldm", "--train-budget", "9s", "--learning-rate-factors", "half"], "write numbers such as"),
