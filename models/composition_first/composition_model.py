@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.arrays import FloatArray, IntArray
+from bench.datasets import FormulaSet, hashes_of
 from bench.interfaces import SampleBatch
 from models.composition_first.pairs import atoms_of, electronegativity_order, pairs_of
 from models.composition_first.transformer import CompositionTransformer, TransformerConfig
@@ -16,6 +17,7 @@ from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import Noise, SeededNoise
 
 GRID_ANGSTROM = 3.0
+MOST_DRAWS = 20  # of a composition that is to be new
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,36 @@ class CompositionModel(nn.Module):
         element, count = -elements.mean(), -numbers.mean()
         return {"loss": element + count, "element": element, "count": count}
 
-    def sample(self, num_crystals: int, seed: int, num_atoms_probabilities: FloatArray) -> list[IntArray]:
-        """Compositions, atomic numbers (N_i,) each. num_atoms_probabilities: (N_max + 1,), entry n is p(N = n)."""
+    def sample(
+        self,
+        num_crystals: int,
+        seed: int,
+        num_atoms_probabilities: FloatArray,
+        known: FormulaSet | None = None,
+    ) -> list[IntArray]:
+        """Compositions, atomic numbers (N_i,) each. num_atoms_probabilities: (N_max + 1,), entry n is p(N = n).
+
+        known: reduced formulas for which another composition of as many atoms is drawn, up to `MOST_DRAWS` times.
+        """
         size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         rng = np.random.default_rng(int(size_seed))
         num_atoms = rng.choice(len(num_atoms_probabilities), size=num_crystals, p=num_atoms_probabilities)
         device = self.order.device
         noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
         sizes = torch.from_numpy(num_atoms).to(device)
-        return atoms_of(self.network.sample(sizes, noise, self.config.temperature), self.order)
+        found = atoms_of(self.network.sample(sizes, noise, self.config.temperature), self.order)
+        if known is not None:
+            self._draw_again(found, known, sizes, noise)
+        return found
+
+    def _draw_again(self, found: list[IntArray], known: FormulaSet, sizes: Tensor, noise: Noise) -> None:
+        for _ in range(MOST_DRAWS - 1):
+            again = np.flatnonzero(known.contains(hashes_of(found)))
+            if not len(again):
+                return
+            drawn = self.network.sample(sizes[again], noise, self.config.temperature)
+            for k, composition in zip(again.tolist(), atoms_of(drawn, self.order), strict=True):
+                found[k] = composition
 
     def sample_in_training(
         self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.arrays import IntArray
-from bench.datasets import canonical_name, reference_card
+from bench.datasets import canonical_name, reference_card, training_formulas
 from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.generator import structures_fast, structures_from_templates
 from models.baselines.diffcsp.structure_prediction import predict_structures
@@ -39,7 +39,8 @@ def structure_weights(compositions: Path, dataset: str, preset: str) -> Path:
 class CompositionFirstFactory:
     """Builds the generators of any data set, number of steps and weights, with one sampler of the structures.
 
-    from_templates: structures begin at the nearest training crystal of another composition (`TemplateStarts`).
+    from_templates: structures begin at the nearest training crystal of another composition (`TemplateStarts`), and
+    compositions whose formula the training split has are drawn again: what has a known formula is seldom new.
     """
 
     suffix: str
@@ -82,6 +83,7 @@ class CompositionFirst:
         path = structure_weights(self.weights, self.dataset, preset)
         self._structures = factory.structures(self.dataset, preset, steps, path)
         self._starts = TemplateStarts(self.dataset, others_only=True) if factory.from_templates else None
+        self._known = training_formulas(self.dataset) if factory.from_templates else None
         self._compositions: CompositionModel | None = None
 
     def batch_size(self, device: str) -> int:
@@ -93,6 +95,8 @@ class CompositionFirst:
         """The composition model's card, that of the structures' weights, and how both sample."""
         structures = with_start(self._structures.card, self._starts)
         sampling = {**structures.pop("sampling"), "temperature": self._config.temperature}
+        if self._known is not None:
+            sampling["formulas_left_out"] = "of the training split"
         return {**read_card(self.weights), "structures": structures, "sampling": sampling}
 
     def load(self, device: str = "cpu") -> None:
@@ -117,7 +121,7 @@ class CompositionFirst:
             self.load("cpu")
         assert self._compositions is not None
         of_compositions, of_structures = np.random.SeedSequence(seed).generate_state(2)
-        compositions = self._compositions.sample(num_crystals, int(of_compositions), self._probabilities)
+        compositions = self._compositions.sample(num_crystals, int(of_compositions), self._probabilities, self._known)
         return self.sample_given(compositions, int(of_structures))
 
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
@@ -136,4 +140,4 @@ composition_first_fast = CompositionFirstFactory("-fast", structures_fast.with_s
 """Composition first in 16 steps of one network evaluation each: the most crystals for the device time."""
 
 composition_first_template = CompositionFirstFactory("-template", structures_from_templates, from_templates=True)
-"""Composition first in 8 steps from the nearest training crystal of another composition, its elements exchanged."""
+"""Composition first for new formulas, in 8 steps from the nearest training crystal with its elements exchanged."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.datasets import FormulaSet, hashes_of
 from bench.interfaces import Generator, StructurePredictor
 from models.baselines.diffcsp.structure_prediction import StructurePrediction
 from models.composition_first.composition_model import CompositionConfig, CompositionModel
@@ -111,6 +112,17 @@ def test_a_low_temperature_draws_what_is_likeliest():
 def test_sizes_follow_what_is_asked_for():
     sizes = [len(numbers) for numbers in model().sample(2000, 0, SIZES)]
     assert np.bincount(sizes, minlength=5) / 2000 == pytest.approx(SIZES, abs=0.05)
+
+
+def test_compositions_that_are_known_are_drawn_again_with_as_many_atoms():
+    plain = model().sample(300, 0, SIZES)
+    known = FormulaSet(np.unique(hashes_of(plain[:200])))
+    found = model().sample(300, 0, SIZES, known)
+    assert [len(row) for row in found] == [len(row) for row in plain]
+    assert known.contains(hashes_of(plain)).mean() > 0.6
+    assert known.contains(hashes_of(found)).mean() < 0.1
+    new = ~known.contains(hashes_of(plain))
+    assert all(np.array_equal(found[k], plain[k]) for k in np.flatnonzero(new))
 
 
 def test_larger_crystals_than_it_makes_are_refused():
