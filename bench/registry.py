@@ -46,15 +46,24 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "crysldm-fast": "models.crysldm.generator:crysldm_fast",
             "crysldm-guided": "models.crysldm.generator:crysldm_guided",
             "crysldm-autoguided": "models.crysldm.generator:crysldm_autoguided",
+            "crysldm-posterior": "models.crysldm.generator:crysldm_posterior",
+            "crysldm-posterior-fast": "models.crysldm.generator:crysldm_posterior_fast",
+            "crysldm-posterior-guided": "models.crysldm.generator:crysldm_posterior_guided",
+            "crysldm-posterior-autoguided": "models.crysldm.generator:crysldm_posterior_autoguided",
             "diffcsp": "models.baselines.diffcsp.generator:diffcsp",
             "diffcsp-fast": "models.baselines.diffcsp.generator:diffcsp_fast",
             "diffcsp-guided": "models.baselines.diffcsp.generator:diffcsp_guided",
             "diffcsp-autoguided": "models.baselines.diffcsp.generator:diffcsp_autoguided",
+            "diffcsp-posterior": "models.baselines.diffcsp.generator:diffcsp_posterior",
+            "diffcsp-posterior-fast": "models.baselines.diffcsp.generator:diffcsp_posterior_fast",
+            "diffcsp-posterior-guided": "models.baselines.diffcsp.generator:diffcsp_posterior_guided",
+            "diffcsp-posterior-autoguided": "models.baselines.diffcsp.generator:diffcsp_posterior_autoguided",
             "diffcsp-csp": "models.baselines.diffcsp.generator:diffcsp_csp",
             "diffcsp-csp-fast": "models.baselines.diffcsp.generator:diffcsp_csp_fast",
             "diffcsp-csp-template": "models.baselines.diffcsp.generator:diffcsp_csp_template",
             "composition-first": "models.composition_first.generator:composition_first",
             "composition-first-fast": "models.composition_first.generator:composition_first_fast",
+            "composition-first-neutral": "models.composition_first.generator:composition_first_neutral",
             "composition-first-template": "models.composition_first.generator:composition_first_template",
             "cdvae": "models.baselines.cdvae.generator:cdvae",
             "train-copy": "models.baselines.controls:TrainCopy",
@@ -72,6 +81,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "symmetry": "tasks.symmetry:Symmetry",
             "distribution": "tasks.distribution:Distribution",
             "coverage": "tasks.coverage.task:Coverage",
+            "memorisation": "tasks.memorisation:Memorisation",
         },
         # (data set, crystals as generated, relaxed, which of the first are, tasks, rules) -> columns; (data set,
         # relaxed ones that are stable, number of all, rules) -> metric.
@@ -132,7 +142,7 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
         "examination": {"potentials": "tasks.stability.examination:examine_potentials"},
     }
 )
-NAMED_TASKS = ("coverage",)  # take minutes, and run only where they are asked for
+NAMED_TASKS = ("coverage", "memorisation")  # take minutes or need the splits: run only where they are asked for
 ENTRY_POINTS = "crysldm_bench.generators"
 TASK_ENTRY_POINTS = "crysldm_bench.tasks"
 TRAINABLE_ENTRY_POINTS = "crysldm_bench.trainables"

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.atomic import LOCK_NAME, read_json, write_json
 from bench.budget import Budget
+from bench.crystal_io.streams import printable
 from bench.errors import one_line
 from bench.parquet import open_table, read_table
 from bench.run_folder.archive import open_archive
@@ -41,6 +42,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 STATE = "state.json"
+LONGEST = 500  # letters of a text of a card
 CARD = "card.json"  # of a row: what the author of a published model says (`bench.rows`)
 
 
@@ -101,8 +103,14 @@ class Run:
 
     @property
     def card(self) -> dict[str, Any] | None:
-        """What the author of a published model says of it, where this is the folder of a row; None for a run."""
-        return read_json(self.files / CARD) if (self.files / CARD).is_file() else None
+        """What the author of a published model says of it, where this is the folder of a row; None for a run.
+
+        Its texts are made printable and cut: `bench.rows.card` checks the rest.
+        """
+        if not (self.files / CARD).is_file():
+            return None
+        said = read_json(self.files / CARD).items()
+        return {key: printable(value, LONGEST) if isinstance(value, str) else value for key, value in said}
 
     @property
     def models(self) -> list[str]:

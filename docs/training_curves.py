@@ -1,7 +1,8 @@
 """The training curves of weights in the package, from the logs that `bench train` wrote.
 
-`python docs/training_curves.py` draws docs/figures/training-DATASET.png from examples/training/MODEL-DATASET/PART, each
-a training folder (its log and its card). Parts follow one another: each began with the weights of the one before it.
+`python docs/training_curves.py` draws docs/figures/training-DATASET.png, and training-DATASET-posterior.png for the
+models with a posterior head. Each folder examples/training/MODEL-DATASET/PART is that of a training: its log and its
+card. Parts follow one another: each began with the weights of the one before it.
 """
 
 from __future__ import annotations
@@ -28,13 +29,25 @@ ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "examples" / "training"
 FIGURES = ROOT / "docs" / "figures"
 # What the parts of the loss are called here.
-LOSSES = {"type": "atom types", "composition": "composition", "coord": "coordinates", "lattice": "cell"}
+LOSSES = {
+    "type": "atom types",
+    "composition": "composition",
+    "coord": "coordinates",
+    "lattice": "cell",
+    "cross_entropy": "cross entropy of types",
+}
+POSTERIOR = {f"{model}-posterior": f"{METHODS[model]}, posterior head" for model in ("crysldm", "diffcsp")}
 
 
-def draw(dataset: str, figures: Path = FIGURES) -> Path:
-    """One panel a model: each part of the loss by epoch, training as a line and validation as points."""
-    found = {title: read_parts(LOGS / f"{model}-{dataset}") for model, title in METHODS.items()}
+def draw(dataset: str, figures: Path = FIGURES, models: Mapping[str, str] = METHODS, suffix: str = "") -> Path | None:
+    """One panel a model: each part of the loss by epoch, training as a line and validation as points.
+
+    models: their titles. suffix: of the file's name. None where no log of them is stored.
+    """
+    found = {title: read_parts(LOGS / f"{model}-{dataset}") for model, title in models.items()}
     logs = {title: log for title, log in found.items() if not log.empty}
+    if not logs:
+        return None
     figure, axes = plt.subplots(1, len(logs), figsize=(3.4 * len(logs), 3.2), squeeze=False, layout="constrained")
     for axis, (title, log) in zip(axes[0], logs.items(), strict=True):
         _panel(axis, log)
@@ -45,7 +58,7 @@ def draw(dataset: str, figures: Path = FIGURES) -> Path:
     entries = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(entries.values(), entries.keys(), loc="outside right center", frameon=False, fontsize=8)
     axes[0, 0].set_ylabel("loss before weighting\n(line: training, points: validation)")
-    path = figures / f"training-{dataset}.png"
+    path = figures / f"training-{dataset}{suffix}.png"
     figure.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(figure)
     return path
@@ -79,3 +92,4 @@ def _panel(axis: Axes, log: pd.DataFrame) -> None:
 if __name__ == "__main__":
     for name in sorted({folder.name.rsplit("-", 1)[1] for folder in LOGS.iterdir() if folder.is_dir()}):
         draw(name)
+        draw(name, models=POSTERIOR, suffix="-posterior")

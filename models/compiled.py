@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -46,10 +46,17 @@ class CompiledForward:
         if extra:
             inputs = tuple(torch.cat([tensor, tensor.new_zeros(extra, *tensor.shape[1:])]) for tensor in inputs)
         if not self.on_gpu:
-            return CSPNetOutput(*(part[:size] for part in self._forward(*inputs)))
+            return _first(self._forward(*inputs), size)
         torch.compiler.cudagraph_mark_step_begin()
         # The next replay writes over a graph's outputs, and samplers hold on to them.
-        return CSPNetOutput(*(part[:size].clone() for part in self._forward(*inputs)))
+        return _first(self._forward(*inputs), size, torch.clone)
+
+
+def _first(out: CSPNetOutput, size: int, of_part: Callable[[Tensor], Tensor] = lambda part: part) -> CSPNetOutput:
+    """What was given out for the first crystals; the rest filled the batch."""
+    lattice, coord, node = (of_part(part[:size]) for part in out[:3])
+    type_logits = None if out.type_logits is None else of_part(out.type_logits[:size])
+    return CSPNetOutput(lattice, coord, node, type_logits)
 
 
 def require_compiler(device: str) -> None:
@@ -86,15 +93,16 @@ def compile_networks(networks: Sequence[CSPNet], atom_numbers: Sequence[int], de
 def _sizes(forward: CompiledForward, network: CSPNet, num_atoms: int, batch_size: int) -> Iterator[int]:
     """Numbers of crystals to call with. The first equals no other dimension: torch would take the two for one."""
     config = network.config
-    others = {num_atoms, 3, 9, config.node_dim, config.time_dim, config.hidden_dim}
+    types = config.type_posterior or 0
+    others = {num_atoms, 3, 9, config.node_dim, config.time_dim, config.hidden_dim, types, 3 * types}
     yield next(size for size in itertools.count(21) if forward.padded(size) not in others)
     if forward.on_gpu:
         yield from sorted({forward.padded(size) for size in range(1, batch_size + 1)})
 
 
-def _inputs(network: CSPNet, size: int, num_atoms: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _inputs(network: CSPNet, size: int, num_atoms: int) -> tuple[Tensor, ...]:
     """Crystals of no meaning."""
     like, config = network.coord_out.weight, network.config
     shapes = (size, num_atoms, config.node_dim), (size, num_atoms, 3), (size, 3, 3), (size, config.time_dim)
-    nodes, frac_coords, lattices, time_features = (like.new_zeros(shape) for shape in shapes)
-    return nodes, frac_coords, lattices, time_features
+    inputs = tuple(like.new_zeros(shape) for shape in shapes)
+    return inputs if config.type_posterior is None else (*inputs, like.new_full((size,), 0.5))

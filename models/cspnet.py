@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.edge_messages import EdgeMessages
+from models.type_posterior import PosteriorHead
 
 # Edges worked on at a time on a CPU at inference: about a second-level cache.
 CACHE_BYTES = 1024 * 1024
@@ -37,6 +38,8 @@ class CSPNetConfig:
     node_dim: width of the input and output per atom (100 one-hot types for DiffCSP, the latent's width for CrysLDM).
     layer_norm: LayerNorm before every layer and at the end. equivariant_lattice: the lattice output is a 3x3
     combination of the input lattice's rows (so that it turns with it); else it is the 3x3 matrix itself.
+    type_posterior: None for the published head, one linear layer that predicts the nodes' noise; the number of types
+    for `PosteriorHead`, to which that layer adds.
     """
 
     node_dim: int = 100
@@ -46,14 +49,16 @@ class CSPNetConfig:
     time_dim: int = 256
     layer_norm: bool = True
     equivariant_lattice: bool = True
+    type_posterior: int | None = None
 
 
 class CSPNetOutput(NamedTuple):
-    """lattice: (B, 3, 3). coord: (B, N, 3). node: (B, N, node_dim)."""
+    """lattice: (B, 3, 3). coord: (B, N, 3). node: (B, N, node_dim). type_logits: (B, N, K) of a `PosteriorHead`."""
 
     lattice: Tensor
     coord: Tensor
     node: Tensor
+    type_logits: Tensor | None = None
 
 
 class PairGeometry(NamedTuple):
@@ -209,20 +214,45 @@ class CSPNet(nn.Module):
         self.coord_out = nn.Linear(hidden, 3, bias=False)
         self.lattice_out = nn.Linear(hidden, 9, bias=False)
         self.node_out = nn.Linear(hidden, config.node_dim)
+        self.head: PosteriorHead | None = None
+        if config.type_posterior is not None:
+            self.head = PosteriorHead(config.type_posterior, config.node_dim, hidden)
+            for parameter in self.node_out.parameters():
+                nn.init.zeros_(parameter)
 
-    def forward(self, nodes: Tensor, frac_coords: Tensor, lattices: Tensor, time_features: Tensor) -> CSPNetOutput:
-        """nodes: (B, N, node_dim); frac_coords: (B, N, 3); lattices: (B, 3, 3); time_features: (B, time_dim)."""
+    def forward(
+        self,
+        nodes: Tensor,
+        frac_coords: Tensor,
+        lattices: Tensor,
+        time_features: Tensor,
+        alpha_bar: Tensor | None = None,
+    ) -> CSPNetOutput:
+        """nodes: (B, N, node_dim); frac_coords: (B, N, 3); lattices: (B, 3, 3); time_features: (B, time_dim).
+
+        alpha_bar: (B,) share of signal in the nodes, for a `PosteriorHead` alone.
+        """
         w_node, w_time = self.time_mixing.weight.split([self.config.hidden_dim, self.config.time_dim], dim=1)
         constant = self.time_mixing.bias + w_node @ self.node_embedding.bias
         time_part = F.linear(time_features, w_time, constant)[:, None]  # (B, 1, H)
         # Two linear maps in a row, merged: (H, node_dim) instead of (H, H) per atom.
         merged = w_node @ self.node_embedding.weight
         features = F.linear(nodes, merged) + time_part
+        alone = None
+        if self.head is not None:
+            if alpha_bar is None:
+                raise ValueError("a network with a posterior head has to be told alpha_bar")
+            alone = self.head.lone_logits(nodes, alpha_bar)
+            features = features + self.head.embedded(alone)
         features = self.trunk(features, frac_coords, lattices)
         lattice = self.lattice_out(features.mean(1)).unflatten(1, (3, 3))
         if self.config.equivariant_lattice:
             lattice = combine_rows(lattice, lattices)
-        return CSPNetOutput(lattice, self.coord_out(features), self.node_out(features))
+        node, type_logits = self.node_out(features), None
+        if self.head is not None and alone is not None and alpha_bar is not None:
+            type_logits, noise = self.head(features, alone, nodes, alpha_bar)
+            node = node + noise
+        return CSPNetOutput(lattice, self.coord_out(features), node, type_logits)
 
 
 class EvaluationCounter:

@@ -9,7 +9,7 @@ from torch import Tensor
 from models.bounds import Bounds
 from models.cspnet import CSPNet, CSPNetOutput
 from models.diffusion import Step, time_embedding
-from models.guidance import Guide, unguided
+from models.guidance import Guide, Inputs, unguided
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,20 @@ class Denoiser:
 
     def predict(self, nodes: Tensor, frac_coords: Tensor, lattices: Tensor, step: Step) -> CSPNetOutput:
         """Noise of nodes (B, N, D) and lattices (B, 3, 3), and the coordinates' negative score (B, N, 3)."""
-        inputs = nodes, frac_coords, lattices, self._time_features(frac_coords, step)
+        inputs = self._inputs(nodes, frac_coords, lattices, step)
         out = self.guide(self.network(*inputs), inputs, step.alpha_bar)
         return self.bounds.apply(out, nodes, lattices, step.alpha_bar)
 
     def negative_score(self, nodes: Tensor, frac_coords: Tensor, lattices: Tensor, step: Step) -> Tensor:
         """The network's own negative score of the coordinates (B, N, 3), for a corrector: nothing guides it."""
-        score: Tensor = self.network(nodes, frac_coords, lattices, self._time_features(frac_coords, step)).coord
+        score: Tensor = self.network(*self._inputs(nodes, frac_coords, lattices, step)).coord
         return score
 
-    def _time_features(self, like: Tensor, step: Step) -> Tensor:
-        times = like.new_full((), step.time).expand(len(like))
-        return time_embedding(times, self.network.config.time_dim)
+    def _inputs(self, nodes: Tensor, frac_coords: Tensor, lattices: Tensor, step: Step) -> Inputs:
+        """What the network takes."""
+        config, shape = self.network.config, (len(frac_coords),)
+        times = frac_coords.new_full((), step.time).expand(shape)
+        inputs = nodes, frac_coords, lattices, time_embedding(times, config.time_dim)
+        if config.type_posterior is None:
+            return inputs
+        return *inputs, frac_coords.new_full((), step.alpha_bar).expand(shape)

@@ -16,6 +16,7 @@ from models.diffusion import (
     time_embedding,
     wrapped_normal_score,
 )
+from models.type_posterior import type_cross_entropy
 
 
 def loss_table(gaussian: GaussianSchedule, coords: CoordSchedule) -> Tensor:
@@ -28,16 +29,18 @@ def denoising_losses(
     table: Tensor,
     clean: tuple[Tensor, Tensor, Tensor],
     noise: Noise,
-    weights: tuple[float, float, float],
+    weights: tuple[float, ...],
     times: Tensor | None = None,
     nodes_given: bool = False,
+    types: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Mean squared errors of the predicted noise and score at random times, and their weighted sum "loss".
 
     table: of `loss_table`. clean: node features (B, N, F), fractional coordinates (B, N, 3) and lattices (B, 3, 3), in
     feature or latent space.
-    weights: of lattice, coordinates and nodes. times: (B,) in 1..T; drawn uniformly when not given. nodes_given: the
-    network is shown the clean nodes at all times, and they have no loss.
+    weights: of lattice, coordinates and nodes, and of the types' cross entropy where the network has a posterior head,
+    which needs types (B, N), 0 .. K - 1. times: (B,) in 1..T; drawn uniformly when not given. nodes_given: the network
+    is shown the clean nodes at all times, and they have no loss.
     The network predicts the score with its sign turned, divided by the root of its mean square, as published.
     DiffCSP, eqs. 3, 6 and 8; CrysLDM, eqs. 10 and 12.
     """
@@ -49,16 +52,22 @@ def denoising_losses(
     eps_lattices = noise.normal("lattice", tuple(lattices.shape))
     eps_nodes = None if nodes_given else noise.normal("node", tuple(nodes.shape))
     eps_coords = noise.normal("coord", tuple(frac_coords.shape))
-    out = network(
+    inputs = (
         nodes if eps_nodes is None else add_noise(nodes, eps_nodes, alpha_bar),
         perturb_coords(frac_coords, eps_coords, sigma),
         add_noise(lattices, eps_lattices, alpha_bar),
         time_embedding(times.to(dtype), network.config.time_dim),
     )
+    out = network(*inputs) if network.config.type_posterior is None else network(*inputs, alpha_bar.flatten())
     negative_score = -wrapped_normal_score(sigma * eps_coords, sigma) / norm.sqrt()
     lattice, coord = F.mse_loss(out.lattice, eps_lattices), F.mse_loss(out.coord, negative_score)
     total = weights[0] * lattice + weights[1] * coord
     if eps_nodes is None:
         return {"loss": total, "lattice": lattice, "coord": coord}
-    types = F.mse_loss(out.node, eps_nodes)
-    return {"loss": total + weights[2] * types, "lattice": lattice, "coord": coord, "type": types}
+    node = F.mse_loss(out.node, eps_nodes)
+    total = total + weights[2] * node
+    losses = {"lattice": lattice, "coord": coord, "type": node}
+    if out.type_logits is None or types is None:
+        return {"loss": total, **losses}
+    cross_entropy = type_cross_entropy(out.type_logits, types)
+    return {"loss": total + weights[3] * cross_entropy, **losses, "cross_entropy": cross_entropy}

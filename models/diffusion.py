@@ -28,7 +28,7 @@ def predicted_clean(noisy: Tensor, eps: Tensor, alpha_bar: float) -> Tensor:
     return (noisy - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5
 
 
-def implied_noise(noisy: Tensor, clean: Tensor, alpha_bar: float) -> Tensor:
+def implied_noise(noisy: Tensor, clean: Tensor, alpha_bar: Tensor | float) -> Tensor:
     """The noise that clean data imply: `add_noise` solved for `eps`."""
     return (noisy - alpha_bar**0.5 * clean) / (1 - alpha_bar) ** 0.5
 

@@ -21,10 +21,10 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from models.cspnet import CSPNet, CSPNetOutput
-from models.diffusion import implied_noise
+from models.type_posterior import LoneAtoms
 
-# What the network got, in its order: nodes, fractional coordinates, lattices and time features.
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
+# What the network got, in its order: nodes, fractional coordinates, lattices, time features and what else it takes.
+Inputs = tuple[Tensor, ...]
 # (prediction, what the network got, alpha_bar) -> the prediction that the sampler is to follow.
 Guide = Callable[[CSPNetOutput, Inputs, float], CSPNetOutput]
 
@@ -51,39 +51,15 @@ class Guidance:
         return self.alpha_bar_range[0] <= alpha_bar <= self.alpha_bar_range[1]
 
 
-@dataclass(frozen=True)
-class LoneAtoms:
-    """Atoms that know nothing of each other: a type by its frequency, a code by the type, normal noise.
+def context_guide(alone: LoneAtoms, guidance: Guidance) -> Guide:
+    """What changes the nodes' noise that a network predicts where the guidance acts, and nothing else."""
 
-    codes: (K, D), what each type is before noise (one-hot for DiffCSP, a latent for CrysLDM). log_frequencies: (K,).
-    variance: of a code about its mean, the same for all types and entries.
-    """
+    def guided(out: CSPNetOutput, inputs: Inputs, alpha_bar: float) -> CSPNetOutput:
+        if not guidance.acts_at(alpha_bar):
+            return out
+        return out._replace(node=out.node + guidance.weight * (out.node - alone.noise(inputs[0], alpha_bar)))
 
-    codes: Tensor
-    log_frequencies: Tensor
-    variance: float = 0.0
-
-    def noise(self, noisy: Tensor, alpha_bar: float) -> Tensor:
-        """Mean noise in a noisy code (`add_noise`), given that value alone.
-
-        noisy: (..., D), and the same shape back.
-        """
-        total = alpha_bar * self.variance + 1 - alpha_bar
-        distance = alpha_bar**0.5 * noisy @ self.codes.T - 0.5 * alpha_bar * self.codes.square().sum(1)  # (..., K)
-        mean_code = (self.log_frequencies + distance / total).softmax(-1) @ self.codes
-        shrink = alpha_bar**0.5 * self.variance / total
-        clean = mean_code + shrink * (noisy - alpha_bar**0.5 * mean_code)
-        return implied_noise(noisy, clean, alpha_bar)
-
-    def guide(self, guidance: Guidance) -> Guide:
-        """What changes the nodes' noise that a network predicts where the guidance acts, and nothing else."""
-
-        def guided(out: CSPNetOutput, inputs: Inputs, alpha_bar: float) -> CSPNetOutput:
-            if not guidance.acts_at(alpha_bar):
-                return out
-            return out._replace(node=out.node + guidance.weight * (out.node - self.noise(inputs[0], alpha_bar)))
-
-        return guided
+    return guided
 
 
 def weak_guide(weak: CSPNet, guidance: Guidance) -> Guide:
@@ -92,7 +68,7 @@ def weak_guide(weak: CSPNet, guidance: Guidance) -> Guide:
     def guided(out: CSPNetOutput, inputs: Inputs, alpha_bar: float) -> CSPNetOutput:
         if not guidance.acts_at(alpha_bar):
             return out
-        pairs = zip(out, weak(*inputs), strict=True)
+        pairs = zip(out[:3], weak(*inputs)[:3], strict=True)
         return CSPNetOutput(*(ours + guidance.weight * (ours - worse) for ours, worse in pairs))
 
     return guided
@@ -112,7 +88,7 @@ def guide_of(model: Guided, guidance: Guidance | None) -> Guide:
     if guidance is None:
         return unguided
     if guidance.away_from == "lone atoms":
-        return model.lone_atoms().guide(guidance)
+        return context_guide(model.lone_atoms(), guidance)
     if model.weak is None:
         raise ValueError("autoguidance needs a weak network, and this model has none")
     return weak_guide(model.weak, guidance)

@@ -84,6 +84,9 @@ _PREDICTION_STEP_LR = {"perov5": 5e-7, "mp20": 1e-5}
 _CPU_NETWORK = CSPNetConfig(hidden_dim=128, num_layers=4, num_frequencies=32, time_dim=64)
 # Times the loss of types: of the other losses it is a tenth on MP-20, and a small network neglects it.
 _MP20_TYPES = 8.0
+_NUM_TYPES = 100
+# Times the cross entropy of types, of a posterior head.
+_CROSS_ENTROPY = 4.0
 _CPU_EPOCHS = {"perov5": 600, "mp20": 60}
 # From weights of ab initio DiffCSP.
 _PREDICTION_EPOCHS = {"perov5": 20, "mp20": 30}
@@ -144,6 +147,24 @@ def _diffcsp(dataset: str, name: str) -> Preset:
     return Preset(DiffCSP, config, (diffusion,))
 
 
+def _crysldm_posterior(dataset: str, name: str) -> Preset:
+    return _with_posterior_head(_crysldm(dataset, name), "crysldm-posterior", name)
+
+
+def _diffcsp_posterior(dataset: str, name: str) -> Preset:
+    return _with_posterior_head(_diffcsp(dataset, name), "diffcsp-posterior", name)
+
+
+def _with_posterior_head(of_paper: Preset, model: str, name: str) -> Preset:
+    """The preset of the paper's model with `PosteriorHead` on its network."""
+    if name == "paper":
+        raise ValueError(f"no preset paper for {model}, which no paper has; choose cpu or cpu-weak")
+    config = of_paper.config
+    network = replace(config.network, type_posterior=_NUM_TYPES)
+    weights = (*config.loss_weights, _CROSS_ENTROPY)
+    return replace(of_paper, config=replace(config, network=network, loss_weights=weights))
+
+
 def _diffcsp_csp(dataset: str, name: str) -> Preset:
     if name == "cpu-weak":
         raise ValueError("no preset cpu-weak for diffcsp-csp: its samplers take no guidance")
@@ -181,6 +202,8 @@ def _cdvae(dataset: str, name: str) -> Preset:
 PRESETS: Mapping[str, Callable[[str, str], Preset]] = {
     "crysldm": _crysldm,
     "diffcsp": _diffcsp,
+    "crysldm-posterior": _crysldm_posterior,
+    "diffcsp-posterior": _diffcsp_posterior,
     "cdvae": _cdvae,
     "diffcsp-csp": _diffcsp_csp,
     "composition-first": _compositions,

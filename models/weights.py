@@ -43,9 +43,13 @@ MAY_DIFFER_IN_A_WEAK_NETWORK = (*MAY_DIFFER_AT_THE_START, "network")
 
 
 def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any], may_differ: Collection[str]) -> list[str]:
-    """Where two configurations differ, as a card writes them, and may not."""
-    one, other = (json.loads(json.dumps(config)) for config in (ours, theirs))
+    """Where two configurations differ, as a card writes them, and may not. None is what a card does not name."""
+    one, other = (json.loads(json.dumps(config), object_hook=_without_none) for config in (ours, theirs))
     return sorted(key for key in (one.keys() | other.keys()) - set(may_differ) if one.get(key) != other.get(key))
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:

@@ -40,6 +40,12 @@ def crystals(seed, sizes=(2, 3, 2, 3, 3, 2, 2, 3, 2, 2)):
 
 def tiny_preset(name):
     """A preset whose training takes a second, DiffCSP's with Muon where this torch has it."""
+    if name.endswith("-posterior"):
+        of_paper = tiny_preset(name.removesuffix("-posterior"))
+        config = of_paper.config
+        network = replace(config.network, type_posterior=100)
+        config = replace(config, network=network, loss_weights=(*config.loss_weights, 1.0))
+        return replace(of_paper, config=config)
     if name == "diffcsp":
         stage = replace(STAGE, optimiser="muon") if hasattr(torch.optim, "Muon") else STAGE
         return Preset(DiffCSP, DiffCSPConfig(network=NET, num_steps=10), (stage,))

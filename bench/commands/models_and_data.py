@@ -15,7 +15,12 @@ app = typer.Typer()
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Option(help="crysldm, diffcsp, cdvae, diffcsp-csp or composition-first")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="crysldm, diffcsp, cdvae, crysldm-posterior, diffcsp-posterior, diffcsp-csp or composition-first"
+        ),
+    ],
     dataset: Dataset,
     preset: Preset = "cpu",
     max_time: Annotated[str | None, typer.Option(metavar="HH:MM:SS", help="of this call; go on with --resume")] = None,

@@ -47,7 +47,7 @@ def add(
         "licence": licence,
         "crystals": crystals,
     }
-    show(add_row(file, to / name, said, set or (), copied=not elsewhere))
+    show(add_row(file, to, name, said, set or (), copied=not elsewhere))
 
 
 @app.command()
@@ -92,6 +92,8 @@ def check(rows: Rows = None, samples: Samples = None, workers: Workers = 2) -> N
             found += faults(folder, samples, workers)
         except SamplesNotHere as error:
             absent = str(error)
+        except ValueError as error:  # one row that cannot be scored at all, and the others are checked
+            found.append(str(error))
         failed = failed or bool(found)
         for fault in found:
             show(f"FAILED {folder}: {fault}")

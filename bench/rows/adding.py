@@ -14,13 +14,17 @@ from bench.run_folder.manifest import file_sha256
 from bench.store import CARD
 
 
-def add(file: Path, folder: Path, said: Mapping[str, Any], further: Sequence[str] = (), copied: bool = True) -> str:
+def add(
+    file: Path, to: Path, name: str, said: Mapping[str, Any], further: Sequence[str] = (), copied: bool = True
+) -> str:
     """Writes the card of a row and, where `copied`, the file of crystals beside it; gives a line that names both.
 
-    further: fields as FIELD=VALUE, of the file as samples.url=VALUE; lists have commas.
+    to: the folder of all rows. name: of the row's own. further: fields as FIELD=VALUE, of the file as
+    samples.url=VALUE; lists have commas.
     ValueError where the folder holds something, the file is none, or a field is not what it should be.
     """
-    require_distinct([folder.name])
+    require_distinct([name])
+    folder = to / name
     if not file.is_file():
         raise ValueError(f"{file}: {'a folder; pack it into a zip' if file.is_dir() else 'there is no such file'}")
     if folder.exists() and any(folder.iterdir()):
@@ -31,11 +35,11 @@ def add(file: Path, folder: Path, said: Mapping[str, Any], further: Sequence[str
         key, equals, value = text.partition("=")
         of_file = key.startswith("samples.")
         fields, into = (SAMPLES, samples) if of_file else (FIELDS, content)
-        name = key.removeprefix("samples.")
-        if not equals or name not in fields or fields[name].kind == "samples":
+        field = fields.get(key.removeprefix("samples."))
+        if not equals or field is None or field.kind == "samples":
             known = [*(k for k in FIELDS if k != "samples"), *(f"samples.{k}" for k in SAMPLES)]
             raise ValueError(f"--set {text}: write FIELD=VALUE; fields are {', '.join(known)}")
-        into[name] = _value(value, fields[name], text)
+        into[key.removeprefix("samples.")] = _value(value, field, text)
     checked(content, "the card")
     folder.mkdir(parents=True, exist_ok=True)
     if copied:

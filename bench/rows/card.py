@@ -13,7 +13,7 @@ from bench.atomic import read_json
 from bench.datasets import canonical_name
 from bench.model_specs import MODEL_NAME, RESERVED_NAMES
 from bench.sampling.file_costs import FileCosts
-from bench.store import CARD
+from bench.store import CARD, MANIFEST, SUMMARY
 
 CRYSTALS = ("generated", "relaxed", "chosen")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -131,6 +131,8 @@ def checked(content: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         raise ValueError(f"{where}: samples.sha256 is {said['sha256']!r}, not 64 digits of 0-9 and a-f")
     if said["file"] != Path(said["file"]).name:
         raise ValueError(f"{where}: samples.file is {said['file']!r}; name the file alone, without folders")
+    if said["file"] in (CARD, MANIFEST, SUMMARY):
+        raise ValueError(f"{where}: samples.file is {said['file']!r}, as another file of a row; give it another name")
     if (said.get("only") or said.get("without")) and not said["file"].endswith(".zip"):
         raise ValueError(f"{where}: samples.only and samples.without choose among the files of a zip")
     canonical_name(content["dataset"])

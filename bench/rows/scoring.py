@@ -21,6 +21,8 @@ from bench.statistics import Metric
 from bench.store import MANIFEST, SUMMARY, Run
 
 QUICK_TASKS = ("validity", "properties", "symmetry", "distribution")  # seconds for a thousand crystals, without data
+# Versions of libraries in protocols: another one is no fault of a row as long as its figures are the same.
+LIBRARIES = ("smact", "spglib", "pymatgen")
 META, RUN = "meta.json", "run"
 
 
@@ -78,11 +80,15 @@ def faults(folder: Path, samples: Path | None = None, workers: int = 2) -> Itera
     """
     try:
         card = RowCard.read(folder)
+        if not (folder / MANIFEST).is_file():
+            raise ValueError(f"not scored yet; `bench rows score {folder}` does it")
         run = Run.open(folder)
-        entry = run.results()[card.name]
-    except (ValueError, KeyError) as error:
-        remedy = "" if isinstance(error, ValueError) else "; write its scores with `bench rows score`"
-        yield f"{error}{remedy}"
+        entries = run.results()
+        if card.name not in entries:
+            raise ValueError(f"its scores are of {', '.join(entries) or 'nothing'}; `bench rows score {folder}` anew")
+        entry = entries[card.name]
+    except ValueError as error:
+        yield str(error)
         return
     found = list(_stored_faults(run, card, entry))
     yield from found
@@ -94,25 +100,36 @@ def faults(folder: Path, samples: Path | None = None, workers: int = 2) -> Itera
         yield str(error)
         return
     if not found:
-        yield from _moved_figures(card, path, entry, workers)
+        other = "; ".join(line for line in _protocol_differences(run, card) if _is_version(line))
+        with_others = f" (with other libraries: {other})" if other else ""
+        yield from (f"{fault}{with_others}" for fault in _moved_figures(card, path, entry, workers))
 
 
 def _stored_faults(run: Run, card: RowCard, entry: dict[str, Any]) -> Iterator[str]:
     """Where the stored scores are of another card or protocol."""
-    stored = run.manifest["models"][card.name]
+    stored = run.manifest["models"].get(card.name, {})
     said = {"dataset": card.dataset, "samples": card.content["samples"], "costs": card.costs.to_json()}
     scored = {"dataset": run.dataset, "samples": stored.get("samples"), "costs": stored.get("costs")}
-    then = run.manifest["protocol"]
-    tasks = registry.build_tasks(QUICK_TASKS, dataset=card.dataset)
-    now = manifests.protocol(card.dataset, reference_card(card.dataset).sha256, tasks)
-    missing = [name for name in QUICK_TASKS if name not in then["tasks"]]
-    of_quick = {**then, "tasks": {name: how for name, how in then["tasks"].items() if name in QUICK_TASKS}}
-    found = [f"not scored by {name}" for name in missing]
+    found = [f"not scored by {name}" for name in QUICK_TASKS if name not in run.tasks]
     found += manifests.differences(scored, manifests.as_json(said), "scored")
-    found += [] if missing else manifests.differences(of_quick, now, "protocol")
+    found += [line for line in _protocol_differences(run, card) if not _is_version(line)]
     if not int(entry["requested"]):
         found.append("no crystal was scored")
     yield from (f"{fault}; write the scores anew with `bench rows score`" for fault in found)
+
+
+def _protocol_differences(run: Run, card: RowCard) -> list[str]:
+    """Where the protocol of the stored scores is not today's, of those quick tasks that they have."""
+    names = [name for name in QUICK_TASKS if name in run.tasks]
+    tasks = registry.build_tasks(names, dataset=card.dataset)
+    now = manifests.protocol(card.dataset, reference_card(card.dataset).sha256, tasks)
+    then = run.manifest["protocol"]
+    of_these = {**then, "tasks": {name: how for name, how in then["tasks"].items() if name in names}}
+    return list(manifests.differences(of_these, now, "protocol"))
+
+
+def _is_version(difference: str) -> bool:
+    return difference.partition(":")[0].rpartition(".")[2] in LIBRARIES
 
 
 def _moved_figures(card: RowCard, path: Path, entry: dict[str, Any], workers: int) -> Iterator[str]:

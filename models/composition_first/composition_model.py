@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from bench.arrays import FloatArray, IntArray
-from bench.datasets import FormulaSet, hashes_of
 from bench.interfaces import SampleBatch
 from models.composition_first.pairs import atoms_of, electronegativity_order, pairs_of
 from models.composition_first.transformer import CompositionTransformer, TransformerConfig
 from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import Noise, SeededNoise
 
+MOST_DRAWS = 50  # of one composition again, where not any will do
 GRID_ANGSTROM = 3.0
-MOST_DRAWS = 20  # of a composition that is to be new
+
+Condition = Callable[[IntArray], bool]  # of a composition, (N,) atomic numbers
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,13 @@ class CompositionModel(nn.Module):
         num_crystals: int,
         seed: int,
         num_atoms_probabilities: FloatArray,
-        known: FormulaSet | None = None,
+        keeps: Condition | None = None,
+        takes: Condition | None = None,
     ) -> list[IntArray]:
         """Compositions, atomic numbers (N_i,) each. num_atoms_probabilities: (N_max + 1,), entry n is p(N = n).
 
-        known: reduced formulas for which another composition of as many atoms is drawn, up to `MOST_DRAWS` times.
+        keeps: which compositions stay. Another one is drawn again with as many atoms until `takes`, or `keeps` without
+        it, is true of it, MOST_DRAWS times at most; after that the first one stays. So p(N) does not change.
         """
         size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         rng = np.random.default_rng(int(size_seed))
@@ -84,19 +88,22 @@ class CompositionModel(nn.Module):
         device = self.order.device
         noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
         sizes = torch.from_numpy(num_atoms).to(device)
-        found = atoms_of(self.network.sample(sizes, noise, self.config.temperature), self.order)
-        if known is not None:
-            self._draw_again(found, known, sizes, noise)
-        return found
+        compositions = self._draw(sizes, noise)
+        if keeps is not None:
+            open_places = [k for k, drawn in enumerate(compositions) if not keeps(drawn)]
+            takes = takes or keeps
+            for _ in range(MOST_DRAWS):
+                if not open_places:
+                    break
+                again = self._draw(sizes[open_places], noise)
+                found = [takes(drawn) for drawn in again]
+                for k, drawn, is_good in zip(open_places, again, found, strict=True):
+                    compositions[k] = drawn if is_good else compositions[k]
+                open_places = [k for k, is_good in zip(open_places, found, strict=True) if not is_good]
+        return compositions
 
-    def _draw_again(self, found: list[IntArray], known: FormulaSet, sizes: Tensor, noise: Noise) -> None:
-        for _ in range(MOST_DRAWS - 1):
-            again = np.flatnonzero(known.contains(hashes_of(found)))
-            if not len(again):
-                return
-            drawn = self.network.sample(sizes[again], noise, self.config.temperature)
-            for k, composition in zip(again.tolist(), atoms_of(drawn, self.order), strict=True):
-                found[k] = composition
+    def _draw(self, sizes: Tensor, noise: Noise) -> list[IntArray]:
+        return atoms_of(self.network.sample(sizes, noise, self.config.temperature), self.order)
 
     def sample_in_training(
         self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray

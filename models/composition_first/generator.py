@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from bench.arrays import IntArray
-from bench.datasets import canonical_name, reference_card, training_formulas
+from bench.datasets import canonical_name, hashes_of, reference_card, training_formulas
 from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.generator import structures_fast, structures_from_templates
 from models.baselines.diffcsp.structure_prediction import predict_structures
 from models.baselines.diffcsp.template_start import TemplateStarts, with_start
-from models.composition_first.composition_model import CompositionConfig, CompositionModel
+from models.composition_first.charges import is_alloy_or_neutral, is_neutral_and_no_alloy
+from models.composition_first.composition_model import MOST_DRAWS, CompositionConfig, CompositionModel, Condition
 from models.composition_first.transformer import TransformerConfig
 from models.generation import GeneratorFactory
 from models.weights import find_weights, load_into, read_card, read_weights, require_trained_for
@@ -41,11 +42,13 @@ class CompositionFirstFactory:
 
     from_templates: structures begin at the nearest training crystal of another composition (`TemplateStarts`), and
     compositions whose formula the training split has are drawn again: what has a known formula is seldom new.
+    neutral: compositions are drawn until they are charge-neutral (`CompositionModel.sample`).
     """
 
     suffix: str
     structures: GeneratorFactory
     from_templates: bool = False
+    neutral: bool = False
 
     def __call__(
         self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
@@ -83,6 +86,7 @@ class CompositionFirst:
         path = structure_weights(self.weights, self.dataset, preset)
         self._structures = factory.structures(self.dataset, preset, steps, path)
         self._starts = TemplateStarts(self.dataset, others_only=True) if factory.from_templates else None
+        self._neutral = factory.neutral
         self._known = training_formulas(self.dataset) if factory.from_templates else None
         self._compositions: CompositionModel | None = None
 
@@ -96,7 +100,9 @@ class CompositionFirst:
         structures = with_start(self._structures.card, self._starts)
         sampling = {**structures.pop("sampling"), "temperature": self._config.temperature}
         if self._known is not None:
-            sampling["formulas_left_out"] = "of the training split"
+            sampling["compositions"] = f"drawn until the training split has no such formula, {MOST_DRAWS} times at most"
+        if self._neutral:
+            sampling["compositions"] = f"drawn until neutral by the usual oxidation states, {MOST_DRAWS} times at most"
         return {**read_card(self.weights), "structures": structures, "sampling": sampling}
 
     def load(self, device: str = "cpu") -> None:
@@ -121,8 +127,23 @@ class CompositionFirst:
             self.load("cpu")
         assert self._compositions is not None
         of_compositions, of_structures = np.random.SeedSequence(seed).generate_state(2)
-        compositions = self._compositions.sample(num_crystals, int(of_compositions), self._probabilities, self._known)
+        compositions = self._compositions.sample(
+            num_crystals, int(of_compositions), self._probabilities, *self._conditions()
+        )
         return self.sample_given(compositions, int(of_structures))
+
+    def _conditions(self) -> tuple[Condition, Condition] | tuple[()]:
+        """Which compositions stay, and which replace the others."""
+        if self._neutral:
+            return is_alloy_or_neutral, is_neutral_and_no_alloy
+        if self._known is None:
+            return ()
+        known = self._known
+
+        def is_new(drawn: IntArray) -> bool:
+            return not known.contains(hashes_of([drawn]))[0]
+
+        return is_new, is_new
 
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
         """A crystal for each composition, (N_i,) atomic numbers, by the structure network alone.
@@ -138,6 +159,9 @@ composition_first = CompositionFirstFactory("", structures_fast)
 
 composition_first_fast = CompositionFirstFactory("-fast", structures_fast.with_sampler("-fast", steps=16))
 """Composition first in 16 steps of one network evaluation each: the most crystals for the device time."""
+
+composition_first_neutral = CompositionFirstFactory("-neutral", structures_fast, neutral=True)
+"""Composition first whose compositions are alloys or charge-neutral by the usual oxidation states."""
 
 composition_first_template = CompositionFirstFactory("-template", structures_from_templates, from_templates=True)
 """Composition first for new formulas, in 8 steps from the nearest training crystal with its elements exchanged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from models.crysldm.autoencoder import AutoencoderConfig
@@ -42,3 +43,16 @@ crysldm_autoguided = crysldm_fast.with_sampler(
     "-autoguided", steps=24, guidance=Guidance(3.0, (0.2, 0.98), "weak network")
 )
 """CrysLDM in 24 steps, each led away from what a smaller, hardly trained network predicts."""
+
+# The papers' heads predict noise by one linear layer; these start from what noisy codes say of types in closed form.
+crysldm_posterior = replace(crysldm, name="crysldm-posterior")
+"""CrysLDM with another output for elements, by which the atoms of a crystal agree: 100 steps of two evaluations."""
+
+crysldm_posterior_fast = replace(crysldm_fast, name="crysldm-posterior")
+"""CrysLDM whose elements agree, made quicker: 24 steps of one network evaluation each."""
+
+crysldm_posterior_guided = replace(crysldm_guided, name="crysldm-posterior")
+"""CrysLDM whose elements agree, in 16 steps, their choice sharpened by what the other atoms say."""
+
+crysldm_posterior_autoguided = replace(crysldm_autoguided, name="crysldm-posterior")
+"""CrysLDM whose elements agree, in 24 steps, led away from what a smaller, hardly trained network predicts."""

@@ -29,8 +29,9 @@ from models.denoiser import Denoiser
 from models.denoising_loss import denoising_losses, loss_table
 from models.dense import DenseBatch
 from models.diffusion import Noise, SeededNoise, StepSchedule, coord_schedule, cosine_schedule
-from models.guidance import LoneAtoms, guide_of
+from models.guidance import guide_of
 from models.sampling import StepCallback, sample_crystals
+from models.type_posterior import LoneAtoms
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,16 @@ class EncodedBatch(DenseBatch):
 
 @dataclass(frozen=True)
 class CrysLDMConfig:
-    """Everything a CrysLDM is made from but its weights. loss_weights: of z_L, X and z_h."""
+    """Everything a CrysLDM is made from but its weights.
+
+    loss_weights: of z_L, X and z_h, and of the cross entropy of a posterior head.
+    """
 
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     network: CSPNetConfig = field(default_factory=lambda: CSPNetConfig(node_dim=8))
     num_steps: int = 100
     sigma_range: tuple[float, float] = (0.005, 0.5)
-    loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    loss_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
 
@@ -132,8 +136,8 @@ class CrysLDM(nn.Module):
     def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
         """Stage 2: `denoising_losses` of standardised latents. times: (B,) in 1..T; drawn uniformly when not given."""
         z_h, z_lattice = self.encode(batch, noise)
-        clean = z_h, batch.frac_coords, z_lattice
-        return denoising_losses(self.network, self.loss_table, clean, noise, self.config.loss_weights, times)
+        clean, weights, types = (z_h, batch.frac_coords, z_lattice), self.config.loss_weights, batch.atomic_numbers - 1
+        return denoising_losses(self.network, self.loss_table, clean, noise, weights, times, types=types)
 
     def trained_part(self, stage: str) -> nn.Module:
         """Algorithm 1: the autoencoder in stage 1 ("vae"), the denoising network in stage 2."""
@@ -148,9 +152,31 @@ class CrysLDM(nn.Module):
         return crystals if stage == "vae" else [self.with_posterior(batch) for batch in crystals]
 
     def fit_statistics(self, stage: str, train: list[DenseBatch], seed: int) -> None:
-        """Before stage 2, `standardise_latents`: only now do the latents mean anything."""
+        """Before stage 2, `standardise_latents`: only now do the latents mean anything. Then the posterior head's."""
         if stage != "vae":
             self.standardise_latents(train, SeededNoise.from_seed(seed, "cpu"))
+            if self.network.head is not None:
+                self.fit_head(train)
+
+    @torch.no_grad()
+    def fit_head(self, train: Sequence[DenseBatch]) -> None:
+        """Sets the closed form of the network's posterior head from the training crystals, encoded as they are.
+
+        A type's code is the mean over its atoms; that of a type without atoms is its code alone in a cell. The
+        variance holds the scatter of codes about these means as well as the posterior's.
+        """
+        assert self.network.head is not None
+        encoded = [self.with_posterior(batch) for batch in train]
+        types = torch.cat([batch.atomic_numbers.flatten() for batch in encoded]) - 1
+        means = torch.cat([batch.posterior.mean_h.flatten(0, 1) for batch in encoded]).double()
+        means = (means - self.latent_mean) / self.latent_std
+        spread = torch.cat([batch.posterior.log_sigma_h.flatten(0, 1) for batch in encoded]).exp() / self.latent_std
+        counts = torch.bincount(types, minlength=self.config.autoencoder.num_types)
+        sums = means.new_zeros(len(counts), means.shape[1]).index_add_(0, types, means)
+        alone = (self._encode_alone()[1].mean_h[:, 0] - self.latent_mean) / self.latent_std
+        codes = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp_min(1), alone)
+        variance = (means - codes[types]).square().mean() + spread.square().mean()
+        self.network.head.fit(counts, codes, variance)
 
     def stage_losses(self, stage: str, batch: DenseBatch, noise: Noise, progress: float) -> dict[str, Tensor]:
         """Eq. 5 in stage 1, eqs. 10 and 12 in stage 2."""
@@ -203,6 +229,8 @@ class CrysLDM(nn.Module):
 
         On MP-20 codes in real crystals lie within a tenth of it, where the nearest code of another type is 2.4 away.
         """
+        if self.network.head is not None:
+            return self.network.head.lone_atoms()
         _, posterior = self._encoded_alone()
         codes = (posterior.mean_h[:, 0] - self.latent_mean) / self.latent_std
         variance = (posterior.log_sigma_h.exp() / self.latent_std).square().mean()

@@ -22,6 +22,7 @@ from models.training.interruption import interruptible
 from models.training.log import plot_losses
 from models.training.optimiser import check_optimiser
 from models.training.stage import SampledMetrics, ScoreSamples, Stage
+from models.type_posterior import PosteriorHead
 from models.weights import (
     MAY_DIFFER_AT_THE_START,
     MAY_DIFFER_IN_A_WEAK_NETWORK,
@@ -34,6 +35,8 @@ from models.weights import (
 
 # Adam knows nothing of trained weights at its first steps, whose length is the learning rate whatever the gradient.
 INIT_WARMUP_STEPS = 300
+# What a posterior head adds to a network, and what it has for other ends.
+HEAD_KEYS = ("network.head.", "network.node_out.")
 
 
 def train(plan: TrainingPlan, score: ScoreSamples | None = None, progress: Progress | None = None) -> Path:
@@ -70,6 +73,8 @@ def train(plan: TrainingPlan, score: ScoreSamples | None = None, progress: Progr
             seen = {split: model.stage_input(stage.name, buckets) for split, buckets in crystals.items()}
             if start is None:
                 model.fit_statistics(stage.name, seen["train"], plan.seed)
+            elif lacks_head(model):
+                model.fit_head(seen["train"])
             module = Stage(model, stage, seen["train"], seen["val"], plan.seed * 10 + number, sampled)
             finished, stage_seconds = train_stage(module, out, deadline, device, compiled, interruption, progress)
             model.cpu()
@@ -112,16 +117,34 @@ def stages_of(plan: TrainingPlan, preset: Preset) -> tuple[StageConfig, ...]:
 def load_start(network: nn.Module, init: Path, config: Any, weak: bool = False) -> dict[str, Any]:
     """Loads weights to start from; gives what the new card says of them. ValueError for another network's.
 
-    How losses weigh and how the sampler steps are no part of a network. weak: takes the latents alone.
+    How losses weigh and how the sampler steps are no part of a network. weak: takes the latents alone. A posterior head
+    may start on weights without one, from zero.
     """
     state_dict, card = read_weights(init)
+    ours, theirs = dataclasses.asdict(config), card.get("config", {})
+    may_differ: tuple[str, ...] = MAY_DIFFER_AT_THE_START
+    fresh: tuple[str, ...] = ()
     if weak:
-        fresh = {key: value for key, value in network.state_dict().items() if key.startswith("network.")}
-        state_dict = {**{k: v for k, v in state_dict.items() if not k.startswith("network.")}, **fresh}
-    may_differ = MAY_DIFFER_IN_A_WEAK_NETWORK if weak else MAY_DIFFER_AT_THE_START
-    differing = differing_keys(dataclasses.asdict(config), card.get("config", {}), may_differ)
+        may_differ, fresh = MAY_DIFFER_IN_A_WEAK_NETWORK, ("network.",)
+    elif _is_new_head(ours, theirs):
+        ours, fresh = {**ours, "network": {**ours["network"], "type_posterior": None}}, HEAD_KEYS
+    kept_fresh = {key: value for key, value in network.state_dict().items() if key.startswith(fresh)}
+    state_dict = {**{k: v for k, v in state_dict.items() if not k.startswith(fresh)}, **kept_fresh}
+    differing = differing_keys(ours, theirs, may_differ)
     if differing:
         raise ValueError(f"{init}: not the network of this preset (differs in {', '.join(differing)})")
     load_into(network, state_dict, init)
     kept = ("sha256", "seed", "training_seconds", "stages", "init")
     return {key: card[key] for key in kept if key in card}
+
+
+def lacks_head(model: Any) -> bool:
+    """Whether the model's network has a posterior head whose closed form is not set yet."""
+    head = getattr(getattr(model, "network", None), "head", None)
+    return isinstance(head, PosteriorHead) and not head.fitted
+
+
+def _is_new_head(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether the first of two configurations has a posterior head and the other a network without."""
+    with_head, without = (config.get("network", {}) for config in (ours, theirs))
+    return with_head.get("type_posterior") is not None and without.get("type_posterior") is None

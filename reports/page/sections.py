@@ -190,7 +190,7 @@ def _disagreements(results: Sequence[ModelResult], name: str) -> list[Section]:
         titles = ["Chemistry", "Crystals", *(f"{title} (%)" for title in found.titles)]
         rows = [[kind, f"{number:,}", *map(shown_rate, rates)] for kind, number, rates in found.rows()]
         tables.append(simple_table(f"{anchor}{place}", found.result.method, titles, rows))
-    return [Section(anchor, "Where potentials disagree about what is stable", NOTE, tables=tables)]
+    return [Section(anchor, "Disagreements: stable by some potentials and not by others", NOTE, tables=tables)]
 
 
 def _of_rows(name: str) -> list[Section]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import one_line
-from bench.store import MANIFEST, Run
+from bench.store import CARD, MANIFEST, Run
 from reports.page.records import public
 from reports.run_results import ModelResult, read_results, require_one_protocol
 
@@ -57,8 +57,13 @@ class SiteRun:
 
     @property
     def has_page(self) -> bool:
-        """Whether it can stand in a leaderboard: not a run of `bench csp`."""
-        return PREDICTION not in self.run.tasks
+        """Whether it can stand in a leaderboard: not a run of `bench csp`, nor one of `bench learn`."""
+        return PREDICTION not in self.run.tasks and not self.trains
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a run of `bench learn`, whose models are snapshots of trainings."""
+        return "learning" in self.run.manifest
 
 
 @dataclass(frozen=True)
@@ -109,12 +114,17 @@ def slug_of(name: str) -> str:
 
 def _roots(place: Path) -> Iterator[Path]:
     """The runs that a place names: itself, or what lies in it."""
-    if place.is_file() or (place / MANIFEST).is_file():
+    if place.is_file() or _holds_run(place):
         yield place
     elif place.is_dir():
-        yield from sorted(path for path in place.iterdir() if path.suffix == ".zip" or (path / MANIFEST).is_file())
+        found = sorted(place.iterdir())
+        yield from (path for path in found if path.suffix == ".zip" or _holds_run(path) or (path / CARD).is_file())
     else:
         raise ValueError(f"{place}: there is no such run or folder")
+
+
+def _holds_run(place: Path) -> bool:
+    return (place / MANIFEST).is_file()
 
 
 def _groups(runs: Iterable[SiteRun]) -> list[Group]:

@@ -135,6 +135,12 @@ def history_figures(found: Mapping[str, Sequence[Point]], name: str) -> list[Pag
     return figures
 
 
+def history_notes(found: Mapping[str, Sequence[Point]]) -> list[str]:
+    """What the figures leave out."""
+    left_out = list(found)[MOST_LINES:]
+    return [f"In the tables alone: {', '.join(left_out)}."] if left_out else []
+
+
 def history_keys(found: Mapping[str, Sequence[Point]], name: str) -> list[Key]:
     """The legend of `history_figures`."""
     return legend({method: place for place, method in enumerate(list(found)[:MOST_LINES])}, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from reports.page.sections import Section
 from reports.page.templating import render_template
 from reports.run_results import read_results
 from reports.site.collection import Collection, Group, SiteRun, collect
-from reports.site.history import Point, histories, history_figures, history_keys, history_table
+from reports.site.history import Point, histories, history_figures, history_keys, history_notes, history_table
 from reports.tables import leaderboard as board
 from reports.tables.columns import count
 from reports.tables.formats import DASH
@@ -94,6 +95,7 @@ def _runs_table(found: Collection, pages: Mapping[str, str]) -> HtmlTable:
     rows = []
     for run in found.runs:
         page, group = f"{RUNS}/{run.slug}.html", group_of.get(run.slug)
+        none = "training: none" if run.trains else "structure prediction: none"
         rows.append(
             [
                 Td(run.run.name, header=True, href=page if page in pages else ""),
@@ -102,7 +104,7 @@ def _runs_table(found: Collection, pages: Mapping[str, str]) -> HtmlTable:
                 Td(", ".join(result.method for result in run.results)),
                 Td(count(sum(result.requested for result in run.results), 0)),
                 Td(run.judge or DASH),
-                Td(group.slug, href=f"{group.slug}.html") if group else Td("structure prediction: none"),
+                Td(group.slug, href=f"{group.slug}.html") if group else Td(none),
                 Td(str(run.run.manifest.get("software", {}).get("crysldm-bench", DASH))),
                 Td(run.commit or DASH),
             ]
@@ -168,15 +170,18 @@ def _history(group: Group, found: Mapping[str, Sequence[Point]]) -> Section:
         figures=[("", history_figures(found, f"{group.slug}-history"))],
         keys=history_keys(found, "history"),
         tables=tables,
+        notes=history_notes(found),
     )
 
 
 def _with_links(table: HtmlTable, runs: Sequence[SiteRun], pages: Mapping[str, str]) -> HtmlTable:
-    """The leaderboard with each run's name leading to its page."""
+    """The leaderboard with each run's name leading to its page, where no other run of it has that name."""
     column = next((place for place, head in enumerate(table.headers) if head.text == "Run"), None)
     if column is None:
         return table
-    address = {run.run.name: page for run in runs if (page := f"{RUNS}/{run.slug}.html") in pages}
+    names = Counter(run.run.name for run in runs)
+    known = [run for run in runs if names[run.run.name] == 1 and f"{RUNS}/{run.slug}.html" in pages]
+    address = {run.run.name: f"{RUNS}/{run.slug}.html" for run in known}
 
     def linked(row: Sequence[Td]) -> list[Td]:
         cell = row[column]

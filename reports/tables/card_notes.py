@@ -18,5 +18,6 @@ def card_notes(results: Sequence[ModelResult]) -> list[str]:
         if result.card is not None:
             kind = NOT_RANKED.get(str(result.card.get("crystals")), "all crystals as the model made them")
             said = [f"{name.replace('_', ' ')} {result.card.get(name, DASH)}" for name in SAID]
-            lines.append(f"{result.method}, a published model: {kind}; {', '.join(said)}.")
+            note = f" {str(result.card['note']).rstrip('.')}." if result.card.get("note") else ""
+            lines.append(f"{result.method}, a published model: {kind}; {', '.join(said)}.{note}")
     return lines

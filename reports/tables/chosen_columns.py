@@ -15,6 +15,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Symmetry": ("p1_", "js_space_group", "js_crystal_system"),
     "Coverage": ("cov_", "amsd_", "amcd_", "emd_coordination_number"),
     "Diversity": ("structure_diversity", "composition_diversity"),
+    "Memorisation": ("within_", "training_distance", "continuous_"),
     "Distributions": ("emd_", "js_", "median_", "hhi_"),
     "Good crystals": ("valid", "collapsed_rate", "stable_rate", "stable_by_", "unique_rate", "novel_rate", "sun_rate"),
     "Cost": (
@@ -31,8 +32,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
 }
 OTHER = "Other"
-TASKS = {"Symmetry": "symmetry", "Coverage": "coverage", "Diversity": "coverage"}
-FRACTIONS = ("valid", "p1_share", "cov_", "undisturbed_share")  # and whatever ends in _rate
+TASKS = {"Symmetry": "symmetry", "Coverage": "coverage", "Diversity": "coverage", "Memorisation": "memorisation"}
+FRACTIONS = ("valid", "p1_share", "cov_", "within_", "undisturbed_share")  # and whatever ends in _rate
 
 
 def column_of(metric: str) -> Column:

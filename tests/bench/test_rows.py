@@ -12,6 +12,7 @@ import pytest
 from bench.crystal_io import write_crystals
 from bench.rows.card import FIELDS, RowCard, checked, schema
 from bench.rows.samples import chosen_samples, find_samples
+from bench.run_folder.manifest import file_sha256
 from bench.store import Run
 from tests.command_line import bench
 from tests.stored_crystal_runs import perovskites
@@ -61,6 +62,12 @@ def test_a_row_is_added_scored_checked_and_stands_in_the_leaderboard_with_dashes
     assert apart[0] == "–"
     assert "parameters 12000000" in shown
     assert "device –" in shown
+    written = json.loads((chosen / "card.json").read_text())
+    (chosen / "card.json").write_text(json.dumps({**written, "model": "a\x1b[2Jb", "note": "Told\x07 so."}))
+    assert bench("leaderboard", row, chosen) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "Told\\x07 so." in shown
+    (chosen / "card.json").write_text(json.dumps(written))
 
     stored = (row / "manifest.json").read_bytes()
     for command in (["run", "--resume", row], ["rescore", row], ["export", row, "--out", tmp_path / "x.zip"]):
@@ -72,8 +79,18 @@ def test_a_row_is_added_scored_checked_and_stands_in_the_leaderboard_with_dashes
     summary["models"]["somebody"]["metrics"]["valid"]["value"] += 1e-6
     (row / "summary.json").write_text(json.dumps(summary))
     (chosen / "samples.extxyz").write_text("changed")
-    assert bench("rows", "check", row, chosen, "--workers", 1) == 1
+    empty = add(tmp_path, name="empty")
+    score(empty, tmp_path / "work")
+    (empty / "samples.extxyz").write_text("no crystal")
+    card = json.loads((empty / "card.json").read_text())
+    digest = file_sha256(empty / "samples.extxyz")
+    manifest = json.loads((empty / "manifest.json").read_text())
+    card["samples"]["sha256"] = manifest["models"]["empty"]["samples"]["sha256"] = digest
+    (empty / "card.json").write_text(json.dumps(card))
+    (empty / "manifest.json").write_text(json.dumps(manifest))
+    assert bench("rows", "check", empty, row, chosen, "--workers", 1) == 1
     failed = capsys.readouterr().out
+    assert f"FAILED {empty}: " in failed
     assert f"FAILED {row}: valid is stored as" in failed
     assert f"FAILED {chosen}: {chosen / 'samples.extxyz'}: its SHA-256 is" in failed
 
@@ -83,17 +100,38 @@ def test_a_row_whose_card_or_protocol_changed_since_it_was_scored_fails_the_chec
 ) -> None:
     row = add(tmp_path)
     assert bench("rows", "check", row) == 1
-    assert "no run there" in capsys.readouterr().out
+    assert "not scored yet" in capsys.readouterr().out
     score(row, tmp_path / "work")
     card = json.loads((row / "card.json").read_text())
     (row / "card.json").write_text(json.dumps({**card, "steps": 5}))
     manifest = json.loads((row / "manifest.json").read_text())
-    manifest["protocol"]["tasks"]["validity"]["smact"] = "0.1"
+    manifest["protocol"]["tasks"]["validity"]["min_distance_angstrom"] = 0.7
+    manifest["protocol"]["tasks"]["symmetry"]["spglib"] = "0.1"
     (row / "manifest.json").write_text(json.dumps(manifest))
     assert bench("rows", "check", row) == 1
     failed = capsys.readouterr().out
     assert "scored.costs.steps: null -> 5; write the scores anew" in failed
-    assert 'protocol.tasks.validity.smact: "0.1" ->' in failed
+    assert "protocol.tasks.validity.min_distance_angstrom: 0.7 -> 0.5" in failed
+    assert "spglib" not in failed  # the figures tell whether a library's version matters
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "../out"], "use letters, digits and . _ + @ - for the name of its folder"),
+        (["--name", "new", "--set", "steps=many"], "'many' is no number"),
+        (["--name", "new", "--set", "stesp=1"], "fields are model, dataset"),
+        (["--name", "new", "--set", "samples.sha256=1"], "samples.sha256 is '1', not 64 digits"),
+    ],
+)
+def test_a_row_that_cannot_be_is_not_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    (tmp_path / "samples.extxyz").write_text("")
+    said = ["--model-title", "m", "--dataset", "perov5", "--source", "x", "--licence", "MIT", "--crystals", "relaxed"]
+    assert bench("rows", "add", tmp_path / "samples.extxyz", *said, *words, "--to", tmp_path / "rows") == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.extxyz"]
 
 
 def test_crystals_that_stay_elsewhere_are_found_in_the_data_folder_or_named(
@@ -138,6 +176,7 @@ def test_the_members_of_a_zip_that_a_card_means_are_the_same_file_each_time(tmp_
         ({"samples": "file.zip"}, 'samples is "file.zip", not an object with file and sha256'),
         ({"samples": {"file": "a.zip"}}, "no samples.sha256"),
         ({"samples": {"file": "../a.zip", "sha256": "0" * 64}}, "name the file alone, without folders"),
+        ({"samples": {"file": "summary.json", "sha256": "0" * 64}}, "as another file of a row"),
         ({"samples": {"file": "a.csv", "sha256": "0" * 64, "only": ["*"]}}, "choose among the files of a zip"),
     ],
 )

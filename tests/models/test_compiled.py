@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,22 @@ NETWORK = CSPNetConfig(node_dim=6, hidden_dim=16, num_layers=1, num_frequencies=
 
 
 def network() -> CSPNet:
-    """A small network with weights that are not trained."""
+    """A small network with a posterior head and weights that are not trained."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return CSPNet(NETWORK).requires_grad_(False).eval()
+        made = CSPNet(replace(NETWORK, type_posterior=7)).requires_grad_(False).eval()
+        assert made.head is not None
+        made.head.fit(torch.arange(7), torch.randn(7, NETWORK.node_dim), 0.1)
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+        return made
 
 
 def inputs(size: int, num_atoms: int) -> tuple[torch.Tensor, ...]:
     """Noisy crystals."""
     noise = SeededNoise.from_seed(size, "cpu")
     shapes = (size, num_atoms, NETWORK.node_dim), (size, num_atoms, 3), (size, 3, 3), (size, NETWORK.time_dim)
-    return tuple(noise.normal("", shape) for shape in shapes)
+    return *(noise.normal("", shape) for shape in shapes), noise.uniform("alpha_bar", (size,))
 
 
 @needs_compiler

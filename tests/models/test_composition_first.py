@@ -10,6 +10,7 @@ import torch
 from bench.datasets import FormulaSet, hashes_of
 from bench.interfaces import Generator, StructurePredictor
 from models.baselines.diffcsp.structure_prediction import StructurePrediction
+from models.composition_first.charges import is_alloy, is_alloy_or_neutral, is_neutral, is_neutral_and_no_alloy
 from models.composition_first.composition_model import CompositionConfig, CompositionModel
 from models.composition_first.generator import composition_first, composition_first_fast, composition_first_template
 from models.composition_first.pairs import Pairs, atoms_of, electronegativity_order, pairs_of
@@ -117,7 +118,7 @@ def test_sizes_follow_what_is_asked_for():
 def test_compositions_that_are_known_are_drawn_again_with_as_many_atoms():
     plain = model().sample(300, 0, SIZES)
     known = FormulaSet(np.unique(hashes_of(plain[:200])))
-    found = model().sample(300, 0, SIZES, known)
+    found = model().sample(300, 0, SIZES, lambda drawn: not known.contains(hashes_of([drawn]))[0])
     assert [len(row) for row in found] == [len(row) for row in plain]
     assert known.contains(hashes_of(plain)).mean() > 0.6
     assert known.contains(hashes_of(found)).mean() < 0.1
@@ -214,3 +215,27 @@ def test_structures_of_another_data_set_are_refused(weights):
     path.write_text(json.dumps({**json.loads(path.read_text()), "dataset": "perov5"}))
     with pytest.raises(ValueError, match="weights-structures.safetensors: trained on perov5"):
         composition_first("mp20", weights=weights)
+
+
+def test_neutral_draws_keep_sizes_and_alloys_and_change_only_what_is_charged():
+    untrained = model()
+    probabilities = np.array([0, 0, 0, 0, 1.0])
+    plain = untrained.sample(60, seed=3, num_atoms_probabilities=probabilities)
+    neutral = untrained.sample(
+        60, seed=3, num_atoms_probabilities=probabilities, keeps=is_alloy_or_neutral, takes=is_neutral_and_no_alloy
+    )
+    for before, after in zip(plain, neutral, strict=True):
+        if is_alloy(before) or is_neutral(before):
+            np.testing.assert_array_equal(before, after)
+        elif not np.array_equal(before, after):
+            assert is_neutral(after) and not is_alloy(after)
+    assert [len(drawn) for drawn in neutral] == [len(drawn) for drawn in plain]
+    assert sum(map(is_neutral, neutral)) > sum(map(is_neutral, plain))
+
+
+def test_usual_oxidation_states_tell_salts_from_what_only_rare_ones_make_neutral():
+    assert is_neutral(np.array([11, 17]))  # NaCl
+    assert is_neutral(np.array([26, 26, 8, 8, 8])) and not is_neutral(np.array([26, 8, 8, 8]))  # Fe2O3, FeO3
+    assert not is_neutral(np.array([26, 26, 26, 8, 8, 8, 8]))  # Fe3O4: one state for all atoms of an element
+    assert is_alloy(np.array([29, 79])) and not is_alloy(np.array([29, 8]))
+    assert not is_neutral(np.array([18, 18]))  # argon has none

@@ -37,7 +37,7 @@ INLINE = [shown for path in DOCUMENTS for shown in inline_commands(path)]
 NOT_RUN = {
     r"pip install -e (\.|'\.\[\w+\]')( |$)": ".ci/run does it in a fresh environment, and then runs README's commands",
     r"bench hull build": "hours",
-    r"--train-budget 30m": "half an hour for each of nine trainings",
+    r"bench learn --models crysldm": "trains nine times",
     r"--tasks coverage": "fingerprints of a whole test split: minutes",
     r"tasks\.stability\.validation": "hours",
     r"pip install 'crysldm-bench\[": "this checkout is installed already",
@@ -45,6 +45,8 @@ NOT_RUN = {
     r"conda run": "an environment of somebody else",
     r"mine=predictions\.zip": "structures for a whole test split, which somebody has predicted",
     r"theirs=theirs\.extxyz .*--dataset mp20": "needs what the command before it makes, in that environment",
+    r"tasks\.stability\.calibration": "needs crystals with DFT energies, and minutes",
+    r"runs/two": "relaxes with two potentials; tests/reports/test_disagreements.py has such a run",
     r"--potential chgnet,chgnetase": "needs the hull that takes hours",
 }
 

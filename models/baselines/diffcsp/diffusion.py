@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,21 +19,22 @@ from models.denoiser import Denoiser
 from models.denoising_loss import denoising_losses, loss_table
 from models.dense import DenseBatch
 from models.diffusion import Noise, StepSchedule, coord_schedule, cosine_schedule
-from models.guidance import LoneAtoms, guide_of
+from models.guidance import guide_of
 from models.sampling import StepCallback, sample_crystals
+from models.type_posterior import LoneAtoms
 
 
 @dataclass(frozen=True)
 class DiffCSPConfig:
     """Everything a DiffCSP is made from but its weights.
 
-    num_steps: T. loss_weights: of lattice, coordinates and types.
+    num_steps: T. loss_weights: of lattice, coordinates and types, and of the cross entropy of a posterior head.
     """
 
     network: CSPNetConfig = field(default_factory=CSPNetConfig)
     num_steps: int = 1000
     sigma_range: tuple[float, float] = (0.005, 0.5)
-    loss_weights: tuple[float, float, float] = (1.0, 1.0, 20.0)
+    loss_weights: tuple[float, ...] = (1.0, 1.0, 20.0)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
 
@@ -95,12 +97,27 @@ class DiffCSP(OneNetwork):
 
     def losses(self, batch: DenseBatch, noise: Noise, times: Tensor | None = None) -> dict[str, Tensor]:
         """`denoising_losses` with one-hot types as nodes. times: (B,) in 1..T; drawn uniformly when not given."""
-        types = F.one_hot(batch.atomic_numbers - 1, self.config.network.node_dim).to(batch.frac_coords.dtype)
-        clean = types, batch.frac_coords, batch.lattices
-        return denoising_losses(self.network, self.loss_table, clean, noise, self.config.loss_weights, times)
+        types = batch.atomic_numbers - 1
+        one_hot = F.one_hot(types, self.config.network.node_dim).to(batch.frac_coords.dtype)
+        clean, weights = (one_hot, batch.frac_coords, batch.lattices), self.config.loss_weights
+        return denoising_losses(self.network, self.loss_table, clean, noise, weights, times, types=types)
+
+    def fit_statistics(self, stage: str, train: list[DenseBatch], seed: int) -> None:
+        """The frequencies of types, where the network has a posterior head; otherwise nothing."""
+        if self.network.head is not None:
+            self.fit_head(train)
+
+    def fit_head(self, train: Sequence[DenseBatch]) -> None:
+        """Sets the closed form of the network's posterior head from the training crystals."""
+        assert self.network.head is not None
+        numbers = torch.cat([batch.atomic_numbers.flatten() for batch in train])
+        types = self.config.network.node_dim
+        self.network.head.fit(torch.bincount(numbers - 1, minlength=types), torch.eye(types), 0.0)
 
     def lone_atoms(self) -> LoneAtoms:
         """One-hot types by their frequency."""
+        if self.network.head is not None:
+            return self.network.head.lone_atoms()
         return LoneAtoms(torch.eye(len(self.type_frequencies)).to(self.type_frequencies), self.type_frequencies.log())
 
     def sample_in_training(

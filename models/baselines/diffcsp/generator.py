@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
@@ -37,6 +38,18 @@ diffcsp_autoguided = diffcsp_fast.with_sampler(
     "-autoguided", steps=48, guidance=Guidance(1.5, (0.3, 0.99), "weak network")
 )
 """DiffCSP in 48 steps, each led away from what a smaller, hardly trained network predicts."""
+
+diffcsp_posterior = replace(diffcsp, name="diffcsp-posterior")
+"""DiffCSP with another output for elements, by which the atoms of a crystal agree: 1000 steps of two evaluations."""
+
+diffcsp_posterior_fast = replace(diffcsp_fast, name="diffcsp-posterior")
+"""DiffCSP whose elements agree, made quicker: 48 steps of one network evaluation each."""
+
+diffcsp_posterior_guided = replace(diffcsp_guided, name="diffcsp-posterior")
+"""DiffCSP whose elements agree, in 48 steps, their choice sharpened by what the other atoms say."""
+
+diffcsp_posterior_autoguided = replace(diffcsp_autoguided, name="diffcsp-posterior")
+"""DiffCSP whose elements agree, in 48 steps, led away from what a smaller, hardly trained network predicts."""
 
 structures = GeneratorFactory("diffcsp-csp", StructurePrediction, config_from_card)
 structures_fast = structures.with_sampler("-fast", steps=48, corrector=False)

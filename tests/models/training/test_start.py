@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from models.presets import preset
 from models.training.run import INIT_WARMUP_STEPS
 from models.weights import find_weights, read_weights
-from tests.tiny_training import give_preset, run
+from tests.tiny_training import crystals, give_preset, run, tiny_preset
 
 
 def test_a_run_can_start_from_weights_and_says_so_in_its_card(tiny, tmp_path):
@@ -74,3 +75,27 @@ def test_a_run_that_began_with_weights_needs_them_to_go_on(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="--init"):
         run(tiny, tmp_path / "run", resume=True, epochs=2)
     run(tiny, tmp_path / "run", resume=True, epochs=2, init=first)
+
+
+@pytest.mark.parametrize("name", ["crysldm", "diffcsp"])
+def test_a_posterior_head_is_put_on_weights_without_one_and_goes_on(name, tmp_path, monkeypatch, tiny_data):
+    for model in (name, f"{name}-posterior"):
+        give_preset(monkeypatch, model, tiny_preset(model))
+    first = run(name, tmp_path / "first")
+    second = run(f"{name}-posterior", tmp_path / "second", init=first, epochs=1)
+    before, after = read_weights(first)[0], read_weights(second)[0]
+    added = {key for key in after if key.startswith("network.head.")}
+    assert before.keys() == after.keys() - added
+    assert all(torch.isfinite(after[key]).all() for key in added) and after["network.head.types_out.weight"].any()
+    counts = np.bincount(crystals(0).atomic_numbers, minlength=101)[1:] + 0.5
+    expected = torch.from_numpy(np.log(counts / counts.sum())).float()
+    torch.testing.assert_close(after["network.head.log_frequencies"], expected)
+    # Stopped and continued, or from weights that have the head already: the closed form is that of the data still.
+    gone_on = run(f"{name}-posterior", tmp_path / "second", init=first, epochs=2, resume=True)
+    third = run(f"{name}-posterior", tmp_path / "third", init=gone_on, epochs=1)
+    for later in (gone_on, third):
+        found = read_weights(later)[0]
+        fixed = [f"network.head.{key}" for key in ("codes", "log_frequencies", "variance")]
+        assert all(torch.equal(found[key], after[key]) for key in fixed)
+    with pytest.raises(ValueError, match="differs in network"):
+        run(name, tmp_path / "back", init=third)
