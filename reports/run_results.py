@@ -83,8 +83,7 @@ class ModelResult:
         """The label with our models' names as their papers write them, and those of rows as their cards do."""
         if self.card is not None:
             return str(self.card.get("model", self.model)) + self.label[len(self.model) :]
-        name, *rest = re.split(r"(?=[@ ])", self.label, maxsplit=1)
-        return METHODS.get(name, name) + "".join(rest)
+        return method_of(self.label)
 
     @property
     def dataset(self) -> str:
@@ -98,6 +97,12 @@ class ModelResult:
         """The metric, None where it was not computed or is undefined without a bound."""
         found = self.metrics.get(metric)
         return None if found is None or (found.value is None and found.low is None) else found
+
+
+def method_of(label: str) -> str:
+    """A model's label with our models' names as their papers write them: "CDVAE@100"."""
+    name, *rest = re.split(r"(?=[@ ])", label, maxsplit=1)
+    return METHODS.get(name, name) + "".join(rest)
 
 
 def read_results(run_dirs: Sequence[Path]) -> list[ModelResult]:

@@ -12,7 +12,7 @@ from bench.datasets.files import (
     dataset_spec,
     known_datasets,
 )
-from bench.datasets.formulas import FormulaSet, formula_hashes
+from bench.datasets.formulas import FormulaSet, formula_hashes, hashes_of
 from bench.datasets.histograms import BINS, CrystalCounts
 from bench.datasets.parsed import cache_dir, kept
 from bench.datasets.splits import (
@@ -47,6 +47,7 @@ __all__ = [
     "canonical_name",
     "dataset_spec",
     "formula_hashes",
+    "hashes_of",
     "kept",
     "known_datasets",
     "load_properties",

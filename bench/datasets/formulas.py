@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.arrays import BoolArray
+from bench.arrays import BoolArray, IntArray
 from bench.atomic import write_bytes
 from bench.crystals import Crystals
 from bench.errors import reason_of
@@ -30,9 +31,14 @@ def formula_hashes(crystals: Crystals) -> HashArray:
 
     Hashed is "8:3,22:1,38:1" for SrTiO3: it does not depend on how a library orders and writes elements.
     """
-    hashes = np.zeros(len(crystals), dtype=np.uint64)
-    for b in range(len(crystals)):
-        numbers, counts = np.unique(crystals.arrays(b)[0], return_counts=True)
+    return hashes_of([crystals.arrays(b)[0] for b in range(len(crystals))])
+
+
+def hashes_of(compositions: Sequence[IntArray]) -> HashArray:
+    """(B,) `formula_hashes` of compositions, (N_i,) atomic numbers each."""
+    hashes = np.zeros(len(compositions), dtype=np.uint64)
+    for b, composition in enumerate(compositions):
+        numbers, counts = np.unique(composition, return_counts=True)
         divisor = math.gcd(*counts.tolist())
         text = ",".join(f"{z}:{n // divisor}" for z, n in zip(numbers.tolist(), counts.tolist(), strict=True))
         hashes[b] = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=BYTES).digest(), "little")

@@ -34,7 +34,7 @@ def suggest_resume(run: Run) -> Iterator[Run]:
 
 
 def has_crystals(run: Run) -> bool:
-    """Whether a batch of any model was recorded, or a training began."""
-    return (run.root / TRAINING).is_dir() or any(
+    """Whether a batch of any model was recorded, or a training has left a file."""
+    return any(path.is_file() for path in (run.root / TRAINING).rglob("*")) or any(
         folder.batches for model in run.models for folder in run.folders(model)
     )

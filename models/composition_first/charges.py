@@ -25,6 +25,16 @@ def is_neutral(atomic_numbers: IntArray) -> bool:
     return 0 in totals
 
 
+def is_alloy_or_neutral(atomic_numbers: IntArray) -> bool:
+    """Whether a composition, (N,), may stay where neutral ones are wanted."""
+    return is_alloy(atomic_numbers) or is_neutral(atomic_numbers)
+
+
+def is_neutral_and_no_alloy(atomic_numbers: IntArray) -> bool:
+    """Whether a composition, (N,), may replace one that may not stay: so the share of alloys is kept."""
+    return is_neutral(atomic_numbers) and not is_alloy(atomic_numbers)
+
+
 @functools.cache
 def _element(atomic_number: int) -> tuple[tuple[int, ...], bool]:
     """Common oxidation states, none for a noble gas, and whether it is a metal."""

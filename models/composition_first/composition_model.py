@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,14 +11,15 @@ from torch import Tensor, nn
 
 from bench.arrays import FloatArray, IntArray
 from bench.interfaces import SampleBatch
-from models.composition_first.charges import is_alloy, is_neutral
 from models.composition_first.pairs import atoms_of, electronegativity_order, pairs_of
 from models.composition_first.transformer import CompositionTransformer, TransformerConfig
 from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import Noise, SeededNoise
 
-MOST_DRAWS = 50  # of one composition again, where only a neutral one will do
+MOST_DRAWS = 50  # of one composition again, where not any will do
 GRID_ANGSTROM = 3.0
+
+Condition = Callable[[IntArray], bool]  # of a composition, (N,) atomic numbers
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,17 @@ class CompositionModel(nn.Module):
         return {"loss": element + count, "element": element, "count": count}
 
     def sample(
-        self, num_crystals: int, seed: int, num_atoms_probabilities: FloatArray, neutral: bool = False
+        self,
+        num_crystals: int,
+        seed: int,
+        num_atoms_probabilities: FloatArray,
+        keeps: Condition | None = None,
+        takes: Condition | None = None,
     ) -> list[IntArray]:
         """Compositions, atomic numbers (N_i,) each. num_atoms_probabilities: (N_max + 1,), entry n is p(N = n).
 
-        neutral: a composition that is neither an alloy nor charge-neutral by the usual oxidation states is drawn again
-        with as many atoms until it is neutral and no alloy, MOST_DRAWS times at most; after that the first one stays.
-        So neither p(N) nor the share of alloys changes.
+        keeps: which compositions stay. Another one is drawn again with as many atoms until `takes`, or `keeps` without
+        it, is true of it, MOST_DRAWS times at most; after that the first one stays. So p(N) does not change.
         """
         size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         rng = np.random.default_rng(int(size_seed))
@@ -83,13 +89,14 @@ class CompositionModel(nn.Module):
         noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
         sizes = torch.from_numpy(num_atoms).to(device)
         compositions = self._draw(sizes, noise)
-        if neutral:
-            open_places = [k for k, drawn in enumerate(compositions) if not (is_alloy(drawn) or is_neutral(drawn))]
+        if keeps is not None:
+            open_places = [k for k, drawn in enumerate(compositions) if not keeps(drawn)]
+            takes = takes or keeps
             for _ in range(MOST_DRAWS):
                 if not open_places:
                     break
                 again = self._draw(sizes[open_places], noise)
-                found = [is_neutral(drawn) and not is_alloy(drawn) for drawn in again]
+                found = [takes(drawn) for drawn in again]
                 for k, drawn, is_good in zip(open_places, again, found, strict=True):
                     compositions[k] = drawn if is_good else compositions[k]
                 open_places = [k for k, is_good in zip(open_places, found, strict=True) if not is_good]

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from bench.arrays import IntArray
-from bench.datasets import canonical_name, reference_card
+from bench.datasets import canonical_name, hashes_of, reference_card, training_formulas
 from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.generator import structures_fast, structures_from_templates
 from models.baselines.diffcsp.structure_prediction import predict_structures
 from models.baselines.diffcsp.template_start import TemplateStarts, with_start
-from models.composition_first.composition_model import MOST_DRAWS, CompositionConfig, CompositionModel
+from models.composition_first.charges import is_alloy_or_neutral, is_neutral_and_no_alloy
+from models.composition_first.composition_model import MOST_DRAWS, CompositionConfig, CompositionModel, Condition
 from models.composition_first.transformer import TransformerConfig
 from models.generation import GeneratorFactory
 from models.weights import find_weights, load_into, read_card, read_weights, require_trained_for
@@ -39,7 +40,8 @@ def structure_weights(compositions: Path, dataset: str, preset: str) -> Path:
 class CompositionFirstFactory:
     """Builds the generators of any data set, number of steps and weights, with one sampler of the structures.
 
-    from_templates: structures begin at the nearest training crystal of another composition (`TemplateStarts`).
+    from_templates: structures begin at the nearest training crystal of another composition (`TemplateStarts`), and
+    compositions whose formula the training split has are drawn again: what has a known formula is seldom new.
     neutral: compositions are drawn until they are charge-neutral (`CompositionModel.sample`).
     """
 
@@ -85,6 +87,7 @@ class CompositionFirst:
         self._structures = factory.structures(self.dataset, preset, steps, path)
         self._starts = TemplateStarts(self.dataset, others_only=True) if factory.from_templates else None
         self._neutral = factory.neutral
+        self._known = training_formulas(self.dataset) if factory.from_templates else None
         self._compositions: CompositionModel | None = None
 
     def batch_size(self, device: str) -> int:
@@ -96,6 +99,8 @@ class CompositionFirst:
         """The composition model's card, that of the structures' weights, and how both sample."""
         structures = with_start(self._structures.card, self._starts)
         sampling = {**structures.pop("sampling"), "temperature": self._config.temperature}
+        if self._known is not None:
+            sampling["compositions"] = f"drawn until the training split has no such formula, {MOST_DRAWS} times at most"
         if self._neutral:
             sampling["compositions"] = f"drawn until neutral by the usual oxidation states, {MOST_DRAWS} times at most"
         return {**read_card(self.weights), "structures": structures, "sampling": sampling}
@@ -122,8 +127,23 @@ class CompositionFirst:
             self.load("cpu")
         assert self._compositions is not None
         of_compositions, of_structures = np.random.SeedSequence(seed).generate_state(2)
-        compositions = self._compositions.sample(num_crystals, int(of_compositions), self._probabilities, self._neutral)
+        compositions = self._compositions.sample(
+            num_crystals, int(of_compositions), self._probabilities, *self._conditions()
+        )
         return self.sample_given(compositions, int(of_structures))
+
+    def _conditions(self) -> tuple[Condition, Condition] | tuple[()]:
+        """Which compositions stay, and which replace the others."""
+        if self._neutral:
+            return is_alloy_or_neutral, is_neutral_and_no_alloy
+        if self._known is None:
+            return ()
+        known = self._known
+
+        def is_new(drawn: IntArray) -> bool:
+            return not known.contains(hashes_of([drawn]))[0]
+
+        return is_new, is_new
 
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
         """A crystal for each composition, (N_i,) atomic numbers, by the structure network alone.
@@ -144,4 +164,4 @@ composition_first_neutral = CompositionFirstFactory("-neutral", structures_fast,
 """Composition first whose compositions are alloys or charge-neutral by the usual oxidation states."""
 
 composition_first_template = CompositionFirstFactory("-template", structures_from_templates, from_templates=True)
-"""Composition first in 8 steps from the nearest training crystal of another composition, its elements exchanged."""
+"""Composition first for new formulas, in 8 steps from the nearest training crystal with its elements exchanged."""

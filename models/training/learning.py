@@ -139,11 +139,12 @@ class PresetTraining:
             counts = number > 0 and not (order.folder / f"{stage.name}.ckpt").exists()
             if counts:
                 timer.start()
-            seen = {split: model.stage_input(stage.name, buckets) for split, buckets in crystals.items()}
-            model.fit_statistics(stage.name, seen["train"], order.seed)
+            train = model.stage_input(stage.name, crystals["train"])
+            model.fit_statistics(stage.name, train, order.seed)
             if counts and not timer.stop(save_now):
                 return
-            module = Stage(model, stage, seen["train"], seen["val"], order.seed * 10 + number, None)
+            val = model.stage_input(stage.name, crystals["val"])
+            module = Stage(model, stage, train, val, order.seed * 10 + number, None)
             until_s = timer.budget_s * (1.0 if stage is stages[-1] else EARLIER_STAGES_SHARE)
             watch = Watch(timer, until_s, save_stage, order.folder / "snapshot.scratch")
             if take_ended(module, watch, order.folder / f"{stage.name}.ckpt"):

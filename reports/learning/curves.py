@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.statistics import Metric
 from bench.store import Run
-from reports.run_results import METHODS
+from reports.run_results import METHODS, method_of
 
 Kind = Literal["stable", "valid"]
 MOST_CRYSTALS = 10**7  # up to which crossings are looked for
@@ -39,11 +39,12 @@ class LearningCurve:
     key: str
     training: str
     points: Sequence[Point]
+    factor: float = 1.0
 
     @property
     def method(self) -> str:
         """The key with our models' names as their papers write them."""
-        return METHODS.get(self.key, self.key)
+        return method_of(self.key)
 
 
 def read_curves(folder: Path) -> list[LearningCurve]:
@@ -68,7 +69,7 @@ def read_curves(folder: Path) -> list[LearningCurve]:
                 )
                 for entry in own
             ]
-            curves.append(LearningCurve(key, training, points))
+            curves.append(LearningCurve(key, training, points, factor))
     except (KeyError, TypeError, AttributeError) as error:
         remedy = f"write it anew with `python -m bench rescore {folder}`"
         raise ValueError(f"{folder}: summary.json is damaged ({error!r}); {remedy}") from error
@@ -100,17 +101,17 @@ class Condition:
         return value >= limit if self.higher else value <= limit
 
 
-COMPOSITIONS = Condition("valid_composition", SHARE)
-STRUCTURES = Condition("valid_structure", SHARE)
+BOTH = (Condition("valid_composition", SHARE), Condition("valid_structure", SHARE))
 FLOORS = (
     Condition("emd_density", "emd_density_floor", higher=False),
     Condition("emd_num_elements", "emd_num_elements_floor", higher=False),
 )
+# Validity alone is soon met, and lost again: cells of a hardly trained network are wide, and their atoms far apart.
 TARGETS: Mapping[str, Sequence[Condition]] = {
     "80 % valid": (Condition("valid", 0.8),),
-    "95 % valid compositions": (COMPOSITIONS,),
-    "95 % valid structures": (STRUCTURES,),
-    "both, and both EMDs at their floor": (COMPOSITIONS, STRUCTURES, *FLOORS),
+    "95 % valid compos. and struct.": BOTH,
+    "both EMDs at their floor": FLOORS,
+    "all of it": (*BOTH, *FLOORS),
 }
 
 

@@ -105,8 +105,9 @@ def _draw_metric(panel: Axes, curves: Sequence[LearningCurve], metric: str) -> N
 def _draw_totals(panel: Axes, curves: Sequence[LearningCurve], kind: Kind) -> None:
     """One line for each training, by its best sampler and snapshot."""
     numbers = np.geomspace(1, 1e6, 121)
-    for place, (training, ways) in enumerate(offers(curves, kind).items()):
-        colour, style, _ = line_of(place)
+    trainings = [curve.training for curve in curves]
+    for training, ways in offers(curves, kind).items():
+        colour, style, _ = line_of(trainings.index(training))
         totals = [best_offer(ways, number).total(number) for number in numbers]
         panel.plot(numbers, totals, color=colour, linestyle=style, label=training)
     panel.set_xscale("log")

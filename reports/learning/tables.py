@@ -61,18 +61,19 @@ def _sections(folder: Path, format: Format) -> str:
     kind = kind_of(curves)
     parts = [
         f"{dataset_spec(run.dataset).title}: what training costs (mean of the seeds, 95 % intervals)",
-        _table(*curve_rows(curves), format),
+        as_table(*curve_rows(curves), format),
         "Device seconds of training until a target was met (seeds that met it)",
-        _table(*target_rows(curves), format),
+        as_table(*target_rows(curves), format),
         f"Device seconds for K {kind} crystals: training and {_spent(kind)}; in brackets after how much training",
-        _table(*total_rows(curves, kind), format),
+        as_table(*total_rows(curves, kind), format),
         "\n".join(crossing_lines(curves, kind)),
         "\n".join(textwrap.fill(note, TEXT_WIDTH, subsequent_indent="  ") for note in notes(run, curves, kind)),
     ]
     return "\n\n".join(filter(None, parts))
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], format: Format) -> str:
+def as_table(headers: Sequence[str], rows: Sequence[Sequence[str]], format: Format) -> str:
+    """The rows under their headers. format: any but "csv"."""
     return tabulate(rows, headers, tablefmt=STYLES[format], disable_numparse=True)
 
 
@@ -143,9 +144,9 @@ def total_rows(curves: Sequence[LearningCurve], kind: Kind) -> tuple[list[str], 
 
 
 def crossing_lines(curves: Sequence[LearningCurve], kind: Kind) -> list[str]:
-    """Who is cheaper from which number of crystals on; none where fewer than two trainings gave any."""
+    """Which model is cheaper from which number of crystals on, trained at its own learning rate."""
     lines = []
-    for crossing in crossings(offers(curves, kind)):
+    for crossing in crossings(offers([curve for curve in curves if curve.factor == 1], kind)):
         since = "from the first crystal" if crossing.crystals == 1 else f"from {crossing.crystals:,.0f} crystals on"
         lines.append(f"{crossing.cheaper} costs less than {crossing.dearer} {since}.")
     return lines
@@ -157,12 +158,15 @@ def notes(run: Run, curves: Sequence[LearningCurve], kind: Kind) -> list[str]:
     clock = "CPU seconds of one process" if plan.get("cpu_time") else "seconds of the device clock"
     lines = [
         f"Device seconds are {clock}; loading, validation and writing are outside, all stages of a training inside.",
-        f"{plan['seeds']} trainings of each model; an interval is the wider of what the crystals and the seeds say.",
+        f"Trainings of each model: {plan['seeds']}; an interval is the wider of what the crystals and the seeds say.",
         "A target counts as met at the first snapshot that meets it; a seed that never did is counted to its end.",
         "The time to it is what all seeds spent until then, over the seeds that met it (> where none did).",
     ]
     if kind == "valid":
-        lines.append("No stable crystal is known in this run, so totals are of valid ones and hold no relaxation.")
+        lines.append(
+            "No stable crystal is known in this run, so totals are of valid ones and hold no relaxation. A model that "
+            "is hardly trained makes valid crystals too: their distances to the test split say what they are worth."
+        )
     else:
         lines.append("Totals of stable crystals hold all scoring, of which relaxation is nearly all.")
     return lines

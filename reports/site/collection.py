@@ -57,8 +57,13 @@ class SiteRun:
 
     @property
     def has_page(self) -> bool:
-        """Whether it can stand in a leaderboard: not a run of `bench csp`."""
-        return PREDICTION not in self.run.tasks
+        """Whether it can stand in a leaderboard: not a run of `bench csp`, nor one of `bench learn`."""
+        return PREDICTION not in self.run.tasks and not self.trains
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a run of `bench learn`, whose models are snapshots of trainings."""
+        return "learning" in self.run.manifest
 
 
 @dataclass(frozen=True)

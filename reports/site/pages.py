@@ -95,6 +95,7 @@ def _runs_table(found: Collection, pages: Mapping[str, str]) -> HtmlTable:
     rows = []
     for run in found.runs:
         page, group = f"{RUNS}/{run.slug}.html", group_of.get(run.slug)
+        none = "training: none" if run.trains else "structure prediction: none"
         rows.append(
             [
                 Td(run.run.name, header=True, href=page if page in pages else ""),
@@ -103,7 +104,7 @@ def _runs_table(found: Collection, pages: Mapping[str, str]) -> HtmlTable:
                 Td(", ".join(result.method for result in run.results)),
                 Td(count(sum(result.requested for result in run.results), 0)),
                 Td(run.judge or DASH),
-                Td(group.slug, href=f"{group.slug}.html") if group else Td("structure prediction: none"),
+                Td(group.slug, href=f"{group.slug}.html") if group else Td(none),
                 Td(str(run.run.manifest.get("software", {}).get("crysldm-bench", DASH))),
                 Td(run.commit or DASH),
             ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import fake_trainables
 import numpy as np
 import pytest
 
+from bench.budget import MonotonicClock, device_clock
 from bench.cli import main
 from bench.learning.conformance import StepClock
 from bench.learning.plan import LearningPlan
@@ -96,8 +98,6 @@ def test_weights_that_changed_since_are_not_sampled_from(tmp_path: Path, monkeyp
 
 def test_what_lies_between_steps_costs_nothing_and_several_marks_may_pass_at_once(tmp_path: Path) -> None:
     now = iter([0.0, 3.0, 100.0, 101.0]).__next__
-    from bench.budget import MonotonicClock
-
     timer = SnapshotTimer((1.0, 2.0, 4.0), MonotonicClock(now), tmp_path)
     timer.start()
     assert timer.stop(lambda folder: (folder / "w").write_text("first"))
@@ -107,6 +107,15 @@ def test_what_lies_between_steps_costs_nothing_and_several_marks_may_pass_at_onc
     assert [(tmp_path / f"snapshot-{k}" / "w").read_text() for k in range(3)] == ["first", "first", "second"]
     with pytest.raises(ValueError, match="stopped before it was started"):
         timer.stop(lambda folder: None)
+
+
+def test_cpu_seconds_do_not_count_waiting_and_say_nothing_of_a_gpu() -> None:
+    clock = device_clock("cpu", cpu_time=True)
+    clock.start()
+    time.sleep(0.2)
+    assert clock.stop() < 0.1
+    with pytest.raises(ValueError, match="--clock cpu measures CPU seconds, which say nothing of cuda"):
+        device_clock("cuda", cpu_time=True)
 
 
 @pytest.mark.parametrize("name", ["FakeTrainable", "TwoSamplers"])
@@ -148,6 +157,7 @@ def test_bad_input_is_said(options: dict[str, object], said: str) -> None:
     ("arguments", "said"),
     [
         (["--models", "gan", "--train-budget", "9s"], "known are crysldm, diffcsp, cdvae, or module:Class"),
+        (["--models", "crysldm", "--train-budget", "9s", "--preset", "huge", "--device", "cpu"], "no preset 'huge'"),
         (["--models", "crysldm", "--train-budget", "soon"], "--train-budget 'soon': write a number above 0 with s, m"),
         (["--models", "crysldm"], "needs --models, --dataset and --train-budget"),
         (["--models", "crysldm", "--train-budget", "9s", "--learning-rate-factors", "half"], "write numbers such as"),

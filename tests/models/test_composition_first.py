@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from bench.datasets import FormulaSet, hashes_of
 from bench.interfaces import Generator, StructurePredictor
 from models.baselines.diffcsp.structure_prediction import StructurePrediction
-from models.composition_first.charges import is_alloy, is_neutral
+from models.composition_first.charges import is_alloy, is_alloy_or_neutral, is_neutral, is_neutral_and_no_alloy
 from models.composition_first.composition_model import CompositionConfig, CompositionModel
 from models.composition_first.generator import composition_first, composition_first_fast, composition_first_template
 from models.composition_first.pairs import Pairs, atoms_of, electronegativity_order, pairs_of
@@ -114,6 +115,17 @@ def test_sizes_follow_what_is_asked_for():
     assert np.bincount(sizes, minlength=5) / 2000 == pytest.approx(SIZES, abs=0.05)
 
 
+def test_compositions_that_are_known_are_drawn_again_with_as_many_atoms():
+    plain = model().sample(300, 0, SIZES)
+    known = FormulaSet(np.unique(hashes_of(plain[:200])))
+    found = model().sample(300, 0, SIZES, lambda drawn: not known.contains(hashes_of([drawn]))[0])
+    assert [len(row) for row in found] == [len(row) for row in plain]
+    assert known.contains(hashes_of(plain)).mean() > 0.6
+    assert known.contains(hashes_of(found)).mean() < 0.1
+    new = ~known.contains(hashes_of(plain))
+    assert all(np.array_equal(found[k], plain[k]) for k in np.flatnonzero(new))
+
+
 def test_larger_crystals_than_it_makes_are_refused():
     with pytest.raises(ValueError, match="a crystal of 7 atoms, but the model makes at most 6"):
         model().stage_input("compositions", pack(random_crystals([3, 7], 0)))
@@ -209,7 +221,9 @@ def test_neutral_draws_keep_sizes_and_alloys_and_change_only_what_is_charged():
     untrained = model()
     probabilities = np.array([0, 0, 0, 0, 1.0])
     plain = untrained.sample(60, seed=3, num_atoms_probabilities=probabilities)
-    neutral = untrained.sample(60, seed=3, num_atoms_probabilities=probabilities, neutral=True)
+    neutral = untrained.sample(
+        60, seed=3, num_atoms_probabilities=probabilities, keeps=is_alloy_or_neutral, takes=is_neutral_and_no_alloy
+    )
     for before, after in zip(plain, neutral, strict=True):
         if is_alloy(before) or is_neutral(before):
             np.testing.assert_array_equal(before, after)

@@ -37,7 +37,7 @@ INLINE = [shown for path in DOCUMENTS for shown in inline_commands(path)]
 NOT_RUN = {
     r"pip install -e (\.|'\.\[\w+\]')( |$)": ".ci/run does it in a fresh environment, and then runs README's commands",
     r"bench hull build": "hours",
-    r"--train-budget 30m": "half an hour for each of nine trainings",
+    r"bench learn --models crysldm": "trains nine times",
     r"--tasks coverage": "fingerprints of a whole test split: minutes",
     r"tasks\.stability\.validation": "hours",
     r"pip install 'crysldm-bench\[": "this checkout is installed already",

@@ -1,6 +1,7 @@
 """Times to a target with censored seeds, totals with crossing points, and the files of a report."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +21,9 @@ from reports.learning.curves import (
     time_to_target,
 )
 from reports.learning.figure import write_reports
-from reports.learning.tables import show_time
+from reports.learning.tables import as_table, curve_rows, show_time
 
+ROOT = Path(__file__).parents[2]
 VALID = [Condition("valid", 0.8)]
 
 
@@ -50,7 +52,7 @@ def test_where_no_seed_meets_it_the_time_is_a_bound():
 
 def test_what_is_unknown_does_not_meet_a_target():
     """A figure that is undefined, or a floor that was not computed."""
-    at_floor = TARGETS["both, and both EMDs at their floor"]
+    at_floor = TARGETS["all of it"]
     floors = {name: Metric(0.1, 0.0, 0.2, 50) for name in ("emd_density_floor", "emd_num_elements_floor")}
     good = {"valid_composition": 1.0, "valid_structure": 0.95, "emd_density": 0.2, "emd_num_elements": 0.1}
     for metrics, figures, reached in (
@@ -83,6 +85,14 @@ def test_a_snapshot_without_a_crystal_is_no_offer_and_one_stable_crystal_makes_a
     assert kind_of([nothing, stable]) == "stable"
     assert cost_per_crystal(stable.points[0], "stable").value == 30
     assert cost_per_crystal(nothing.points[0], "stable").value is None
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "examples" / "learning").glob("*.zip"))])
+def test_the_page_shows_the_stored_runs(name):
+    page = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
+    curves = read_curves(ROOT / "examples" / "learning" / f"{name}.zip")
+    for line in as_table(*curve_rows(curves), "markdown").splitlines():
+        assert line in page
 
 
 @pytest.fixture
