@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -76,6 +77,12 @@ def _downloaded(place: Path) -> bytes:
 
 def charge_fault(structure: Structure, table: States) -> str | None:
     """Why a crystal is not neutral by the rule, None where it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of elements without an electronegativity
+        return _charge_fault(structure, table)
+
+
+def _charge_fault(structure: Structure, table: States) -> str | None:
     from pymatgen.analysis import bond_valence
 
     if _is_metallic(structure):

@@ -31,7 +31,7 @@ def perovskites(*crystals: tuple[list[int], np.ndarray]) -> Crystals:
 @pytest.fixture(autouse=True)
 def one_training_crystal(monkeypatch: pytest.MonkeyPatch) -> None:
     training = TrainingCrystals(perovskites((KNOWN, SITES)))
-    monkeypatch.setattr(novelty, "training_crystals", lambda dataset: training)
+    monkeypatch.setattr(novelty, "training_crystals", lambda dataset, rules: training)
 
 
 def test_a_crystal_that_relaxes_onto_a_training_crystal_is_no_longer_novel() -> None:
@@ -79,7 +79,7 @@ def test_a_training_crystal_does_not_count_and_none_at_all_is_a_rate_of_zero() -
 
 
 def test_without_the_training_crystals_the_rate_has_only_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(dataset: str) -> TrainingCrystals:
+    def absent(dataset: str, rules: str | None) -> TrainingCrystals:
         raise DataUnavailable("no data")
 
     monkeypatch.setattr(novelty, "training_crystals", absent)
