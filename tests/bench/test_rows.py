@@ -166,7 +166,7 @@ def test_the_members_of_a_zip_that_a_card_means_are_the_same_file_each_time(tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"modle": "x"}, "unknown field modle; known are model"),
+        ({"model_": "x"}, "unknown field model_; known are model"),
         ({"licence": " "}, 'licence is " ", not a text'),
         ({"source": "a\x1b[2Jb"}, "source is .*, not a text of one line"),
         ({"steps": 1.5}, "steps is 1.5, not a whole number >= 0; leave out what is not known"),
