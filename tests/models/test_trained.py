@@ -38,7 +38,7 @@ def test_weights_of_another_data_set_are_refused(mine):
 def test_a_card_of_an_unknown_model_is_one_clear_line(mine):
     card_path = mine[1].with_suffix(".json")
     card_path.write_text(json.dumps({**json.loads(card_path.read_text()), "model": "gan"}))
-    with pytest.raises(ValueError, match=r"names the model 'gan', which is none of crysldm, diffcsp, cdvae") as caught:
+    with pytest.raises(ValueError, match=r"names the model 'gan', which is none of crysldm, .*cdvae") as caught:
         trained(mine[1], "mine", "perov5")
     assert "\n" not in str(caught.value)
 
