@@ -54,9 +54,7 @@ class CompiledForward:
 
 def _first(out: CSPNetOutput, size: int, of_part: Callable[[Tensor], Tensor] = lambda part: part) -> CSPNetOutput:
     """What was given out for the first crystals; the rest filled the batch."""
-    lattice, coord, node = (of_part(part[:size]) for part in out[:3])
-    type_logits = None if out.type_logits is None else of_part(out.type_logits[:size])
-    return CSPNetOutput(lattice, coord, node, type_logits)
+    return CSPNetOutput(*(of_part(part[:size]) for part in out))
 
 
 def require_compiler(device: str) -> None:

@@ -53,12 +53,11 @@ class CSPNetConfig:
 
 
 class CSPNetOutput(NamedTuple):
-    """lattice: (B, 3, 3). coord: (B, N, 3). node: (B, N, node_dim). type_logits: (B, N, K) of a `PosteriorHead`."""
+    """lattice: (B, 3, 3). coord: (B, N, 3). node: (B, N, node_dim)."""
 
     lattice: Tensor
     coord: Tensor
     node: Tensor
-    type_logits: Tensor | None = None
 
 
 class PairGeometry(NamedTuple):
@@ -232,6 +231,17 @@ class CSPNet(nn.Module):
 
         alpha_bar: (B,) share of signal in the nodes, for a `PosteriorHead` alone.
         """
+        return self.with_type_logits(nodes, frac_coords, lattices, time_features, alpha_bar)[0]
+
+    def with_type_logits(
+        self,
+        nodes: Tensor,
+        frac_coords: Tensor,
+        lattices: Tensor,
+        time_features: Tensor,
+        alpha_bar: Tensor | None = None,
+    ) -> tuple[CSPNetOutput, Tensor | None]:
+        """What `forward` gives, and the logits of the types, (B, N, K), that a `PosteriorHead` gives besides."""
         w_node, w_time = self.time_mixing.weight.split([self.config.hidden_dim, self.config.time_dim], dim=1)
         constant = self.time_mixing.bias + w_node @ self.node_embedding.bias
         time_part = F.linear(time_features, w_time, constant)[:, None]  # (B, 1, H)
@@ -252,7 +262,7 @@ class CSPNet(nn.Module):
         if self.head is not None and alone is not None and alpha_bar is not None:
             type_logits, noise = self.head(features, alone, nodes, alpha_bar)
             node = node + noise
-        return CSPNetOutput(lattice, self.coord_out(features), node, type_logits)
+        return CSPNetOutput(lattice, self.coord_out(features), node), type_logits
 
 
 class EvaluationCounter:

@@ -58,7 +58,10 @@ def denoising_losses(
         add_noise(lattices, eps_lattices, alpha_bar),
         time_embedding(times.to(dtype), network.config.time_dim),
     )
-    out = network(*inputs) if network.config.type_posterior is None else network(*inputs, alpha_bar.flatten())
+    if network.config.type_posterior is None:
+        out, type_logits = network(*inputs), None
+    else:
+        out, type_logits = network.with_type_logits(*inputs, alpha_bar.flatten())
     negative_score = -wrapped_normal_score(sigma * eps_coords, sigma) / norm.sqrt()
     lattice, coord = F.mse_loss(out.lattice, eps_lattices), F.mse_loss(out.coord, negative_score)
     total = weights[0] * lattice + weights[1] * coord
@@ -67,7 +70,7 @@ def denoising_losses(
     node = F.mse_loss(out.node, eps_nodes)
     total = total + weights[2] * node
     losses = {"lattice": lattice, "coord": coord, "type": node}
-    if out.type_logits is None or types is None:
+    if type_logits is None or types is None:
         return {"loss": total, **losses}
-    cross_entropy = type_cross_entropy(out.type_logits, types)
+    cross_entropy = type_cross_entropy(type_logits, types)
     return {"loss": total + weights[3] * cross_entropy, **losses, "cross_entropy": cross_entropy}

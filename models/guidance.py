@@ -68,7 +68,7 @@ def weak_guide(weak: CSPNet, guidance: Guidance) -> Guide:
     def guided(out: CSPNetOutput, inputs: Inputs, alpha_bar: float) -> CSPNetOutput:
         if not guidance.acts_at(alpha_bar):
             return out
-        pairs = zip(out[:3], weak(*inputs)[:3], strict=True)
+        pairs = zip(out, weak(*inputs), strict=True)
         return CSPNetOutput(*(ours + guidance.weight * (ours - worse) for ours, worse in pairs))
 
     return guided
