@@ -248,21 +248,22 @@ class CSPNet(nn.Module):
         # Two linear maps in a row, merged: (H, node_dim) instead of (H, H) per atom.
         merged = w_node @ self.node_embedding.weight
         features = F.linear(nodes, merged) + time_part
-        alone = None
-        if self.head is not None:
-            if alpha_bar is None:
-                raise ValueError("a network with a posterior head has to be told alpha_bar")
-            alone = self.head.lone_logits(nodes, alpha_bar)
-            features = features + self.head.embedded(alone)
-        features = self.trunk(features, frac_coords, lattices)
+        if self.head is None:
+            return self._outputs(self.trunk(features, frac_coords, lattices), lattices), None
+        if alpha_bar is None:
+            raise ValueError("a network with a posterior head has to be told alpha_bar")
+        alone = self.head.lone_logits(nodes, alpha_bar)
+        features = self.trunk(features + self.head.embedded(alone), frac_coords, lattices)
+        lattice, coord, node = self._outputs(features, lattices)
+        type_logits, noise = self.head(features, alone, nodes, alpha_bar)
+        return CSPNetOutput(lattice, coord, node + noise), type_logits
+
+    def _outputs(self, features: Tensor, lattices: Tensor) -> CSPNetOutput:
+        """What the published heads make of the trunk's features (B, N, H)."""
         lattice = self.lattice_out(features.mean(1)).unflatten(1, (3, 3))
         if self.config.equivariant_lattice:
             lattice = combine_rows(lattice, lattices)
-        node, type_logits = self.node_out(features), None
-        if self.head is not None and alone is not None and alpha_bar is not None:
-            type_logits, noise = self.head(features, alone, nodes, alpha_bar)
-            node = node + noise
-        return CSPNetOutput(lattice, self.coord_out(features), node), type_logits
+        return CSPNetOutput(lattice, self.coord_out(features), self.node_out(features))
 
 
 class EvaluationCounter:

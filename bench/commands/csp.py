@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench import runner
 from bench.budget import Budget, parse_duration
+from bench.commands.options import refuse_beside_resume
 from bench.datasets.files import canonical_name
 from bench.model_specs import parse_models, with_meta
 from bench.prediction.compositions import PredictionPlan
@@ -57,15 +58,13 @@ def predict(asked: Asked, workers: int, resume: Path | None = None) -> str:
 def _given(asked: Asked, limit: Budget | None, run: Path) -> dict[str, object]:
     """What was named beside --resume, which `runner.resume` holds against the run. ValueError names what cannot be."""
     cannot = {
-        "--meta": asked.meta,
-        "--num-compositions": asked.num_compositions,
-        "--samples": asked.samples,
-        "--draw": asked.draw,
-        "--by-formula": asked.by_formula,
+        "--meta": asked.meta or None,
+        "--num-compositions": asked.num_compositions or None,
+        "--samples": asked.samples or None,
+        "--draw": asked.draw or None,
+        "--by-formula": asked.by_formula or None,
     }
-    for option, value in cannot.items():
-        if value:
-            raise ValueError(f"{option}: {run} knows its own; leave it out, or start a new run")
+    refuse_beside_resume(cannot, run)
     return {
         "models": asked.models,
         "dataset": asked.dataset and canonical_name(asked.dataset),

@@ -19,6 +19,7 @@ from bench.commands.options import (
     Threads,
     Workers,
     names,
+    refuse_beside_resume,
 )
 from bench.commands.screen import show
 
@@ -100,9 +101,7 @@ def learn(
             "--threads": threads,
             "--out": out,
         }
-        for option, value in given.items():
-            if value is not None:
-                raise ValueError(f"{option}: {resume} knows its own; leave it out, or start a new run")
+        refuse_beside_resume(given, resume)
         show(runner.resume(resume, workers).text)
         return
     chosen = names(models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -105,6 +106,13 @@ Meta = Annotated[
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or an archive of one")]
+
+
+def refuse_beside_resume(given: Mapping[str, object], run: Path) -> None:
+    """ValueError for the first option, of those that a stored run knows itself, that has a value: None is none."""
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option}: {run} knows its own; leave it out, or start a new run")
 
 
 def names(text: str | None) -> tuple[str, ...] | None:

@@ -19,11 +19,10 @@ from bench.crystals import Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, median, wilson
 from tasks.stability.calibration import (
-    FITTED_WITH,
     Calibration,
     NoCalibration,
-    essence,
     find_calibration,
+    first_difference,
     measured_error,
     stable_rate,
 )
@@ -131,16 +130,14 @@ class Stability:
 
         ValueError where these come of another potential, hull or relaxation (packages' versions may differ).
         """
-        today = self._measured_by()
-        for what in FITTED_WITH:
-            if essence(protocol.get(what)) != essence(today.get(what)):
-                raise ValueError(f"its energies come of another {what.replace('_', ' ')} than today's")
+        other = first_difference(protocol, self._measured_by())
+        if other is not None:
+            raise ValueError(f"its energies come of another {other} than today's")
         rows = table.to_pylist()
         found = self._calibration_or_why()
         for row in rows:
             row.setdefault("potential_of_verdict", self._names[-1])
-            above = row["e_above_hull"]
-            row["stable"] = bool(row["converged"] and above is not None and above < STABLE_BELOW)
+            row["stable"] = _is_stable(row["converged"], row["e_above_hull"])
             row["stable_probability"] = None if isinstance(found, str) else _probability(found, row)
         return pa.Table.from_pylist(rows, schema=self.schema)
 
@@ -295,17 +292,21 @@ def _without_number(symbols: list[str], potential: str) -> dict[str, Any]:
 
 def _row(verdict: Verdict, num_atoms: int) -> dict[str, Any]:
     outcome, above, energy = verdict.relaxed, verdict.above, verdict.relaxed.energy / num_atoms
-    has_number = isinstance(above, float)
-    reasons = [outcome.reason, None if has_number else str(above)]
+    number = above if isinstance(above, float) else None
+    reasons = [outcome.reason, None if number is not None else str(above)]
     return {
         "energy_per_atom": energy if np.isfinite(energy) else None,
-        "e_above_hull": above if has_number else None,
-        "stable": bool(outcome.converged and isinstance(above, float) and above < STABLE_BELOW),
+        "e_above_hull": number,
+        "stable": _is_stable(outcome.converged, number),
         "converged": outcome.converged,
         "relax_steps": outcome.steps,
         "potential_of_verdict": verdict.potential,
         "reason": "; ".join(filter(None, reasons)) or None,
     }
+
+
+def _is_stable(converged: bool, above: float | None) -> bool:
+    return bool(converged and above is not None and above < STABLE_BELOW)
 
 
 def _probability(calibration: Calibration, row: Mapping[str, Any]) -> float | None:

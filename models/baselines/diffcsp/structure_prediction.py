@@ -13,7 +13,8 @@ from bench.arrays import FloatArray, IntArray
 from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.diffusion import DiffCSPConfig, OneNetwork
 from models.baselines.diffcsp.sampler import CrystalState, SamplerSettings, sample_predictor_corrector
-from models.baselines.diffcsp.template_start import START_SHARE, Start
+from models.baselines.diffcsp.template_start import START_SHARE
+from models.baselines.structure_controls import Structure
 from models.bounds import Bounds
 from models.cspnet import EvaluationCounter
 from models.denoiser import Denoiser
@@ -109,7 +110,7 @@ def predict_structures(
     steps: int,
     settings: SamplerSettings | None = None,
     callback: StepCallback | None = None,
-    starts: Sequence[Start | None] | None = None,
+    starts: Sequence[Structure | None] | None = None,
 ) -> SampleBatch:
     """A crystal for each composition, one bucket of equal N after another.
 
@@ -139,7 +140,7 @@ def predict_structures(
     return SampleBatch(found.crystals, steps, evaluations, dict(found.reasons))
 
 
-def _as_batch(atomic_numbers: Tensor, starts: Sequence[Start], dtype: torch.dtype) -> DenseBatch:
+def _as_batch(atomic_numbers: Tensor, starts: Sequence[Structure], dtype: torch.dtype) -> DenseBatch:
     """The structures in which predictions of these compositions, (B, N), begin."""
     arrays = (np.stack(part) for part in zip(*starts, strict=True))
     return DenseBatch(atomic_numbers, *(torch.from_numpy(part).to(atomic_numbers.device, dtype) for part in arrays))

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.arrays import FloatArray, IntArray
+from bench.arrays import IntArray
 from bench.datasets import load_split
-from models.baselines.structure_controls import Templates
+from models.baselines.structure_controls import Structure, Templates
 
 # Share of the T times up to which a template is noised before the steps begin; see docs/measurements.
 START_SHARE = 0.3
-
-Start = tuple[FloatArray, FloatArray]  # frac_coords (N, 3) and lattice (3, 3)
 
 
 class TemplateStarts:
@@ -32,7 +30,7 @@ class TemplateStarts:
         """Reads the training crystals. DataUnavailable where they are not at hand; nothing is downloaded."""
         self._templates = Templates(load_split(self.dataset, "train", download=False))
 
-    def __call__(self, compositions: Sequence[IntArray], seed: int) -> list[Start | None]:
+    def __call__(self, compositions: Sequence[IntArray], seed: int) -> list[Structure | None]:
         """A start for each composition, (N_i,) atomic numbers; None, which is noise, where there is no template."""
         if self._templates is None:
             self.load()

@@ -2,20 +2,11 @@
 
 from tasks.stability.calibration.measured_error import measured_error
 from tasks.stability.calibration.probability import (
-    FITTED_WITH,
     Calibration,
     NoCalibration,
-    essence,
     find_calibration,
+    first_difference,
     stable_rate,
 )
 
-__all__ = [
-    "FITTED_WITH",
-    "Calibration",
-    "NoCalibration",
-    "essence",
-    "find_calibration",
-    "measured_error",
-    "stable_rate",
-]
+__all__ = ["Calibration", "NoCalibration", "find_calibration", "first_difference", "measured_error", "stable_rate"]

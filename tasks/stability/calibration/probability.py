@@ -80,12 +80,16 @@ def find_calibration(label: str, about: Mapping[str, Any]) -> Calibration:
     found = shipped_calibration(label)
     if found is None:
         raise NoCalibration(f"{label} was not calibrated against DFT")
-    fitted = found.card["fitted_with"]
-    for what in FITTED_WITH:
-        if essence(fitted.get(what)) != essence(about.get(what)):
-            name = what.replace("_", " ")
-            raise NoCalibration(f"the calibration of {label} was fitted with another {name} than this run's")
+    other = first_difference(found.card["fitted_with"], about)
+    if other is not None:
+        raise NoCalibration(f"the calibration of {label} was fitted with another {other} than this run's")
     return found
+
+
+def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The first thing that energies above the hull depend on and that differs, in words; None where nothing does."""
+    differing = (what for what in FITTED_WITH if essence(one.get(what)) != essence(other.get(what)))
+    return next((what.replace("_", " ") for what in differing), None)
 
 
 def essence(part: Any) -> Any:
