@@ -1,6 +1,8 @@
 """CrysLDM whose autoencoder weighs the KL divergence more, for `bench learn`.
 
-From this folder: python -m bench learn --models crysldm,latent_weights:weight_1e3,latent_weights:weight_1e2 --dataset perov5 ...
+From this folder:
+
+python -m bench learn --models latent_weights:weight_1e3,latent_weights:weight_1e2 --dataset perov5 --train-budget 8m
 """
 
 from __future__ import annotations
