@@ -93,15 +93,23 @@ class Watch(L.Callback):
 
 @dataclass(frozen=True)
 class PresetTraining:
-    """A model with presets as a `bench.interfaces.Trainable`."""
+    """A model with presets as a `bench.interfaces.Trainable`.
+
+    model: whose presets, where `name` is another's. change: what another name has otherwise in them.
+    """
 
     name: str
     sampler: str
     few_steps: str | None
+    model: str | None = None
+    change: Callable[[Preset], Preset] | None = None
 
     def train(self, order: TrainingOrder, timer: TrainingTimer) -> None:
         """All stages in order, the last one until the budget is spent. ValueError as of `models.training.run.train`."""
-        preset = find_preset(self.name, order.dataset, order.preset)
+        of_model = self.model or self.name
+        preset = find_preset(of_model, order.dataset, order.preset)
+        if self.change is not None:
+            preset = self.change(preset)
         stages = stages_of(preset, order.rate_factor)
         for stage in stages:
             check_optimiser(stage.optimiser)
@@ -110,7 +118,7 @@ class PresetTraining:
         order.folder.mkdir(parents=True, exist_ok=True)
         model: Any = preset.build(order.seed)
         card = {
-            "model": self.name,
+            "model": of_model,
             "dataset": order.dataset,
             "preset": order.preset,
             "config": asdict(preset.config),

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from bench.sample_size import crystals_for_rates
 from bench.statistics import Metric
-from reports.run_results import ModelResult
+from reports.run_results import METHODS, ModelResult
 from reports.tables.card_notes import card_notes
 from reports.tables.columns import distance, three_digits
 from reports.tables.paper_rows import PAPER, PrintedRow
@@ -16,6 +16,7 @@ from reports.tables.ranking import rank
 from reports.tables.split_row import split_remark
 from reports.tables.stability_notes import calibration_note, consensus_notes, second_potentials, stability_note
 
+OF_PAPERS = {*METHODS, "crysldm-as-written", "diffcsp-csp"}
 FEW_BATCHES = 10  # with fewer the interval of a time is wide
 
 
@@ -74,6 +75,9 @@ def remarks(results: Sequence[ModelResult], printed: Sequence[PrintedRow] = ()) 
     small = dict.fromkeys(result.method for result in results if _is_small(result))
     if small:
         lines.append(f"Small networks trained on a CPU (preset cpu), not the published sizes: {', '.join(small)}.")
+    ours = dict.fromkeys(result.method for result in results if is_of_no_paper(result))
+    if ours:
+        lines.append(f"Of this project and no paper (`bench models` says what each is): {', '.join(ours)}.")
     own_weights = dict.fromkeys(result.method for result in results if _has_own_weights(result))
     if own_weights:
         lines.append(f"Weights that the user gave, not those of the package: {', '.join(own_weights)}.")
@@ -282,6 +286,12 @@ def _is_small(result: ModelResult) -> bool:
     if _has_own_weights(result):
         return bool((entry.get("card") or {}).get("preset") == "cpu")
     return bool(entry["spec"]["builtin"] and not result.is_control and result.run.manifest["preset"] == "cpu")
+
+
+def is_of_no_paper(result: ModelResult) -> bool:
+    """Whether it is a model of the package, or a sampler, that none of the papers describes."""
+    spec = result.run.manifest["models"][result.model]["spec"]
+    return bool(spec["builtin"] and not result.is_control and result.model.partition("@")[0] not in OF_PAPERS)
 
 
 def _has_own_weights(result: ModelResult) -> bool:
