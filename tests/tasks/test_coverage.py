@@ -16,7 +16,8 @@ from bench.parquet import read_table
 from bench.scoring.tables import score_in_memory
 from tasks.coverage import split_fingerprints as splits
 from tasks.coverage.composition_fingerprint import composition_fingerprints, composition_statistics, magpie
-from tasks.coverage.nearest import Nearest, mean_pair_distance, recall_without
+from tasks.coverage.diversity import mean_pair_distance, vendi_score
+from tasks.coverage.nearest import Nearest, recall_without
 from tasks.coverage.split_fingerprints import SplitFingerprints, fingerprint_table
 from tasks.coverage.structure_fingerprint import (
     NUM_FEATURES,
@@ -209,6 +210,23 @@ def test_the_interval_of_recall_holds_the_mean_over_samples_of_that_size(n):
         found.append(jackknife(covered, recall_without(one, other, (0.05, 0.2)), most=1.0))
     expected = np.mean([metric.value for metric in found])
     assert np.mean([metric.low <= expected <= metric.high for metric in found]) >= 0.9
+
+
+def test_the_vendi_score_is_the_entropy_of_the_whole_matrix_of_similarities():
+    structure, _ = matminers("samples")
+    units = structure / np.linalg.norm(structure, axis=1, keepdims=True)
+
+    def plain(chosen):
+        shares = np.linalg.eigvalsh(chosen @ chosen.T / len(chosen))
+        return np.exp(-sum(share * np.log(share) for share in shares if share > 1e-12))
+
+    metric = vendi_score(structure)
+    assert metric.value == pytest.approx(plain(units), rel=1e-9) and 2 < metric.value < 61
+    without = np.array([plain(np.delete(units, left_out, axis=0)) for left_out in range(200)])
+    reach = 1.96 * np.sqrt(199 / 200 * ((without - without.mean()) ** 2).sum())
+    assert metric.high - metric.value == pytest.approx(reach, rel=0.1)
+    assert vendi_score(np.eye(7)).value == pytest.approx(7) and vendi_score(np.ones((5, 3))).value == pytest.approx(1)
+    assert vendi_score(np.zeros((0, 3))).value is None and vendi_score(np.ones((1, 3))).low is None
 
 
 def test_pairs_give_no_diversity_below_two():
