@@ -19,7 +19,7 @@ from models.dense import DenseBatch, pack
 from models.diffusion import SeededNoise, add_noise
 from models.presets import preset
 from models.training.run import lacks_head, load_start
-from models.type_posterior import LoneAtoms, PosteriorHead
+from models.type_posterior import ClosedForm, LoneAtoms, PosteriorHead, urn_logits
 from models.weights import save_weights, weights_path
 from tests.random_crystals import random_crystals
 
@@ -94,7 +94,7 @@ def test_inputs_of_the_head_are_the_chances_of_the_other_atoms() -> None:
     for column in range(3 * TYPES):
         head.types_in.weight.data.zero_()[0, column] = 1.0
         kind, of = divmod(column, TYPES)
-        for atom, found in enumerate(head.embedded(logits)[0, :, 0].tolist()):
+        for atom, found in enumerate(head.embedded(ClosedForm(logits, None))[0, :, 0].tolist()):
             others = [k for k in range(ATOMS) if k != atom]
             some, share = 0.0, 0.0
             for types in itertools.product(range(TYPES), repeat=len(others)):
@@ -109,7 +109,7 @@ def test_a_lone_atom_and_a_certain_one_give_numbers() -> None:
     head.types_in.weight.data.fill_(1.0)
     certain = torch.tensor([[[1e4, 0.0, 0.0, 0.0, 0.0]]]).requires_grad_()
     for logits in (certain, certain.expand(1, ATOMS, TYPES)):
-        embedded = head.embedded(logits)
+        embedded = head.embedded(ClosedForm(logits, None))
         embedded.sum().backward()
         assert torch.isfinite(embedded).all() and torch.isfinite(certain.grad).all()
 
