@@ -31,7 +31,7 @@ QUANTITIES: Mapping[str, tuple[tuple[str, ...], int]] = MappingProxyType(
     {
         "volume_per_atom": (("volume_per_atom",), 8),  # 2 A^3
         "length": (LENGTHS, 5),  # 0.5 A
-        "angle": (ANGLES, 5),  # 5 degrees, 90 in the middle of its category
+        "angle": (ANGLES, 5),  # 5 degrees; 90 is in that from 89.5 to 94.5
     }
 )
 SCARCITIES = ("hhi_production", "hhi_reserve")

@@ -54,18 +54,16 @@ def nearest(sample: FloatArray, others: FloatArray) -> tuple[FloatArray, IntArra
     return found, rows
 
 
-def mean_difference(sample: FloatArray) -> FloatArray:
-    """(n,) mean of d / (1 + d) from each of (n, 103) cumulated shares to the n - 1 others; NaN for a single one."""
+def difference_sums(sample: FloatArray, weights: FloatArray) -> FloatArray:
+    """(k, n) sums over all of (n, 103) cumulated shares of d / (1 + d) to each of them, by (k, n) weights."""
     from scipy.spatial.distance import cdist
 
-    if len(sample) < 2:
-        return np.full(len(sample), np.nan)
-    sums = np.empty(len(sample))
-    chunk = max(1, CHUNK_CELLS // len(sample))
+    sums = np.empty(weights.shape)
+    chunk = max(1, CHUNK_CELLS // max(len(sample), 1))
     for start in range(0, len(sample), chunk):
-        distances = cdist(sample[start : start + chunk], sample, "cityblock")
-        sums[start : start + chunk] = normalised(distances).sum(axis=1)
-    return np.asarray(sums / (len(sample) - 1))
+        distances = cdist(sample, sample[start : start + chunk], "cityblock")
+        sums[:, start : start + chunk] = weights @ normalised(distances)
+    return sums
 
 
 def normalised(distances: FloatArray) -> FloatArray:

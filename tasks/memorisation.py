@@ -21,8 +21,8 @@ from bench.arrays import FloatArray, IntArray
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
 from bench.datasets import DataUnavailable, Split, load_split, split_hash
 from bench.interfaces import task_rows, task_schema
-from bench.statistics import Metric, mean, median, wilson
-from tasks.element_movers import cumulated_shares, has_place, mean_difference, nearest, normalised, pettifor_numbers
+from bench.statistics import Metric, jackknife, mean, median, wilson
+from tasks.element_movers import cumulated_shares, difference_sums, has_place, nearest, normalised, pettifor_numbers
 
 if TYPE_CHECKING:
     from bench.datasets import ReferenceCard
@@ -87,16 +87,36 @@ class Memorisation:
             metrics[f"within_{edge}_of_training_test"] = Metric(value, n=0 if test is None else len(test))
         near = np.isfinite(distances)
         metrics["training_distance_median"] = median(distances[near])
-        novelty, uniqueness = np.zeros(n), np.zeros(n)
+        novelty = np.zeros(n)
         novelty[near] = normalised(distances[near])
-        if near.sum() > 1:
-            uniqueness[near] = mean_difference(_shares_of(table.filter(pa.array(near))["formula"].to_pylist()))
-        metrics["continuous_novelty"], metrics["continuous_uniqueness"] = mean(novelty), mean(uniqueness)
-        metrics["continuous_sun"] = Metric(None)
+        scores = {"continuous_uniqueness": np.ones(n)}  # of each crystal, but for its uniqueness
         if "stability" in tables:
             energies = tables["stability"]["e_above_hull"].fill_null(np.inf).to_numpy()
-            metrics["continuous_sun"] = mean(stability_scores(energies) * uniqueness * novelty)
-        return metrics
+            scores["continuous_sun"] = stability_scores(energies) * novelty
+        metrics["continuous_novelty"], metrics["continuous_sun"] = mean(novelty), Metric(None)
+        shares = _shares_of(table.filter(pa.array(near))["formula"].to_pylist())
+        return metrics | dict(
+            zip(scores, times_uniqueness(shares, np.stack([*scores.values()])[:, near], n), strict=True)
+        )
+
+
+def times_uniqueness(shares: FloatArray, scores: FloatArray, n: int) -> list[Metric]:
+    """Mean over n crystals of score x uniqueness for each of (k, m) scores; what is not among the m has 0.
+
+    shares: (m, 103) cumulated. A crystal's uniqueness depends on all others, so the interval is that of leaving out
+    each crystal in turn, from its own uniqueness and from that of the others.
+    """
+    m = len(shares)
+    if not n:
+        return [Metric(None) for _ in scores]
+    sums = difference_sums(shares, np.concatenate([np.ones((1, m)), scores]))
+    found = []
+    for own, weighted in zip(scores, sums[1:], strict=True):
+        total = own @ sums[0] / max(m - 1, 1)
+        without = np.full(n, total)
+        without[:m] = (own @ sums[0] - own * sums[0] - weighted) / max(m - 2, 1)
+        found.append(jackknife(float(total / n), without / max(n - 1, 1), most=1.0))
+    return found
 
 
 def stability_scores(e_above_hull: FloatArray) -> FloatArray:

@@ -1,7 +1,7 @@
 """Packs a finished run into an archive, and copies one from an archive into a folder where it can be written.
 
 An archive holds what reports and tasks read. Left out is what can be made again (report/ and the table of the journal,
-batches.parquet) and the names of the machines that the run was on.
+batches.parquet) and the names of the machines and folders that the run was on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.atomic import replacement
+from bench.run_folder.manifest import published
 from bench.run_folder.shards import JOURNAL, JOURNAL_TABLE, RELAXED
 from bench.store import MANIFEST, STATE, SUMMARY, Run, create_folder
 
@@ -73,8 +74,7 @@ def _files(run: Run) -> Iterator[Path]:
 
 
 def _manifest(run: Run) -> bytes:
-    sessions = [{**session, "host": "", "pid": 0} for session in run.manifest.get("sessions", [])]
-    return (json.dumps({**run.manifest, "sessions": sessions}, indent=1) + "\n").encode()
+    return (json.dumps(published(run.manifest), indent=1) + "\n").encode()
 
 
 def _member(name: str) -> zipfile.ZipInfo:

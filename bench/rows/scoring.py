@@ -59,15 +59,12 @@ def score(folder: Path, how: Scoring, executor: Executor | None = None) -> None:
 
 def publish(run: Run, card: RowCard, folder: Path) -> None:
     """Writes what reports read of a run into the row's folder, without names of machines and folders."""
-    entry = run.manifest["models"][card.name]
+    content = manifests.published(run.manifest)
+    entry = content["models"][card.name]
     spec = {**entry["spec"], "text": card.name, "target": card.samples.file, "meta": None}
-    hull = run.manifest.get("hull")
-    content = {
-        **run.manifest,
-        "hull": None if hull is None else Path(hull).name,
+    content |= {
         "device": {"kind": "stated", "name": card.content.get("device", "not said")},
         "models": {card.name: {**entry, "spec": spec, "samples": dict(card.content["samples"])}},
-        "sessions": [{**session, "host": "", "pid": 0} for session in run.manifest["sessions"]],
     }
     write_json(folder / SUMMARY, run.summary())
     write_json(folder / MANIFEST, content)

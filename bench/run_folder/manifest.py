@@ -97,6 +97,32 @@ def session(workers: int, executor: str) -> dict[str, Any]:
     }
 
 
+def published(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest without what belongs to one machine: its name, process numbers, and the folders of the files it took.
+
+    For what leaves the machine, an archive or a row. Of a file its own name stays.
+    """
+    hull = manifest.get("hull")
+    return {
+        **manifest,
+        **({} if hull is None else {"hull": Path(hull).name}),
+        "models": {name: _without_folders(entry) for name, entry in manifest["models"].items()},
+        "sessions": [{**session, "host": "", "pid": 0} for session in manifest.get("sessions", [])],
+    }
+
+
+def _without_folders(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of a model, whose spec is that of `bench.model_specs`."""
+    spec = dict(entry.get("spec", {}))
+    for key in ("meta", "weights", *(("target",) if spec.get("is_file") else ())):
+        if spec.get(key) is not None:
+            spec[key] = Path(spec[key]).name
+    if "=" in spec.get("text", ""):
+        name, path = spec["text"].split("=", 1)
+        spec["text"] = f"{name}={Path(path).name}"
+    return {**entry, "spec": spec}
+
+
 def differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
     """Each leaf in which two JSON contents differ, as "place: old -> new"."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):

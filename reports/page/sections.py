@@ -26,7 +26,9 @@ from reports.page.ledger_funnel import Funnel, funnel, reasons_table
 from reports.page.periodic_table import PeriodicTable, elements_table, periodic_table
 from reports.page.stored_counts import model_counts
 from reports.run_results import ModelResult, one_device
-from reports.tables.by_size import shown_rate
+from reports.tables.by_size import NOTE as SIZE_NOTE
+from reports.tables.by_size import SIZES, rates_by_size, shown_rate
+from reports.tables.by_size import TITLES as SIZE_TITLES
 from reports.tables.columns import distance, three_digits
 from reports.tables.disagreements import NOTE, read_votes
 from reports.yields.curves import AXES, Axis
@@ -81,6 +83,7 @@ def dataset_part(results: Sequence[ModelResult]) -> DatasetPart:
         _ledger(results, name),
         _yields(results, name),
         _quality(results, name),
+        *_by_size(own, name),
         *_disagreements(own, name),
         *of_crystals,
         _reasons(results, name),
@@ -177,6 +180,22 @@ def _quality(results: Sequence[ModelResult], name: str) -> Section:
         keys=legend(places, anchor, line=False),
         tables=tables,
     )
+
+
+def _by_size(results: Sequence[ModelResult], name: str) -> list[Section]:
+    """Rates by the number of atoms; nothing where no model's atoms were counted."""
+    counted = [result for result in results if result.run.has_table(result.model, SIZES)]
+    rows = [
+        [result.method, group, f"{number:,}", *map(shown_rate, rates)]
+        for result in counted
+        for group, number, rates in rates_by_size(result)
+    ]
+    if not rows:
+        return []
+    anchor, titles = f"{name}-sizes", ["Model", *SIZE_TITLES]
+    return [
+        Section(anchor, "By number of atoms", SIZE_NOTE, tables=[simple_table(f"{anchor}-table", "", titles, rows)])
+    ]
 
 
 def _disagreements(results: Sequence[ModelResult], name: str) -> list[Section]:

@@ -16,6 +16,8 @@ from reports.tables.formats import DASH
 
 GROUPS = ((1, 5), (6, 10), (11, 20), (21, None))  # smallest and largest number of atoms
 SIZES = "distribution"  # the task whose table has `num_atoms`
+TITLES = ("Atoms", "Crystals", "Valid (%)", "Stable (%)", "S.U.N. (%)")
+NOTE = "In brackets: 95 % intervals. Rates are over the crystals of a row; what is no crystal has no size."
 FLAGS = {"valid": ("validity", "valid"), "stable": ("stability", "stable")}
 
 
@@ -28,7 +30,7 @@ def render(run_dirs: Sequence[Path], format: str = "text") -> str:
     from tabulate import tabulate
 
     results = read_results(run_dirs)
-    titles = ["Dataset", "Method", "Atoms", "Crystals", "Valid (%)", "Stable (%)", "S.U.N. (%)"]
+    titles = ["Dataset", "Method", *TITLES]
     rows = [(result, *row) for result in results for row in rates_by_size(result)]
     if format == "csv":
         names = ["dataset", "model", "atoms", "crystals"]
@@ -44,8 +46,7 @@ def render(run_dirs: Sequence[Path], format: str = "text") -> str:
     shown = [
         [result.dataset, result.method, group, number, *map(shown_rate, rates)] for result, group, number, rates in rows
     ]
-    note = "In brackets: 95 % intervals. Rates are over the crystals of a row; what is no crystal has no size."
-    return f"{tabulate(shown, titles, style, disable_numparse=True)}\n\n{note}\n"
+    return f"{tabulate(shown, titles, style, disable_numparse=True)}\n\n{NOTE}\n"
 
 
 def rates_by_size(result: ModelResult) -> list[tuple[str, int, list[Metric | None]]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 GROUPS: dict[str, tuple[str, ...]] = {
     "Symmetry": ("p1_", "js_space_group", "js_crystal_system"),
     "Coverage": ("cov_", "amsd_", "amcd_", "emd_coordination_number"),
-    "Diversity": ("structure_diversity", "composition_diversity"),
+    "Diversity": ("structure_diversity", "composition_diversity", "structure_vendi", "composition_vendi"),
     "Memorisation": ("within_", "training_distance", "continuous_"),
     "Distributions": ("emd_", "js_", "median_", "hhi_"),
     "Good crystals": ("valid", "collapsed_rate", "stable_rate", "stable_by_", "unique_rate", "novel_rate", "sun_rate"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.arrays import BoolArray, FloatArray, IntArray
-from bench.statistics import CHUNK_CELLS, Metric, jackknife
+from bench.statistics import CHUNK_CELLS
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,19 +68,3 @@ def recall_without(structure: Nearest, composition: Nearest, cutoffs: tuple[floa
 def is_covered(structure: Nearest, composition: Nearest, cutoffs: tuple[float, float]) -> BoolArray:
     """(m,) whether each of the split is covered."""
     return np.asarray((structure.of_split <= cutoffs[0]) & (composition.of_split <= cutoffs[1]))
-
-
-def mean_pair_distance(fingerprints: FloatArray) -> Metric:
-    """Mean distance of the pairs of (n, K) fingerprints; undefined for n = 1."""
-    from scipy.spatial.distance import cdist
-
-    n = len(fingerprints)
-    if n < 2:
-        return Metric(None, n=n)
-    chunk = max(1, CHUNK_CELLS // n)
-    sums = np.concatenate(
-        [cdist(fingerprints[start : start + chunk], fingerprints).sum(axis=1) for start in range(0, n, chunk)]
-    )
-    total = sums.sum() / 2  # each pair once
-    without = (total - sums) / ((n - 1) * (n - 2) / 2) if n > 2 else np.full(n, total)
-    return jackknife(float(total / (n * (n - 1) / 2)), without)

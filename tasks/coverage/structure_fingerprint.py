@@ -2,8 +2,8 @@
 
 The site fingerprint is that of Zimmermann and Jain 2020 (doi:10.1039/C9RA07755C) as matminer's
 `CrystalNNFingerprint.from_preset("ops")` gives it: for each coordination number the weight that CrystalNN gives it,
-and this weight times the order parameters of the motifs with that many neighbours. Neighbours and order parameters
-are pymatgen's. Sites that a symmetry maps onto each other are computed once, which changes nothing but the time.
+and this weight times the order parameters of the motifs with that many neighbours. Neighbours and the parameters of
+motifs are pymatgen's. Sites that a symmetry maps onto each other are computed once, which changes nothing but the time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 
 from bench.arrays import FloatArray
 from bench.crystals import Crystals
+from tasks.coverage.motifs import TYPES, Angles, order_parameter
 from tasks.space_groups import symmetry_dataset
 
 # Coordination number -> motifs, in the order of matminer's preset. Up to MOST_NEIGHBOURS a number has its weight too.
@@ -94,9 +95,14 @@ def site_fingerprint(structure: Any, site: int) -> FloatArray:
             continue
         neighbours = [neighbour["site"] for neighbour in found.cn_nninfo[number]]
         sites, places = [structure[site], *neighbours], list(range(1, len(neighbours) + 1))
+        angles = Angles.of(np.array([neighbour.coords for neighbour in neighbours]) - structure[site].coords)
         for motif in _order_parameters(number):
-            parameter = motif.get_order_parameters(sites, 0, indices_neighs=places)[0]
-            features.append(weight * (parameter or 0.0))  # None: not defined there
+            kind = motif.get_type(0)
+            if kind in TYPES:
+                parameter = order_parameter(kind, motif.get_parameters(0), angles)
+            else:
+                parameter = motif.get_order_parameters(sites, 0, indices_neighs=places)[0] or 0.0  # None: not defined
+            features.append(weight * parameter)
     return np.asarray(features, dtype=np.float64)
 
 

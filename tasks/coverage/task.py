@@ -23,7 +23,8 @@ from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, emd, jackknife, wilson
 from tasks.coverage.composition_fingerprint import composition_fingerprints
-from tasks.coverage.nearest import Nearest, is_covered, mean_pair_distance, recall_without
+from tasks.coverage.diversity import mean_pair_distance, vendi_score
+from tasks.coverage.nearest import Nearest, is_covered, recall_without
 from tasks.coverage.split_fingerprints import fingerprint_rows, identity, require_split, split_fingerprints
 from tasks.coverage.structure_fingerprint import NUM_FEATURES, coordination_numbers
 
@@ -76,6 +77,7 @@ class Coverage:
             "reference": identity(self.dataset),
             "interval": {"precision": "wilson", "others": "jackknife"},
             "diversity": "mean distance of pairs of valid crystals",
+            "vendi": "of valid crystals, by cosines of the fingerprints",
         }
 
     def score(self, crystals: Crystals) -> pa.Table:
@@ -115,7 +117,8 @@ class Coverage:
         hits = int(pc.sum(table["covered"], min_count=0).as_py())
         metrics = {"cov_recall": Metric(0.0, n=table.num_rows), "cov_precision": wilson(hits, table.num_rows)}
         names = [f"{what}_{side}" for what in ("amsd", "amcd") for side in ("recall", "precision")]
-        metrics |= dict.fromkeys([*names, "structure_diversity", "composition_diversity"], Metric(None))
+        of_sample = [f"{what}_{kind}" for what in ("structure", "composition") for kind in ("diversity", "vendi")]
+        metrics |= dict.fromkeys([*names, *of_sample], Metric(None))
         metrics["emd_coordination_number"] = Metric(None)
         if not table.num_rows:
             return {**metrics, "cov_recall": Metric(None)}
@@ -129,13 +132,13 @@ class Coverage:
         metrics["cov_recall"] = jackknife(float(recall), without, most=1.0)
         for what, nearest in (("amsd", structure), ("amcd", composition)):
             metrics[f"{what}_recall"] = jackknife(float(nearest.of_split.mean()), nearest.means_without())
-            own = nearest.of_sample
-            without = (own.sum() - own) / max(len(own) - 1, 1)
-            metrics[f"{what}_precision"] = jackknife(float(own.mean()), without)
+            to_split = nearest.of_sample
+            without = (to_split.sum() - to_split) / max(len(to_split) - 1, 1)
+            metrics[f"{what}_precision"] = jackknife(float(to_split.mean()), without)
         valid = present & np.asarray(tables["validity"]["valid"].to_numpy(zero_copy_only=False), dtype=bool)
         if valid.any():
-            metrics["structure_diversity"] = mean_pair_distance(_structures(table, valid))
-            metrics["composition_diversity"] = mean_pair_distance(_compositions(table, valid))
+            for what, own in (("structure", _structures(table, valid)), ("composition", _compositions(table, valid))):
+                metrics[f"{what}_diversity"], metrics[f"{what}_vendi"] = mean_pair_distance(own), vendi_score(own)
             numbers = table["coordination_number"].to_numpy()[valid]
             metrics["emd_coordination_number"] = emd(numbers, coordination_numbers(split.structure), seed)
         return metrics

@@ -9,13 +9,15 @@ import pyarrow as pa
 
 from bench.interfaces import task_name
 from bench.statistics import Metric, wilson
+from tasks.novelty import rate_between
 
 
 def consensus(tables: Mapping[str, pa.Table], first: str) -> dict[str, Metric]:
     """The share of crystals that are stable by every potential, and with three or more, by more than half of them.
 
     first: the name of the first potential's table; those of the others begin with it. Empty where it is alone. A
-    crystal on which a potential has no verdict (an element that its hull lacks) is not stable by that one.
+    crystal on which a potential has no verdict (an element that its hull lacks) is not stable by that one. With the
+    table of `novelty` the share that is unique and novel, too.
     """
     names = [name for name in tables if name == first or name.startswith(task_name(first, ""))]
     if len(names) < 2:
@@ -25,4 +27,11 @@ def consensus(tables: Mapping[str, pa.Table], first: str) -> dict[str, Metric]:
     found = {"stable_by_all_rate": wilson(int((votes == len(names)).sum()), n)}
     if len(names) > 2:
         found["stable_by_majority_rate"] = wilson(int((2 * votes > len(names)).sum()), n)
+    if "novelty" in tables:
+        unique, novel, perhaps = (
+            tables["novelty"][name].fill_null(unknown).to_numpy()
+            for name, unknown in (("unique", False), ("novel", False), ("novel", True))
+        )
+        good = (votes == len(names)) & unique
+        found["sun_by_all_rate"] = rate_between(int((good & novel).sum()), int((good & perhaps).sum()), n)
     return found

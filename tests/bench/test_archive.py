@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -52,14 +53,24 @@ def test_a_run_that_was_copied_out_of_an_archive_packs_into_the_same_bytes(folde
     assert (tmp_path / "again.zip").read_bytes() == STORED.read_bytes()
 
 
-def test_an_archive_holds_no_name_of_a_machine_and_no_report(folder: Path, tmp_path: Path) -> None:
+def test_an_archive_holds_no_name_of_a_machine_or_its_folders_and_no_report(folder: Path, tmp_path: Path) -> None:
     manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"host": ""', '"host": "somewhere"'))
+    content = json.loads(manifest.read_text().replace('"host": ""', '"host": "somewhere"'))
+    first, second, *_ = content["models"].values()
+    first["spec"] |= {"text": "a=/somewhere/a.csv", "target": "/somewhere/a.csv", "is_file": True}
+    second["spec"] |= {"text": "b=/somewhere/b.safetensors", "weights": "/somewhere/b.safetensors"}
+    manifest.write_text(json.dumps({**content, "hull": "/somewhere/hull.json.gz"}))
     (folder / "report").mkdir()
     (folder / "report" / "table1.txt").write_text("a table")
     pack(folder, tmp_path / "again.zip")
-    assert b"somewhere" not in (tmp_path / "again.zip").read_bytes()
-    assert [name for name in zipfile.ZipFile(tmp_path / "again.zip").namelist() if "report" in name] == []
+    packed = zipfile.ZipFile(tmp_path / "again.zip")
+    assert [name for name in packed.namelist() if "report" in name] == []
+    assert b"somewhere" not in packed.read("manifest.json")
+    stored = json.loads(packed.read("manifest.json"))
+    one, other, *_ = stored["models"].values()
+    assert stored["hull"] == "hull.json.gz"
+    assert (one["spec"]["text"], one["spec"]["target"]) == ("a=a.csv", "a.csv")
+    assert (other["spec"]["text"], other["spec"]["weights"]) == ("b=b.safetensors", "b.safetensors")
 
 
 @pytest.mark.parametrize("command", [["leaderboard"], ["report", "--at", "1s"]])

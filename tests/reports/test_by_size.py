@@ -14,6 +14,7 @@ import pytest
 from bench.parquet import write_table
 from bench.statistics import wilson
 from bench.store import Run
+from reports.page.html_page import render as render_page
 from reports.tables.by_size import render
 from tests.stored_crystal_runs import whole_run
 
@@ -41,3 +42,13 @@ def test_rates_are_those_of_the_crystals_of_each_group(make_run: MakeRun) -> Non
 def test_a_run_without_sizes_says_how_to_get_them(make_run: MakeRun) -> None:
     with pytest.raises(ValueError, match="were not counted; `python -m bench rescore .* --tasks distribution`"):
         render([whole_run(make_run, {"crysldm": [0.0]})])
+
+
+def test_the_page_has_the_table_of_the_models_whose_atoms_were_counted(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reports.page.figures.inline_svg", lambda draw, name: "<svg></svg>")
+    folder = whole_run(make_run, {"crysldm": [0.0, 0.3, None]})
+    assert "Rates by number of atoms" not in render_page([folder])
+    page = render_page([with_sizes(folder, [5, 25, None])])
+    assert 'id="perov5-sizes-table"' in page and "&gt; 20" in page

@@ -1,16 +1,26 @@
 """Crystals whose fingerprints by matminer are stored, and the script that stored them.
 
-`python tests/tasks/matminer_fingerprints.py` writes matminer_fingerprints.json anew, in an environment that has
-matminer beside this project.
+`python -m tests.tasks.matminer_fingerprints` writes matminer_fingerprints.json and .parquet anew, in an environment
+that has matminer beside this project, and both data sets. The second file has two hundred stored crystals of models,
+and TEST_CRYSTALS of each test split.
 """
 
 import json
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from pymatgen.core import Lattice, Structure
 
+from bench.datasets import load_split
+from bench.parquet import write_table
+from tests.stored_samples import two_hundred_crystals
+
 FILE = Path(__file__).with_suffix(".json")
+OF_SAMPLES = Path(__file__).with_suffix(".parquet")
+TEST_CRYSTALS = 50
 
 
 def structures() -> list[Structure]:
@@ -34,23 +44,38 @@ def structures() -> list[Structure]:
     return found
 
 
-def main() -> None:
-    """Writes the file."""
+def featurized(crystals: Iterable[Structure]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean site fingerprint (61,) and composition statistics (132,) of each crystal by matminer."""
     from matminer.featurizers.composition.composite import ElementProperty
     from matminer.featurizers.site.fingerprint import CrystalNNFingerprint
 
     site, composition = CrystalNNFingerprint.from_preset("ops"), ElementProperty.from_preset("magpie")
-    rows = []
-    for structure in structures():
+    found = []
+    for structure in crystals:
         mean = np.mean([site.featurize(structure, i) for i in range(len(structure))], axis=0)
-        statistics = np.array(composition.featurize(structure.composition), dtype=float)
-        rows.append(
-            {
-                "structure": {str(k): round(float(x), 9) for k, x in enumerate(mean) if x},
-                "composition": [None if np.isnan(x) else round(float(x), 9) for x in statistics],
-            }
-        )
+        found.append((mean, np.array(composition.featurize(structure.composition), dtype=float)))
+    return found
+
+
+def main() -> None:
+    """Writes both files."""
+    warnings.simplefilter("ignore")
+    rows = [
+        {
+            "structure": {str(k): round(float(x), 9) for k, x in enumerate(mean) if x},
+            "composition": [None if np.isnan(x) else round(float(x), 9) for x in statistics],
+        }
+        for mean, statistics in featurized(structures())
+    ]
     FILE.write_text(json.dumps(rows) + "\n")
+    of = {"samples": two_hundred_crystals()}
+    of |= {name: load_split(name, "test", download=False)[:TEST_CRYSTALS] for name in ("perov5", "mp20")}
+    found = [(name, *pair) for name, crystals in of.items() for pair in featurized(crystals)]
+    numbers = pa.list_(pa.float32())
+    columns = [
+        pa.array([row[place] for row in found], kind) for place, kind in enumerate((pa.string(), numbers, numbers))
+    ]
+    write_table(OF_SAMPLES, pa.table(columns, names=["of", "structure", "composition"]))
 
 
 if __name__ == "__main__":

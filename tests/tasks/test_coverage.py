@@ -4,16 +4,20 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from pymatgen.core import Lattice, Structure
 from scipy.spatial.distance import cdist, pdist
+from scipy.stats import wasserstein_distance
 
 from bench.crystals import Crystals, FilteredCrystals
-from bench.datasets import DataUnavailable, load_split
+from bench.datasets import DataUnavailable
+from bench.parquet import read_table
 from bench.scoring.tables import score_in_memory
 from tasks.coverage import split_fingerprints as splits
 from tasks.coverage.composition_fingerprint import composition_fingerprints, composition_statistics, magpie
-from tasks.coverage.nearest import Nearest, mean_pair_distance, recall_without
+from tasks.coverage.diversity import mean_pair_distance, vendi_score
+from tasks.coverage.nearest import Nearest, recall_without
 from tasks.coverage.split_fingerprints import SplitFingerprints, fingerprint_table
 from tasks.coverage.structure_fingerprint import (
     NUM_FEATURES,
@@ -22,7 +26,8 @@ from tasks.coverage.structure_fingerprint import (
     structure_fingerprint,
 )
 from tasks.coverage.task import Coverage
-from tests.tasks.matminer_fingerprints import FILE, structures
+from tests.stored_samples import two_hundred_crystals
+from tests.tasks.matminer_fingerprints import FILE, OF_SAMPLES, TEST_CRYSTALS, structures
 
 STORED = json.loads(FILE.read_text())
 ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -44,19 +49,52 @@ def test_fingerprints_are_matminers(place):
     np.testing.assert_allclose(composition_statistics(counts_of(structure))[0], composition, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.slow
+def matminers(of: str) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 61) structure fingerprints and (n, 132) composition statistics that are stored of some crystals."""
+    table = read_table(OF_SAMPLES)
+    table = table.filter(pc.equal(table["of"], of))
+    structure, composition = (np.array(table[name].to_pylist(), dtype=float) for name in ("structure", "composition"))
+    return structure, composition
+
+
 @pytest.mark.parametrize("dataset", ["perov5", "mp20"])
-def test_fingerprints_of_test_crystals_are_matminers(dataset):
-    site = pytest.importorskip(
-        "matminer.featurizers.site.fingerprint", reason="needs matminer: `pip install matminer`"
-    ).CrystalNNFingerprint.from_preset("ops")
-    try:
-        crystals = load_split(dataset, "test", download=False)[:50]
-    except DataUnavailable as error:
-        pytest.skip(str(error))
-    for b, structure in enumerate(crystals):
-        expected = np.mean([site.featurize(structure, i) for i in range(len(structure))], axis=0)
-        np.testing.assert_allclose(structure_fingerprint(crystals, b), expected, atol=1e-4)
+def test_the_shipped_fingerprints_of_test_crystals_are_matminers(dataset):
+    shipped = splits.split_fingerprints(dataset)
+    structure, composition = matminers(dataset)
+    np.testing.assert_allclose(shipped.structure[:TEST_CRYSTALS], structure, atol=1e-3)  # motifs jump at exact angles
+    np.testing.assert_allclose(shipped.composition[:TEST_CRYSTALS], scaled(composition), atol=1e-4)
+
+
+def scaled(statistics: np.ndarray) -> np.ndarray:
+    return np.nan_to_num((statistics - magpie().means) / magpie().stds)
+
+
+@pytest.mark.slow
+def test_coverage_of_two_hundred_stored_crystals_is_that_of_matminers_fingerprints():
+    crystals = FilteredCrystals.complete(two_hundred_crystals())
+    task = Coverage("mp20")
+    table = score_in_memory([task], crystals)["coverage"]
+    structure, composition = matminers("samples")
+    np.testing.assert_allclose(np.array(table["structure_fingerprint"].to_pylist()), structure, atol=1e-6)
+    split = splits.split_fingerprints("mp20")
+    of_structure, of_composition = cdist(structure, split.structure), cdist(scaled(composition), split.composition)
+    np.testing.assert_allclose(table["structure_distance"].to_numpy(), of_structure.min(axis=1), atol=1e-5)
+    np.testing.assert_allclose(table["composition_distance"].to_numpy(), of_composition.min(axis=1), atol=1e-4)
+    near = (of_structure <= 0.4, of_composition <= 10)
+    expected = {
+        "cov_recall": (near[0].any(axis=0) & near[1].any(axis=0)).sum() / 9046,  # with those without a fingerprint
+        "cov_precision": (near[0].any(axis=1) & near[1].any(axis=1)).mean(),
+        "amsd_recall": of_structure.min(axis=0).mean(),
+        "amsd_precision": of_structure.min(axis=1).mean(),
+        "amcd_recall": of_composition.min(axis=0).mean(),
+        "amcd_precision": of_composition.min(axis=1).mean(),
+        "structure_diversity": pdist(structure).mean(),
+        "composition_diversity": pdist(scaled(composition)).mean(),
+    }
+    metrics = task.summary({"coverage": table, "validity": pa.table({"valid": [True] * 200})}, None, seed=0)
+    assert {name: metrics[name].value for name in expected} == pytest.approx(expected, abs=1e-4)
+    numbers = [coordination_numbers(fingerprints) for fingerprints in (structure, split.structure)]
+    assert metrics["emd_coordination_number"].value == pytest.approx(wasserstein_distance(*numbers), abs=1e-5)
 
 
 def test_what_magpie_does_not_know_counts_as_the_mean():
@@ -172,6 +210,23 @@ def test_the_interval_of_recall_holds_the_mean_over_samples_of_that_size(n):
         found.append(jackknife(covered, recall_without(one, other, (0.05, 0.2)), most=1.0))
     expected = np.mean([metric.value for metric in found])
     assert np.mean([metric.low <= expected <= metric.high for metric in found]) >= 0.9
+
+
+def test_the_vendi_score_is_the_entropy_of_the_whole_matrix_of_similarities():
+    structure, _ = matminers("samples")
+    units = structure / np.linalg.norm(structure, axis=1, keepdims=True)
+
+    def plain(chosen):
+        shares = np.linalg.eigvalsh(chosen @ chosen.T / len(chosen))
+        return np.exp(-sum(share * np.log(share) for share in shares if share > 1e-12))
+
+    metric = vendi_score(structure)
+    assert metric.value == pytest.approx(plain(units), rel=1e-9) and 2 < metric.value < 61
+    without = np.array([plain(np.delete(units, left_out, axis=0)) for left_out in range(200)])
+    reach = 1.96 * np.sqrt(199 / 200 * ((without - without.mean()) ** 2).sum())
+    assert metric.high - metric.value == pytest.approx(reach, rel=0.1)
+    assert vendi_score(np.eye(7)).value == pytest.approx(7) and vendi_score(np.ones((5, 3))).value == pytest.approx(1)
+    assert vendi_score(np.zeros((0, 3))).value is None and vendi_score(np.ones((1, 3))).low is None
 
 
 def test_pairs_give_no_diversity_below_two():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import json
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +18,11 @@ from scipy.stats import wasserstein_distance
 from bench.crystals import Crystals
 from bench.datasets import DataUnavailable
 from tasks import memorisation
-from tasks.element_movers import cumulated_shares, mean_difference, nearest
+from tasks.element_movers import cumulated_shares, nearest
 from tasks.memorisation import Memorisation, stability_scores
 
 TASK = Memorisation("perov5")
+ELMD_DISTANCES = Path(__file__).with_name("elmd_distances.json")  # written by elmd_distances.py
 TRAINING, TEST = ["NaCl", "KCl", "MgO", "SrTiO3"], ["RbCl", "MgO", "BaTiO3"]
 
 
@@ -42,14 +47,17 @@ def splits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         cached.cache_clear()
 
 
+@functools.cache
+def places_and_shares(formula: str) -> tuple[list[float], list[float]]:
+    """By pymatgen."""
+    items = list(Composition(formula).items())
+    return [Element(element.symbol).mendeleev_no for element, _ in items], [amount for _, amount in items]
+
+
 def elmd(one: str, two: str) -> float:
     """By scipy, on pymatgen's numbers."""
-    places, shares = [], []
-    for formula in (one, two):
-        items = list(Composition(formula).items())
-        places.append([Element(element.symbol).mendeleev_no for element, _ in items])
-        shares.append([amount for _, amount in items])
-    return float(wasserstein_distance(*places, *shares))
+    (places, shares), (others, other_shares) = places_and_shares(one), places_and_shares(two)
+    return float(wasserstein_distance(places, others, shares, other_shares))
 
 
 def random_formulas(n: int, seed: int) -> list[str]:
@@ -61,19 +69,42 @@ def random_formulas(n: int, seed: int) -> list[str]:
     ]
 
 
-def test_distances_are_scipys_earth_movers_distance() -> None:
-    sample, others = random_formulas(200, 0), random_formulas(40, 1)
-    found, rows = nearest(cumulated_shares(of_formulas(sample)), cumulated_shares(of_formulas(others)))
-    plain = np.array([[elmd(one, two) for two in others] for one in sample])
-    np.testing.assert_allclose(found, plain.min(axis=1), atol=1e-9)
-    np.testing.assert_allclose(plain[np.arange(200), rows], found, atol=1e-9)
+def test_distances_are_those_of_its_library() -> None:
+    for one, two, distance in json.loads(ELMD_DISTANCES.read_text()):
+        (found,), _ = nearest(*(cumulated_shares(of_formulas([formula])) for formula in (one, two)))
+        assert found == pytest.approx(distance, abs=5e-4), f"{one} {two}"
 
 
-def test_the_difference_to_the_others_is_the_mean_over_pairs() -> None:
-    formulas = random_formulas(12, 2)
-    plain = np.array([[elmd(one, two) for two in formulas] for one in formulas])
-    expected = (plain / (1 + plain)).sum(axis=1) / 11
-    np.testing.assert_allclose(mean_difference(cumulated_shares(of_formulas(formulas))), expected, atol=1e-9)
+def test_all_figures_of_two_hundred_crystals_are_those_of_scipys_distances_pair_by_pair() -> None:
+    formulas, generator = random_formulas(200, 0), np.random.default_rng(5)
+    energies = generator.normal(0.1, 0.2, 200)
+    table = TASK.score(of_formulas(formulas))
+    metrics = TASK.summary({"memorisation": table, "stability": pa.table({"e_above_hull": energies})}, None, 0)  # type: ignore[arg-type]
+    to_training = np.array([[elmd(one, two) for two in TRAINING] for one in formulas])
+    np.testing.assert_allclose(table["training_distance"].to_numpy(), to_training.min(axis=1), atol=1e-9)
+    np.testing.assert_array_equal(table["training_row"].to_numpy(), to_training.argmin(axis=1))
+    pairs = np.zeros((200, 200))
+    for one, two in itertools.combinations(range(200), 2):
+        pairs[one, two] = pairs[two, one] = elmd(formulas[one], formulas[two])
+    nearest_training = to_training.min(axis=1)
+    novelty, stability = nearest_training / (1 + nearest_training), np.clip(1 - energies / 0.4289, 0, 1)
+    for edge in (0, 1, 2, 4, 8, 16):
+        assert metrics[f"within_{edge}_of_training"].value == (nearest_training <= edge).mean()
+    assert metrics["training_distance_median"].value == pytest.approx(np.median(nearest_training))
+    for name, score in (("novelty", novelty), ("uniqueness", 1.0), ("sun", stability * novelty)):
+        every = np.ones(200, dtype=bool)
+        without = [plain_mean(name, score * np.ones(200), pairs, every & (np.arange(200) != i)) for i in range(200)]
+        reach = 1.96 * np.sqrt(199 / 200 * np.sum((np.array(without) - np.mean(without)) ** 2))
+        found = metrics[f"continuous_{name}"]
+        assert found.value == pytest.approx(plain_mean(name, score * np.ones(200), pairs, every))
+        assert found.high - found.value == pytest.approx(reach, rel=0.01)
+
+
+def plain_mean(name: str, score: np.ndarray, pairs: np.ndarray, chosen: np.ndarray) -> float:
+    """Of the chosen crystals; but for novelty, times the mean of d / (1 + d) to the others of them."""
+    between = pairs[np.ix_(chosen, chosen)]
+    unique = (between / (1 + between)).sum(axis=1) / (chosen.sum() - 1)
+    return float((score[chosen] * (1.0 if name == "novelty" else unique)).mean())
 
 
 def test_the_curve_begins_at_known_formulas_and_stands_beside_that_of_the_test_split() -> None:

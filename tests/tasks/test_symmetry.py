@@ -1,10 +1,12 @@
 """The symmetry task: space groups, the share of P1, and distances to the test split."""
 
+import itertools
 import json
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import spglib
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from scipy.spatial.distance import jensenshannon
@@ -13,6 +15,7 @@ from bench.crystals import Crystals
 from tasks import space_groups
 from tasks.space_groups import SpaceGroupCounts, crystal_systems, space_group_counts, write_space_groups
 from tasks.symmetry import Symmetry
+from tests.stored_samples import two_hundred_crystals
 
 PEROVSKITE = Structure(
     Lattice.cubic(4.0),
@@ -43,6 +46,22 @@ def test_space_groups_are_those_of_pymatgen():
     for name, symprec in (("space_group", 0.1), ("space_group_tight", 0.01)):
         theirs = [SpacegroupAnalyzer(s, symprec, angle_tolerance=-1).get_space_group_number() for s in structures]
         assert table[name].to_pylist() == theirs
+
+
+def test_all_figures_of_two_hundred_stored_crystals_are_spglibs_and_scipys():
+    crystals = two_hundred_crystals()
+    table = Symmetry("mp20").score(crystals)
+    metrics = Symmetry("mp20").summary({"symmetry": table}, None, seed=0)
+    for name, symprec, share in (("space_group", 0.1, "p1_share"), ("space_group_tight", 0.01, "p1_share_tight")):
+        cells = [(s.lattice.matrix, s.frac_coords, s.atomic_numbers) for s in crystals]
+        theirs = [spglib.get_symmetry_dataset(cell, symprec).number for cell in cells]
+        assert table[name].to_pylist() == theirs
+        assert metrics[share].value == theirs.count(1) / 200
+    counts = [np.bincount(table["space_group"].to_numpy(), minlength=231), space_group_counts("mp20").test]
+    assert metrics["js_space_group"].value == pytest.approx(jensenshannon(*counts, base=2))
+    edges = [1, 3, 16, 75, 143, 168, 195, 231]
+    systems = [[c[low:high].sum() for low, high in itertools.pairwise(edges)] for c in counts]
+    assert metrics["js_crystal_system"].value == pytest.approx(jensenshannon(*systems, base=2))
 
 
 def test_what_is_symmetric_at_a_tenth_of_an_angstrom_need_not_be_so_at_a_hundredth():
