@@ -46,11 +46,11 @@ PER_STABLE = Column("seconds_per_stable", "Cost", "seconds / stable", "s/stable"
 REPRODUCED = ROOT / "examples" / "reproduction"
 MP20_MODELS = ("crysldm", "diffcsp", "cdvae", "crysldm-posterior", "composition-first", "composition-first-template")
 MP20_SHOWN = {
-    "valid_composition": "Valid compositions (%) ↑",
-    "emd_num_elements": "Distance in number of elements ↓",
-    "stable_rate_calibrated": "Stable by DFT, estimated (%) ↑",
-    "network_evaluations": "Evaluations / crystal",
-    "seconds_per_crystal": "Device seconds / crystal ↓",
+    "valid_composition": "Compositions ↑",
+    "emd_num_elements": "Elements ↓",
+    "stable_rate_calibrated": "Stable ↑",
+    "network_evaluations": "Evaluations",
+    "seconds_per_crystal": "Seconds ↓",
 }
 
 
@@ -84,26 +84,26 @@ def _mp20_table() -> str:
     """Six columns of Table 1 on MP-20, with seconds from the runs that were timed on a quiet machine."""
     runs, timing = (sorted((REPRODUCED / folder).glob("mp20*.zip")) for folder in ("runs", "timing"))
     by_name = {result.model: result for result in timed(read_results(runs), read_results(timing))}
-    results = {
-        f"{_method(by_name[name])} ({'ours' if is_of_no_paper(by_name[name]) else 'paper'})": by_name[name]
-        for name in MP20_MODELS
-    }
+    results = {by_name[name].method + "*" * is_of_no_paper(by_name[name]): by_name[name] for name in MP20_MODELS}
     first = by_name[MP20_MODELS[0]]
     columns = {column: MP20_SHOWN[column.metric] for column in COLUMNS if column.metric in MP20_SHOWN}
-    legend = (
-        f"{first.dataset}, {first.run.manifest['budget']['num_samples']} crystals of each model, relaxed by "
-        f"{' and '.join(first.run.manifest['potentials'])}."
-    )
-    return _small_table(results, columns, legend)
+    number, (potential,) = first.run.manifest["budget"]["num_samples"], first.run.manifest["potentials"]
+    legend = f"{number} crystals each, stable by calibrated {potential}. **Bold**: best. *: of no paper."
+    return _small_table(results, columns, legend, of=first.dataset)
 
 
-def _small_table(results: dict[str, ModelResult], columns: dict[Column, str], legend: str) -> str:
-    """Models by their names in the table and columns by their titles, each interval in a second line."""
+def _small_table(results: dict[str, ModelResult], columns: dict[Column, str], legend: str, of: str = "Method") -> str:
+    """Models by their names in the table and columns by their titles, each interval in a second line.
+
+    of: what the first column has; only the table of methods says what the marks mean.
+    """
     by_column = [_cells(list(results.values()), column) for column in columns]
-    lines = ["| Method | " + " | ".join(columns.values()) + " |"]
+    lines = [f"| {of} | " + " | ".join(columns.values()) + " |"]
     lines += ["|:---" + "|:---:" * len(columns) + "|"]
     for number, name in enumerate(results):
         lines.append(f"| {name} | " + " | ".join(cells[number] for cells in by_column) + " |")
+    if of != "Method":
+        return "\n".join([*lines, "", legend])
     if any("**" in cell for cells in by_column for cell in cells):
         legend += " Bold: the best, beyond noise."
     if any("≈" in cell for cells in by_column for cell in cells):

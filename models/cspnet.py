@@ -39,7 +39,7 @@ class CSPNetConfig:
     layer_norm: LayerNorm before every layer and at the end. equivariant_lattice: the lattice output is a 3x3
     combination of the input lattice's rows (so that it turns with it); else it is the 3x3 matrix itself.
     type_posterior: None for the published head, one linear layer that predicts the nodes' noise; the number of types
-    for `PosteriorHead`, to which that layer adds.
+    for `PosteriorHead`, to which that layer adds. type_urn: the atoms of that head's urn; None for no urn.
     """
 
     node_dim: int = 100
@@ -50,6 +50,7 @@ class CSPNetConfig:
     layer_norm: bool = True
     equivariant_lattice: bool = True
     type_posterior: int | None = None
+    type_urn: float | None = None
 
 
 class CSPNetOutput(NamedTuple):
@@ -215,7 +216,7 @@ class CSPNet(nn.Module):
         self.node_out = nn.Linear(hidden, config.node_dim)
         self.head: PosteriorHead | None = None
         if config.type_posterior is not None:
-            self.head = PosteriorHead(config.type_posterior, config.node_dim, hidden)
+            self.head = PosteriorHead(config.type_posterior, config.node_dim, hidden, config.type_urn)
             for parameter in self.node_out.parameters():
                 nn.init.zeros_(parameter)
 
@@ -252,10 +253,10 @@ class CSPNet(nn.Module):
             return self._outputs(self.trunk(features, frac_coords, lattices), lattices), None
         if alpha_bar is None:
             raise ValueError("a network with a posterior head has to be told alpha_bar")
-        alone = self.head.lone_logits(nodes, alpha_bar)
-        features = self.trunk(features + self.head.embedded(alone), frac_coords, lattices)
+        closed = self.head.closed_form(nodes, alpha_bar)
+        features = self.trunk(features + self.head.embedded(closed), frac_coords, lattices)
         lattice, coord, node = self._outputs(features, lattices)
-        type_logits, noise = self.head(features, alone, nodes, alpha_bar)
+        type_logits, noise = self.head(features, closed, nodes, alpha_bar)
         return CSPNetOutput(lattice, coord, node + noise), type_logits
 
     def _outputs(self, features: Tensor, lattices: Tensor) -> CSPNetOutput:

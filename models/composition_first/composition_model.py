@@ -13,6 +13,7 @@ from bench.arrays import FloatArray, IntArray
 from bench.interfaces import SampleBatch
 from models.composition_first.pairs import atoms_of, electronegativity_order, pairs_of
 from models.composition_first.transformer import CompositionTransformer, TransformerConfig
+from models.composition_first.volumes import fit_element_volumes
 from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import Noise, SeededNoise
 
@@ -34,15 +35,21 @@ class CompositionConfig:
 
 
 class CompositionModel(nn.Module):
-    """p(composition | N). order: (types,) atomic numbers by electronegativity, kept with the weights."""
+    """p(composition | N).
+
+    order: (types,) atomic numbers by electronegativity. element_volumes: of `fit_element_volumes`, NaN until trained.
+    Both are kept with the weights.
+    """
 
     order: Tensor
+    element_volumes: Tensor
 
     def __init__(self, config: CompositionConfig) -> None:
         super().__init__()
         self.config = config
         self.network = CompositionTransformer(config.network)
         self.register_buffer("order", torch.from_numpy(electronegativity_order(config.network.types)))
+        self.register_buffer("element_volumes", torch.full((config.network.types,), torch.nan, dtype=torch.float64))
 
     def trained_part(self, stage: str) -> nn.Module:
         """The transformer, in its only stage."""
@@ -60,7 +67,8 @@ class CompositionModel(nn.Module):
         return crystals
 
     def fit_statistics(self, stage: str, train: list[DenseBatch], seed: int) -> None:
-        """Nothing: p(N) comes from the data set's reference card."""
+        """The elements' volumes; p(N) comes from the data set's reference card."""
+        self.element_volumes.copy_(torch.from_numpy(fit_element_volumes(train, len(self.element_volumes))))
 
     def stage_losses(self, stage: str, batch: DenseBatch, noise: Noise, progress: float) -> dict[str, Tensor]:
         """Nats a crystal: of the elements, of their numbers of atoms, and their sum "loss"."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from models.baselines.diffcsp.template_start import TemplateStarts, with_start
 from models.composition_first.charges import is_alloy_or_neutral, is_neutral_and_no_alloy
 from models.composition_first.composition_model import MOST_DRAWS, CompositionConfig, CompositionModel, Condition
 from models.composition_first.transformer import TransformerConfig
+from models.composition_first.volumes import with_added_volumes
 from models.generation import GeneratorFactory
 from models.weights import find_weights, load_into, read_card, read_weights, require_trained_for
 
@@ -101,6 +102,8 @@ class CompositionFirst:
         sampling = {**structures.pop("sampling"), "temperature": self._config.temperature}
         if self._known is not None:
             sampling["compositions"] = f"drawn until the training split has no such formula, {MOST_DRAWS} times at most"
+        if self._starts is None:
+            sampling["volumes"] = "sums of the volumes of the elements"
         if self._neutral:
             sampling["compositions"] = f"drawn until neutral by the usual oxidation states, {MOST_DRAWS} times at most"
         return {**read_card(self.weights), "structures": structures, "sampling": sampling}
@@ -146,12 +149,20 @@ class CompositionFirst:
         return is_new, is_new
 
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
-        """A crystal for each composition, (N_i,) atomic numbers, by the structure network alone.
+        """A crystal for each composition, (N_i,) atomic numbers, by the structure network.
 
+        Its cell is as large as the volumes of its elements say, unless it began at a template, whose volume says more.
         Order, atoms and errors as of `DiffusionPredictor.sample_given`.
         """
+        if self._compositions is None:
+            self.load("cpu")
+        assert self._compositions is not None
         starts = None if self._starts is None else self._starts(compositions, seed)
-        return predict_structures(self._structures.model, compositions, seed, self._structures.steps, starts=starts)
+        batch = predict_structures(self._structures.model, compositions, seed, self._structures.steps, starts=starts)
+        if starts is not None:
+            return batch
+        volumes = self._compositions.element_volumes.cpu().numpy()
+        return replace(batch, crystals=with_added_volumes(batch.crystals, volumes))
 
 
 composition_first = CompositionFirstFactory("", structures_fast)

@@ -35,8 +35,9 @@ from models.weights import (
 
 # Adam knows nothing of trained weights at its first steps, whose length is the learning rate whatever the gradient.
 INIT_WARMUP_STEPS = 300
-# What a posterior head adds to a network, and what it has for other ends.
+# What a posterior head adds to a network, and what it has for other ends; what an urn adds to the head.
 HEAD_KEYS = ("network.head.", "network.node_out.")
+URN_KEYS = ("network.head.urn_",)
 
 
 def train(plan: TrainingPlan, score: ScoreSamples | None = None, progress: Progress | None = None) -> Path:
@@ -118,7 +119,7 @@ def load_start(network: nn.Module, init: Path, config: Any, weak: bool = False) 
     """Loads weights to start from; gives what the new card says of them. ValueError for another network's.
 
     How losses weigh and how the sampler steps are no part of a network. weak: takes the latents alone. A posterior head
-    may start on weights without one, from zero.
+    may start on weights without one, and an urn on a head without one, from zero.
     """
     state_dict, card = read_weights(init)
     ours, theirs = dataclasses.asdict(config), card.get("config", {})
@@ -126,8 +127,10 @@ def load_start(network: nn.Module, init: Path, config: Any, weak: bool = False) 
     fresh: tuple[str, ...] = ()
     if weak:
         may_differ, fresh = MAY_DIFFER_IN_A_WEAK_NETWORK, ("network.",)
-    elif _is_new_head(ours, theirs):
-        ours, fresh = {**ours, "network": {**ours["network"], "type_posterior": None}}, HEAD_KEYS
+    elif _is_new("type_posterior", ours, theirs):
+        ours, fresh = {**ours, "network": {**ours["network"], "type_posterior": None, "type_urn": None}}, HEAD_KEYS
+    elif _is_new("type_urn", ours, theirs):
+        ours, fresh = {**ours, "network": {**ours["network"], "type_urn": None}}, URN_KEYS
     kept_fresh = {key: value for key, value in network.state_dict().items() if key.startswith(fresh)}
     state_dict = {**{k: v for k, v in state_dict.items() if not k.startswith(fresh)}, **kept_fresh}
     differing = differing_keys(ours, theirs, may_differ)
@@ -144,7 +147,7 @@ def lacks_head(model: Any) -> bool:
     return isinstance(head, PosteriorHead) and not head.fitted
 
 
-def _is_new_head(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    """Whether the first of two configurations has a posterior head and the other a network without."""
-    with_head, without = (config.get("network", {}) for config in (ours, theirs))
-    return with_head.get("type_posterior") is not None and without.get("type_posterior") is None
+def _is_new(part: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether the first of two configurations has a part of the network that the other has not."""
+    with_it, without = (config.get("network", {}) for config in (ours, theirs))
+    return with_it.get(part) is not None and without.get(part) is None

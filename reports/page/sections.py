@@ -183,19 +183,18 @@ def _quality(results: Sequence[ModelResult], name: str) -> Section:
 
 
 def _by_size(results: Sequence[ModelResult], name: str) -> list[Section]:
-    """Rates by the number of atoms; nothing where no model's atoms were counted."""
+    """Rates by the number of atoms; nothing where all that were counted are of one group of sizes."""
     counted = [result for result in results if result.run.has_table(result.model, SIZES)]
     rows = [
         [result.method, group, f"{number:,}", *map(shown_rate, rates)]
         for result in counted
         for group, number, rates in rates_by_size(result)
     ]
-    if not rows:
+    if len({row[1] for row in rows}) < 2:
         return []
-    anchor, titles = f"{name}-sizes", ["Model", *SIZE_TITLES]
-    return [
-        Section(anchor, "By number of atoms", SIZE_NOTE, tables=[simple_table(f"{anchor}-table", "", titles, rows)])
-    ]
+    anchor, title = f"{name}-sizes", "Rates by number of atoms"
+    table = simple_table(f"{anchor}-table", "Crystals of each size", ["Model", *SIZE_TITLES], rows, words=2)
+    return [Section(anchor, title, SIZE_NOTE, tables=[table])]
 
 
 def _disagreements(results: Sequence[ModelResult], name: str) -> list[Section]:

@@ -17,7 +17,7 @@ from reports.tables.formats import DASH
 GROUPS = ((1, 5), (6, 10), (11, 20), (21, None))  # smallest and largest number of atoms
 SIZES = "distribution"  # the task whose table has `num_atoms`
 TITLES = ("Atoms", "Crystals", "Valid (%)", "Stable (%)", "S.U.N. (%)")
-NOTE = "In brackets: 95 % intervals. Rates are over the crystals of a row; what is no crystal has no size."
+NOTE = "Rates are over the crystals of a row; what is no crystal has no size."
 FLAGS = {"valid": ("validity", "valid"), "stable": ("stability", "stable")}
 
 
@@ -46,7 +46,7 @@ def render(run_dirs: Sequence[Path], format: str = "text") -> str:
     shown = [
         [result.dataset, result.method, group, number, *map(shown_rate, rates)] for result, group, number, rates in rows
     ]
-    return f"{tabulate(shown, titles, style, disable_numparse=True)}\n\n{NOTE}\n"
+    return f"{tabulate(shown, titles, style, disable_numparse=True)}\n\nIn brackets: 95 % intervals. {NOTE}\n"
 
 
 def rates_by_size(result: ModelResult) -> list[tuple[str, int, list[Metric | None]]]:

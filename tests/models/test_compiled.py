@@ -29,7 +29,7 @@ def network() -> CSPNet:
     """A small network with a posterior head and weights that are not trained."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = CSPNet(replace(NETWORK, type_posterior=7)).requires_grad_(False).eval()
+        made = CSPNet(replace(NETWORK, type_posterior=7, type_urn=3.0)).requires_grad_(False).eval()
         assert made.head is not None
         made.head.fit(torch.arange(7), torch.randn(7, NETWORK.node_dim), 0.1)
         for parameter in made.parameters():

@@ -15,6 +15,7 @@ from models.composition_first.composition_model import CompositionConfig, Compos
 from models.composition_first.generator import composition_first, composition_first_fast, composition_first_template
 from models.composition_first.pairs import Pairs, atoms_of, electronegativity_order, pairs_of
 from models.composition_first.transformer import CompositionTransformer, TransformerConfig
+from models.composition_first.volumes import fit_element_volumes, with_added_volumes
 from models.cspnet import CSPNetConfig
 from models.dense import pack
 from models.diffusion import SeededNoise
@@ -239,3 +240,38 @@ def test_usual_oxidation_states_tell_salts_from_what_only_rare_ones_make_neutral
     assert not is_neutral(np.array([26, 26, 26, 8, 8, 8, 8]))  # Fe3O4: one state for all atoms of an element
     assert is_alloy(np.array([29, 79])) and not is_alloy(np.array([29, 8]))
     assert not is_neutral(np.array([18, 18]))  # argon has none
+
+
+def test_volumes_of_elements_that_add_up_are_found_and_give_cells_their_size():
+    """Also of elements that the training data lacks; cells that are far off stay."""
+    own = np.linspace(8.0, 40.0, 100)
+    crystals = random_crystals([1, 2, 3, 4, 6] * 60, seed=0)
+    crystals = dataclasses.replace(crystals, atomic_numbers=crystals.atomic_numbers % 20 + 1)
+    scales = [own[crystals.arrays(b)[0] - 1].sum() for b in range(len(crystals))]
+    volumes = np.abs(np.linalg.det(crystals.lattices))
+    sized = dataclasses.replace(
+        crystals, lattices=crystals.lattices * np.cbrt(np.array(scales) / volumes)[:, None, None]
+    )
+    found = fit_element_volumes(pack(sized), 100)
+    there = np.unique(sized.atomic_numbers) - 1
+    assert np.allclose(found[there], own[there], rtol=0.02)
+    assert len(there) == 20
+    absent = np.setdiff1d(np.arange(100), there)
+    assert np.isfinite(found).all() and (np.abs(np.log(found[absent] / found[absent].mean())) < 1e-6).all()
+
+    swollen = dataclasses.replace(sized, lattices=sized.lattices * 1.1)
+    back = with_added_volumes(swollen, own)
+    assert np.allclose(back.lattices, sized.lattices)
+    assert np.array_equal(back.frac_coords, sized.frac_coords)
+    far = dataclasses.replace(sized, lattices=sized.lattices * 1.3)
+    assert np.array_equal(with_added_volumes(far, own).lattices, far.lattices)
+
+
+def test_cells_of_composition_first_have_the_volumes_of_their_elements():
+    generator = composition_first("mp20", steps=12)
+    compositions = [np.array([8, 12]), np.array([26, 26, 8, 8, 8])]
+    batch = generator.sample_given(compositions, seed=0)
+    volumes = generator._compositions.element_volumes.numpy()
+    ratios = np.abs(np.linalg.det(batch.crystals.lattices)) / [volumes[c - 1].sum() for c in compositions]
+    assert all(np.isclose(ratio, 1.0) or not 0.5 < ratio < 2.0 for ratio in ratios)
+    assert np.isclose(ratios, 1.0).any()

@@ -19,7 +19,7 @@ from models.dense import DenseBatch, pack
 from models.diffusion import SeededNoise, add_noise
 from models.presets import preset
 from models.training.run import lacks_head, load_start
-from models.type_posterior import LoneAtoms, PosteriorHead
+from models.type_posterior import ClosedForm, LoneAtoms, PosteriorHead, urn_logits
 from models.weights import save_weights, weights_path
 from tests.random_crystals import random_crystals
 
@@ -33,9 +33,9 @@ def atoms(variance: float) -> LoneAtoms:
     return LoneAtoms(codes, torch.tensor([0.4, 0.3, 0.2, 0.05, 0.05], dtype=torch.float64).log(), variance)
 
 
-def with_head(variance: float = 0.3) -> CSPNet:
+def with_head(variance: float = 0.3, urn_atoms: float | None = None) -> CSPNet:
     """A network in double precision whose head is fitted and whose parameters are no longer zero."""
-    network = CSPNet(replace(NET, type_posterior=TYPES)).double()
+    network = CSPNet(replace(NET, type_posterior=TYPES, type_urn=urn_atoms)).double()
     alone = atoms(variance)
     assert network.head is not None
     network.head.fit(torch.ones(TYPES), alone.codes, variance)
@@ -94,7 +94,7 @@ def test_inputs_of_the_head_are_the_chances_of_the_other_atoms() -> None:
     for column in range(3 * TYPES):
         head.types_in.weight.data.zero_()[0, column] = 1.0
         kind, of = divmod(column, TYPES)
-        for atom, found in enumerate(head.embedded(logits)[0, :, 0].tolist()):
+        for atom, found in enumerate(head.embedded(ClosedForm(logits, None))[0, :, 0].tolist()):
             others = [k for k in range(ATOMS) if k != atom]
             some, share = 0.0, 0.0
             for types in itertools.product(range(TYPES), repeat=len(others)):
@@ -109,13 +109,14 @@ def test_a_lone_atom_and_a_certain_one_give_numbers() -> None:
     head.types_in.weight.data.fill_(1.0)
     certain = torch.tensor([[[1e4, 0.0, 0.0, 0.0, 0.0]]]).requires_grad_()
     for logits in (certain, certain.expand(1, ATOMS, TYPES)):
-        embedded = head.embedded(logits)
+        embedded = head.embedded(ClosedForm(logits, None))
         embedded.sum().backward()
         assert torch.isfinite(embedded).all() and torch.isfinite(certain.grad).all()
 
 
-def test_atoms_in_another_order_get_the_same_in_that_order() -> None:
-    network, (nodes, x, lattices, times) = with_head(), inputs()
+@pytest.mark.parametrize("urn_atoms", [None, 3.0])
+def test_atoms_in_another_order_get_the_same_in_that_order(urn_atoms: float | None) -> None:
+    network, (nodes, x, lattices, times) = with_head(urn_atoms=urn_atoms), inputs()
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
     alpha_bar, order = torch.tensor([0.3, 0.7]).double(), [2, 0, 1]
@@ -174,6 +175,56 @@ def test_a_posterior_head_starts_on_the_papers_weights() -> None:
 
 def one_hot(batch: DenseBatch) -> Tensor:
     return torch.nn.functional.one_hot(batch.atomic_numbers - 1, 100).float()
+
+
+def test_the_urn_counts_what_the_other_atoms_are() -> None:
+    """Of other atoms whose types are certain, exactly; of an atom without others, nothing; by rounds in plain loops."""
+    frequencies = atoms(0.3).log_frequencies.exp()
+    others = torch.tensor([2, 2, 0])
+    sure = torch.full((4, TYPES), -1e4, dtype=torch.float64)
+    sure[torch.arange(3), others] = 0.0
+    sure[3] = frequencies.log()  # its own value says nothing
+    found = urn_logits(sure[None], frequencies.log(), 3.0)[0, 3].exp()
+    counts = torch.bincount(others, minlength=TYPES)
+    assert torch.allclose(found, (3 * frequencies + counts) / (3 + 3) / frequencies)
+    assert urn_logits(sure[None, :1], frequencies.log(), 3.0).abs().max() == 0
+
+    logits = torch.randn(2, ATOMS, TYPES, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    logits += frequencies.log()
+    found = urn_logits(logits, frequencies.log(), 1.5)
+    for crystal in range(2):
+        chances = logits[crystal].softmax(-1)
+        for last in [*[False] * 6, True]:
+            priors = []
+            for atom in range(ATOMS):
+                believed = 1.5 * frequencies + sum(chances[other] for other in range(ATOMS) if other != atom)
+                priors.append(believed / (1.5 + ATOMS - 1))
+            if last:
+                assert torch.allclose(found[crystal], torch.stack(priors).log() - frequencies.log())
+            new = [prior * (logits[crystal, k].exp() / frequencies) for k, prior in enumerate(priors)]
+            chances = torch.stack([(old + n / n.sum()) / 2 for old, n in zip(chances, new, strict=True)])
+
+
+def test_an_urn_starts_on_a_head_without_one(tmp_path: Path) -> None:
+    """What the head was is kept, and the first logits are its own and half of the urn's."""
+    network = replace(NET, node_dim=100, type_posterior=100)
+    plain = DiffCSPConfig(network=network, num_steps=5, loss_weights=(1.0, 1.0, 20.0, 4.0))
+    urn = replace(plain, network=replace(network, type_urn=3.0))
+    path, old = tmp_path / "weights.safetensors", DiffCSP(plain)
+    old.fit_head(pack(random_crystals([2, 3], seed=0, skew=0.3)))
+    save_weights(path, old.state_dict(), {"config": asdict(plain)})
+    model = DiffCSP(urn)
+    load_start(model, path, urn)
+    head = model.network.head
+    assert not lacks_head(model) and head is not None
+    nodes, alpha_bar = torch.randn(2, ATOMS, 100), torch.tensor([0.3, 0.8])
+    closed = head.closed_form(nodes, alpha_bar)
+    assert closed.urn is not None and closed.urn.abs().max() > 0.1
+    logits, _ = head(torch.randn(2, ATOMS, 8), closed, nodes, alpha_bar)
+    assert torch.allclose(logits, closed.lone + 0.5 * closed.urn)
+    save_weights(path, model.state_dict(), {"config": asdict(urn)})
+    with pytest.raises(ValueError, match="differs in network"):
+        load_start(old, path, plain)
 
 
 def test_weights_with_a_head_are_no_start_for_a_network_without(tmp_path: Path) -> None:
