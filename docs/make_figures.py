@@ -20,7 +20,7 @@ from bench.statistics import Metric
 from bench.store import Run, read_state, report_folder
 from reports.reproduction.__main__ import timed
 from reports.run_results import ModelResult, read_results
-from reports.tables.columns import CALIBRATED, COLUMNS, Column, three_digits
+from reports.tables.columns import COLUMNS, Column, three_digits
 from reports.tables.footnotes import is_of_no_paper
 from reports.tables.ranking import rank
 
@@ -77,7 +77,12 @@ def _perov5_table(stored: Path) -> str:
     columns = {column: SHOWN[column.metric] for column in (*COLUMNS, PER_STABLE) if column.metric in SHOWN}
     number = Run.open(stored).manifest["budget"]["num_samples"]
     legend = f"{results[0].dataset}, {number} crystals of each model. Second line: the 95 % interval."
-    return _small_table({_method(result): result for result in results}, columns, legend)
+    table = _small_table("Method", {_method(result): result for result in results}, columns)
+    if "**" in table:
+        legend += " Bold: the best, beyond noise."
+    if "≈" in table:
+        legend += " ≈: the best, or noise cannot tell it from the best."
+    return f"{table}\n\n{legend}"
 
 
 def _mp20_table() -> str:
@@ -89,32 +94,26 @@ def _mp20_table() -> str:
     columns = {column: MP20_SHOWN[column.metric] for column in COLUMNS if column.metric in MP20_SHOWN}
     number, (potential,) = first.run.manifest["budget"]["num_samples"], first.run.manifest["potentials"]
     legend = f"{number} crystals each, stable by calibrated {potential}. **Bold**: best. *: of no paper."
-    return _small_table(results, columns, legend, of=first.dataset)
+    return f"{_small_table(first.dataset, results, columns)}\n\n{legend}"
 
 
-def _small_table(results: dict[str, ModelResult], columns: dict[Column, str], legend: str, of: str = "Method") -> str:
+def _small_table(first: str, results: dict[str, ModelResult], columns: dict[Column, str]) -> str:
     """Models by their names in the table and columns by their titles, each interval in a second line.
 
-    of: what the first column has; only the table of methods says what the marks mean.
+    first: title of the names' column.
     """
     by_column = [_cells(list(results.values()), column) for column in columns]
-    lines = [f"| {of} | " + " | ".join(columns.values()) + " |"]
+    lines = [f"| {first} | " + " | ".join(columns.values()) + " |"]
     lines += ["|:---" + "|:---:" * len(columns) + "|"]
     for number, name in enumerate(results):
         lines.append(f"| {name} | " + " | ".join(cells[number] for cells in by_column) + " |")
-    if of != "Method":
-        return "\n".join([*lines, "", legend])
-    if any("**" in cell for cells in by_column for cell in cells):
-        legend += " Bold: the best, beyond noise."
-    if any("≈" in cell for cells in by_column for cell in cells):
-        legend += " ≈: the best, or noise cannot tell it from the best."
-    return "\n".join([*lines, "", legend])
+    return "\n".join(lines)
 
 
 def _cells(results: list[ModelResult], column: Column) -> list[str]:
     figures = [result.metrics.get(column.metric, Metric(None)) for result in results]
-    is_ranked = column.better is not None and column.metric != CALIBRATED  # rows share the error of a calibration
-    marks = rank([column.comparable(figure) for figure in figures], column.better) if is_ranked else [""] * len(figures)
+    comparable = [column.comparable(figure) for figure in figures]
+    marks = rank(comparable, column.ranking) if column.ranking else [""] * len(figures)
     cells = []
     for figure, mark in zip(figures, marks, strict=True):
         cell = column.cell(figure)

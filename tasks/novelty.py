@@ -109,6 +109,12 @@ def rate_between(least: int, most: int, n: int) -> Metric:
     return Metric(low.value if least == most else None, low.low, high.high, n)
 
 
+def novel_rate(table: pa.Table, good: BoolArray) -> Metric:
+    """The share that is novel and good among all n of a table of `Novelty`, as of `rate_between`. good: (n,)."""
+    new, perhaps_new = _flags(table["novel"]), _flags(table["novel"].fill_null(True))
+    return rate_between(int((good & new).sum()), int((good & perhaps_new).sum()), table.num_rows)
+
+
 @dataclass(frozen=True)
 class Novelty:
     """The task. dataset: whose training split; novel is null where it cannot be known, with a reason.
@@ -186,15 +192,13 @@ class Novelty:
         table = tables[self.name]
         n = table.num_rows
         unique = _flags(table["unique"])
-        new, perhaps_new = _flags(table["novel"]), _flags(table["novel"].fill_null(True))
         metrics = {
             "unique_rate": wilson(int(unique.sum()), n),
-            "novel_rate": rate_between(int(new.sum()), int(perhaps_new.sum()), n),
+            "novel_rate": novel_rate(table, np.ones(n, dtype=bool)),
             "sun_rate": Metric(None),
         }
         if "stability" in tables:
-            good = unique & _flags(tables["stability"]["stable"])
-            metrics["sun_rate"] = rate_between(int((good & new).sum()), int((good & perhaps_new).sum()), n)
+            metrics["sun_rate"] = novel_rate(table, unique & _flags(tables["stability"]["stable"]))
         return metrics
 
 

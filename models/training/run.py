@@ -35,9 +35,8 @@ from models.weights import (
 
 # Adam knows nothing of trained weights at its first steps, whose length is the learning rate whatever the gradient.
 INIT_WARMUP_STEPS = 300
-# What a posterior head adds to a network, and what it has for other ends; what an urn adds to the head.
-HEAD_KEYS = ("network.head.", "network.node_out.")
-URN_KEYS = ("network.head.urn_",)
+# Parts that a network may have and the weights that it starts from not: what they add, or have for other ends.
+NEW_PARTS = {"type_posterior": ("network.head.", "network.node_out."), "type_urn": ("network.head.urn_",)}
 
 
 def train(plan: TrainingPlan, score: ScoreSamples | None = None, progress: Progress | None = None) -> Path:
@@ -127,10 +126,9 @@ def load_start(network: nn.Module, init: Path, config: Any, weak: bool = False) 
     fresh: tuple[str, ...] = ()
     if weak:
         may_differ, fresh = MAY_DIFFER_IN_A_WEAK_NETWORK, ("network.",)
-    elif _is_new("type_posterior", ours, theirs):
-        ours, fresh = {**ours, "network": {**ours["network"], "type_posterior": None, "type_urn": None}}, HEAD_KEYS
-    elif _is_new("type_urn", ours, theirs):
-        ours, fresh = {**ours, "network": {**ours["network"], "type_urn": None}}, URN_KEYS
+    elif new := [part for part in NEW_PARTS if _is_new(part, ours, theirs)]:
+        ours = {**ours, "network": {**ours["network"], **dict.fromkeys(new)}}
+        fresh = tuple(key for part in new for key in NEW_PARTS[part])
     kept_fresh = {key: value for key, value in network.state_dict().items() if key.startswith(fresh)}
     state_dict = {**{k: v for k, v in state_dict.items() if not k.startswith(fresh)}, **kept_fresh}
     differing = differing_keys(ours, theirs, may_differ)

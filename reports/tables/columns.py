@@ -73,6 +73,14 @@ class Column:
         """Whether it is measured by the clock, which other work on the machine disturbs."""
         return "seconds" in self.metric
 
+    @property
+    def ranking(self) -> Literal["high", "low"] | None:
+        """Which end is the best where models are marked by it.
+
+        A calibrated rate is not: most of its error is the calibration's, which all rows share.
+        """
+        return None if self.metric == CALIBRATED else self.better
+
     def comparable(self, metric: Metric | None) -> Metric | None:
         """The metric on a scale on which it always has an interval; for cost / stable, stable / cost."""
         if metric is None or not self.metric.endswith("_per_stable"):

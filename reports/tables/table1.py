@@ -12,7 +12,7 @@ from bench.atomic import write_text
 from bench.store import report_folder
 from reports.run_results import ModelResult, one_device, read_results
 from reports.tables.chosen_columns import chosen_columns
-from reports.tables.columns import CALIBRATED, Column, count, shown_columns
+from reports.tables.columns import Column, count, shown_columns
 from reports.tables.csv_rows import to_csv
 from reports.tables.footnotes import column_note, dash_note, disturbed_note, remarks
 from reports.tables.formats import (
@@ -140,11 +140,8 @@ class _Notes:
 
 
 def _marks(column: Column, models: Sequence[ModelResult]) -> list[Mark]:
-    """Marks of one data set's models. Seconds are compared only where all were measured on the same device.
-
-    A calibrated rate gets none: most of its error is the calibration's, which all rows share.
-    """
-    if column.better is None or column.metric == CALIBRATED:
+    """Marks of one data set's models. Seconds are compared only where all were measured on the same device."""
+    if column.ranking is None:
         return [""] * len(models)
     if column.metric == "seconds_per_crystal" and not one_device(models):
         return [""] * len(models)
@@ -152,7 +149,7 @@ def _marks(column: Column, models: Sequence[ModelResult]) -> list[Mark]:
         None if column.is_time and model.was_disturbed else column.comparable(model.known(column.metric))
         for model in models
     ]
-    return rank(figures, column.better)
+    return rank(figures, column.ranking)
 
 
 def _row(result: ModelResult, columns: Sequence[Column], marks: Sequence[Mark], notes: _Notes) -> list[Cell]:

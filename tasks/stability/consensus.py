@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bench.interfaces import task_name
 from bench.statistics import Metric, wilson
-from tasks.novelty import rate_between
+from tasks.novelty import novel_rate
 
 
 def consensus(tables: Mapping[str, pa.Table], first: str) -> dict[str, Metric]:
@@ -28,10 +28,6 @@ def consensus(tables: Mapping[str, pa.Table], first: str) -> dict[str, Metric]:
     if len(names) > 2:
         found["stable_by_majority_rate"] = wilson(int((2 * votes > len(names)).sum()), n)
     if "novelty" in tables:
-        unique, novel, perhaps = (
-            tables["novelty"][name].fill_null(unknown).to_numpy()
-            for name, unknown in (("unique", False), ("novel", False), ("novel", True))
-        )
-        good = (votes == len(names)) & unique
-        found["sun_by_all_rate"] = rate_between(int((good & novel).sum()), int((good & perhaps).sum()), n)
+        unique = tables["novelty"]["unique"].fill_null(False).to_numpy()
+        found["sun_by_all_rate"] = novel_rate(tables["novelty"], (votes == len(names)) & unique)
     return found
