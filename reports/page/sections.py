@@ -29,8 +29,9 @@ from reports.run_results import ModelResult, one_device
 from reports.tables.by_size import NOTE as SIZE_NOTE
 from reports.tables.by_size import SIZES, rates_by_size, shown_rate
 from reports.tables.by_size import TITLES as SIZE_TITLES
-from reports.tables.columns import distance, three_digits
+from reports.tables.columns import distance, three_digits, with_interval
 from reports.tables.disagreements import NOTE, read_votes
+from reports.tables.formats import DASH
 from reports.yields.curves import AXES, Axis
 from reports.yields.stored import read_curves
 from reports.yields.tables import by_time, common_cost, cost_rows, lead_lines, leads, notes, reading_rows
@@ -308,15 +309,7 @@ def _distances(results: Sequence[ModelResult]) -> tuple[list[str], list[list[str
     columns = {"emd_density": "Density (g/cm³)", "emd_num_elements": "Number of elements"}
     rows = []
     for result in results:
-        cells = []
-        for metric in columns:
-            found = result.known(metric)
-            if found is None or found.value is None:
-                cells.append("–")
-            elif found.low is None or found.high is None:
-                cells.append(distance(found.value, 0))
-            else:
-                cells.append(f"{distance(found.value, 0)} [{distance(found.low, 0)}, {distance(found.high, 0)}]")
-        if set(cells) != {"–"}:
+        cells = [with_interval(result.known(metric), distance) for metric in columns]
+        if set(cells) != {DASH}:
             rows.append([result.method, *cells])
     return (["Model", *columns.values()], rows) if rows else None

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
 from bench.atomic import write_text
 from bench.statistics import Metric
@@ -17,15 +16,11 @@ from reports.structure_prediction.printed import PRINTED_ROWS, SOURCE, PrintedRo
 from reports.tables.columns import percent, three_digits
 from reports.tables.csv_rows import to_csv
 from reports.tables.footnotes import disturbed_note
-from reports.tables.formats import DASH, Cell, Header, Table, to_latex, to_markdown, to_text
+from reports.tables.formats import DASH, SUFFIXES, Cell, Format, Header, Table, to_latex, to_markdown, to_text
 
-Format = Literal["text", "markdown", "csv", "latex"]
 TITLE = "Crystal structure prediction: structures for the compositions of a test split"
 STEM = "structure_prediction"
-SUFFIXES: dict[Format, str] = {"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"}
 RATE = re.compile(r"match_rate_(\d+)")
-
-
 RULE = (
     "A composition is matched where one of its first k samples is: prediction and reference valid, and the same "
     "structure by pymatgen's StructureMatcher (stol 0.5, angle_tol 10, ltol 0.3). RMSD: of the best sample, over "

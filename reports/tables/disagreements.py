@@ -15,6 +15,7 @@ from bench.statistics import Metric, wilson
 from reports.csv_text import csv_text
 from reports.run_results import ModelResult, read_results
 from reports.tables.by_size import shown_rate
+from reports.tables.formats import Format, grid
 
 TASK = "stability"
 ALL = "all asked for"
@@ -70,7 +71,7 @@ def read_votes(result: ModelResult) -> Votes | None:
     return Votes(result, [tasks[name]["potential"]["name"] for name in names], np.array(flags, dtype=bool), kinds)
 
 
-def render(run_dirs: Sequence[Path], format: str = "text") -> str:
+def render(run_dirs: Sequence[Path], format: Format = "text") -> str:
     """A table for each model: its crystals by chemistry, and what each potential says of them.
 
     ValueError as of `read_results`, and where no model was scored by two potentials.
@@ -87,18 +88,14 @@ def render(run_dirs: Sequence[Path], format: str = "text") -> str:
     return "\n\n".join([*(_table(found, format) for found in votes), NOTE]) + "\n"
 
 
-def _table(votes: Votes, format: str) -> str:
-    from tabulate import tabulate
-
-    style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
+def _table(votes: Votes, format: Format) -> str:
     titles = ["Chemistry", "Crystals", *(f"{title} (%)" for title in votes.titles)]
     rows = [[kind, number, *map(shown_rate, rates)] for kind, number, rates in votes.rows()]
+    widths = None
     if format == "text":
         rows = [[*row[:2], *(str(cell).replace(" [", "\n[") for cell in row[2:])] for row in rows]
         widths = [WIDEST, 9, *([14] * len(votes.titles))]
-        table = tabulate(rows, titles, style, disable_numparse=True, maxcolwidths=widths, maxheadercolwidths=widths)
-    else:
-        table = tabulate(rows, titles, style, disable_numparse=True)
+    table = grid(titles, rows, format, widths)
     return f"Stable by {', '.join(votes.potentials)}: {votes.result.method}, {votes.result.dataset}\n\n{table}"
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
 from bench.atomic import write_text
 from bench.store import report_folder
@@ -17,8 +16,10 @@ from reports.tables.csv_rows import to_csv
 from reports.tables.footnotes import column_note, dash_note, disturbed_note, remarks
 from reports.tables.formats import (
     DASH,
+    SUFFIXES,
     TITLE,
     Cell,
+    Format,
     Header,
     Table,
     to_latex,
@@ -30,12 +31,10 @@ from reports.tables.paper_rows import PRINTED_ROWS, PrintedRow
 from reports.tables.ranking import Mark, rank
 from reports.tables.split_row import TEST_SPLIT, split_metrics
 
-Format = Literal["text", "markdown", "csv", "latex"]
 LABELS = ("Dataset", "Method", "Steps")
 MOST_COLUMNS = 10  # of the default table on a terminal, these among them
 LEFT_OUT_FIRST = ("steps_per_stable", "network_evaluations")  # where it would have more
 LEFT_OUT_BESIDE_PAPER = ("network_evaluations", "seconds_per_crystal")  # which the paper does not print
-SUFFIXES: dict[Format, str] = {"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 def render(

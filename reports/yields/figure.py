@@ -13,13 +13,13 @@ from bench.atomic import write_text
 from bench.store import report_folder
 from reports.figures.files import FONT_SIZE, SUFFIXES, line_of, plain_numbers, save_figure
 from reports.run_results import ModelResult, read_results
+from reports.tables.formats import Format
 from reports.yields.curves import AXES, YieldCurve
 from reports.yields.stored import read_curves
 from reports.yields.tables import (
     COSTS,
     LEADS,
     TITLES,
-    Format,
     by_time,
     common_cost,
     costs_csv,

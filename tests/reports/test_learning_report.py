@@ -21,7 +21,8 @@ from reports.learning.curves import (
     time_to_target,
 )
 from reports.learning.figure import write_reports
-from reports.learning.tables import as_table, curve_rows, show_time
+from reports.learning.tables import curve_rows, show_time
+from reports.tables.formats import grid
 
 ROOT = Path(__file__).parents[2]
 VALID = [Condition("valid", 0.8)]
@@ -91,7 +92,7 @@ def test_a_snapshot_without_a_crystal_is_no_offer_and_one_stable_crystal_makes_a
 def test_the_page_shows_the_stored_runs(name):
     page = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
     curves = read_curves(ROOT / "examples" / "learning" / f"{name}.zip")
-    for line in as_table(*curve_rows(curves), "markdown").splitlines():
+    for line in grid(*curve_rows(curves), "markdown").splitlines():
         assert line in page
 
 
