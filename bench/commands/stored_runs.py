@@ -49,25 +49,24 @@ def rescore(
     ] = False,
 ) -> None:
     """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
-    from bench import runner
     from bench.commands.archive import copy
     from bench.executor import open_executor
+    from bench.rescoring import Rescoring
+    from bench.rescoring import rescore as score_anew
 
     if out is not None:
         copy(run, out)
         run = out
+    asked = Rescoring(
+        tasks=names(tasks),
+        potentials=names(potential),
+        hull=hull,
+        hull_run_types=names(hull_run_types),
+        rules=rules and rules.value,
+        keep_energies=keep_energies,
+    )
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        found = runner.rescore(
-            run,
-            names(tasks),
-            names(potential),
-            hull=hull,
-            executor=chosen,
-            hull_run_types=names(hull_run_types),
-            keep_energies=keep_energies,
-            rules=rules and rules.value,
-        )
-        show(found.text)
+        show(score_anew(run, asked, executor=chosen).text)
 
 
 @app.command()

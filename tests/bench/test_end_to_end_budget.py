@@ -15,7 +15,8 @@ from bench.budget import Budget, MonotonicClock
 from bench.crystals import Crystals
 from bench.errors import Interrupted
 from bench.interfaces import SampleBatch
-from bench.runner import rescore, resume, run
+from bench.rescoring import rescore
+from bench.runner import resume, run
 from bench.scoring import between_batches as batch_scoring
 from bench.store import Run
 from reports.run_results import read_results
