@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from types import MappingProxyType
 from typing import Literal
@@ -50,6 +50,19 @@ class Table:
     sections: Sequence[Sequence[Sequence[Cell]]]
     notes: Sequence[str]
     remarks: Sequence[str]
+
+
+@dataclass
+class Footnotes:
+    """Footnotes in the order in which they are first needed."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def number(self, note: str) -> int | None:
+        """The number of a note, from 1; None for no text."""
+        if note and note not in self.lines:
+            self.lines.append(note)
+        return self.lines.index(note) + 1 if note else None
 
 
 def grid(
