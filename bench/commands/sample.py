@@ -12,7 +12,7 @@ from bench.crystals import FilteredCrystals
 from bench.datasets import canonical_name
 from bench.device import resolve_device
 from bench.progress import progress
-from bench.run_folder.ledger import kind_of
+from bench.run_folder.ledger import kind_of_reason
 from bench.sampling.sources import GeneratorSource, declared_batch_size
 from bench.sampling.thread_choice import Measured, choose_threads
 
@@ -62,7 +62,7 @@ def sample_file(
             advance(size, size)
     filtered = FilteredCrystals.concatenate(parts)
     write_crystals(filtered.crystals, out)
-    lost = {kind_of(reason) for reason in filtered.reasons.values()}
+    lost = {kind_of_reason(reason) for reason in filtered.reasons.values()}
     return f"{out}: {len(filtered.crystals)} crystals" + (
         f"; {len(filtered.reasons)} of {num_samples} could not be made ({'; '.join(sorted(lost)[:3])})" if lost else ""
     )

@@ -16,7 +16,7 @@ from reports.learning.curves import (
     TimeToTarget,
     best_offer,
     crossings,
-    kind_of,
+    kind_of_crystals,
     offers,
     read_curves,
     time_to_target,
@@ -52,7 +52,7 @@ def render(run_dirs: Sequence[Path], format: Format = "text", paper: bool = Fals
 
 def _sections(folder: Path, format: Format) -> str:
     run, curves = Run.open(folder), read_curves(folder)
-    kind = kind_of(curves)
+    kind = kind_of_crystals(curves)
     parts = [
         f"{dataset_spec(run.dataset).title}: what training costs (mean of the seeds, 95 % intervals)",
         grid(*curve_rows(curves), format),
@@ -176,7 +176,7 @@ def targets_csv(dataset: str, curves: Sequence[LearningCurve]) -> str:
 
 def totals_csv(dataset: str, curves: Sequence[LearningCurve]) -> str:
     """A row for each power of ten of crystals of each training, with the interval of what a crystal costs."""
-    kind = kind_of(curves)
+    kind = kind_of_crystals(curves)
     rows = []
     for training, ways in offers(curves, kind).items():
         for number in (10**k for k in range(8)):

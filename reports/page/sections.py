@@ -33,7 +33,7 @@ from reports.tables.columns import distance, three_digits, with_interval
 from reports.tables.disagreements import NOTE, read_votes
 from reports.tables.formats import DASH
 from reports.yields.curves import AXES, Axis
-from reports.yields.stored import read_curves
+from reports.yields.stored import yield_curves
 from reports.yields.tables import by_time, common_cost, cost_rows, lead_lines, leads, notes, reading_rows
 
 MOST_CRYSTALS, CRYSTALS_IN_ALL = 4, 40  # of one model, and of a data set
@@ -109,7 +109,7 @@ def _ledger(results: Sequence[ModelResult], name: str) -> Section:
 
 def _yields(results: Sequence[ModelResult], name: str) -> Section:
     anchor, title = f"{name}-yield", "The yield: good crystals for what they cost"
-    curves = [curve for result in results for curve in read_curves(result)]
+    curves = [curve for result in results for curve in yield_curves(result)]
     comparable = one_device(results)
     axes = [axis for axis in AXES if comparable or axis not in TIMES]
     curves = [curve for curve in curves if curve.axis in axes]

@@ -15,7 +15,7 @@ from reports.figures.files import FONT_SIZE, SUFFIXES, legend_below, line_of, pl
 from reports.run_results import ModelResult, read_results
 from reports.tables.formats import Format
 from reports.yields.curves import AXES, YieldCurve
-from reports.yields.stored import read_curves
+from reports.yields.stored import yield_curves
 from reports.yields.tables import (
     COSTS,
     LEADS,
@@ -146,7 +146,7 @@ def _write_report(folder: Path) -> str:
 
 
 def _curves(results: Sequence[ModelResult]) -> list[YieldCurve]:
-    return [curve for result in results for curve in read_curves(result)]
+    return [curve for result in results for curve in yield_curves(result)]
 
 
 def _draw_curve(panel: Axes, curve: YieldCurve, place: int) -> None:

@@ -30,7 +30,7 @@ def kinds_of(tasks: Sequence[str]) -> list[Kind]:
     return [kind for kind in possible if INSTEAD.get(kind) not in possible]
 
 
-def read_curves(result: ModelResult) -> list[YieldCurve]:
+def yield_curves(result: ModelResult) -> list[YieldCurve]:
     """A model's curves, of each kind against each cost that is known of all its batches.
 
     None of a control, whose crystals cost next to nothing, nor of a file that does not say what its crystals cost.

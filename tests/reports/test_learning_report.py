@@ -15,7 +15,7 @@ from reports.learning.curves import (
     best_offer,
     cost_per_crystal,
     crossings,
-    kind_of,
+    kind_of_crystals,
     offers,
     read_curves,
     time_to_target,
@@ -69,7 +69,7 @@ def test_what_is_unknown_does_not_meet_a_target():
 def test_totals_take_the_best_snapshot_and_say_where_models_cross():
     quick = curve("quick", point(10, (0.5, 0.5), cost=1.0))  # 2 s a valid crystal
     slow = curve("slow", point(50, (0.1, 0.1), cost=1.0), point(100, (1.0, 1.0), cost=0.5))
-    found = offers([quick, slow], kind_of([quick, slow]))
+    found = offers([quick, slow], kind_of_crystals([quick, slow]))
     assert best_offer(found["slow"], 1).fixed == 50
     assert best_offer(found["slow"], 100).total(100) == pytest.approx(150)
     first, second = crossings(found)
@@ -81,9 +81,9 @@ def test_a_snapshot_without_a_crystal_is_no_offer_and_one_stable_crystal_makes_a
     nothing = curve("a", point(10, (0.0, 0.0)))
     assert offers([nothing], "valid") == {}
     assert crossings({}) == []
-    assert kind_of([nothing]) == "valid"
+    assert kind_of_crystals([nothing]) == "valid"
     stable = curve("b", point(10, (0.5, 0.5), seconds_per_stable_end_to_end=Metric(30.0, 10.0, 90.0, 50)))
-    assert kind_of([nothing, stable]) == "stable"
+    assert kind_of_crystals([nothing, stable]) == "stable"
     assert cost_per_crystal(stable.points[0], "stable").value == 30
     assert cost_per_crystal(nothing.points[0], "stable").value is None
 
