@@ -272,6 +272,17 @@ def task_schema(columns: Mapping[str, pa.DataType]) -> pa.Schema:
     return pa.schema({"index": pa.int64(), "formula": pa.string(), **columns, "reason": pa.string()})
 
 
+def with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
+    """The table with these values in place of those that its columns of the same names have; types stay."""
+    import pyarrow as pa
+
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        own = table.schema.field(place)
+        table = table.set_column(place, own, pa.array(values, own.type))
+    return table
+
+
 def task_rows(schema: pa.Schema, crystals: Crystals, columns: Mapping[str, Any]) -> pa.Table:
     """What `Task.score` gives: one row per crystal, with its formula and these values. Without a `reason`, none."""
     import pyarrow as pa

@@ -22,7 +22,7 @@ import pyarrow as pa
 from bench.arrays import BoolArray, IntArray
 from bench.crystals import Crystals
 from bench.datasets import DataUnavailable, formula_hashes, load_split, training_formulas
-from bench.interfaces import task_rows, task_schema
+from bench.interfaces import task_rows, task_schema, with_columns
 from bench.statistics import Metric, wilson
 from tasks.rules.disordered import Disordered, disordered_protocol
 from tasks.structure_match import NotComparable, Primitive, matching_protocol
@@ -179,10 +179,7 @@ class Novelty:
                     if not is_unique:
                         same = f"matches crystal {rows[why]}" if isinstance(why, int) else f"cannot be compared: {why}"
                         reasons[row] = "; ".join(filter(None, [f"not unique: {same}", reasons[row]]))
-        for name, values in (("unique", unique), ("reason", reasons)):
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type))
-        return table
+        return with_columns(table, {"unique": unique, "reason": reasons})
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Rates over all requested crystals; sun_rate, of those that are stable, unique and novel, needs `stability`.

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from bench.arrays import BoolArray, FloatArray
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
-from bench.interfaces import task_rows, task_schema
+from bench.interfaces import task_rows, task_schema, with_columns
 from bench.statistics import Metric, emd, jackknife, wilson
 from tasks.coverage.composition_fingerprint import composition_fingerprints
 from tasks.coverage.diversity import mean_pair_distance, vendi_score
@@ -105,10 +105,7 @@ class Coverage:
             "structure_distance": pa.array(distances[0], mask=~present),
             "composition_distance": pa.array(distances[1], mask=~present),
         }
-        for name, values in columns.items():
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, table.schema.field(place), values)
-        return table
+        return with_columns(table, columns)
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Coverage over all crystals asked for; distances over those with fingerprints; diversity over valid ones."""
