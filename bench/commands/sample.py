@@ -7,7 +7,7 @@ from pathlib import Path
 from bench import model_specs
 from bench.budget import BatchPlanner, Budget, device_clock, timed_batch_size
 from bench.crystal_io import write_crystals
-from bench.crystal_io.writing import WRITERS
+from bench.crystal_io.writing import known_ending
 from bench.crystals import FilteredCrystals
 from bench.datasets import canonical_name
 from bench.device import resolve_device
@@ -39,9 +39,7 @@ def sample_file(
         specs = model_specs.with_compiled(specs)
     if out.exists():
         raise ValueError(f"{out} exists; choose another --out")
-    ending = Path(out.name.lower().removesuffix(".gz")).suffix
-    if ending not in ("", *WRITERS):
-        raise ValueError(f"--out {out}: unknown ending; known are {', '.join(WRITERS)}")
+    known_ending(out)
     budget = Budget(num_samples=num_samples)
     device = resolve_device(device)
     dataset = canonical_name(dataset)
