@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.arrays import BoolArray, IntArray
-from bench.commands.options import Only
+from bench.commands.given import Only
 from bench.crystals import Crystals
 from bench.run_folder.relaxed import has_geometry, relaxed_crystals
 from bench.run_folder.shards import SampleFolder

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench import registry
 from bench.commands.chosen import Chosen, Judge, choose, judges
-from bench.commands.options import Only
+from bench.commands.given import Only
 from bench.crystal_io.with_properties import require_known_ending, write_with_properties
 from bench.crystals import Crystals
 from bench.datasets import dataset_spec

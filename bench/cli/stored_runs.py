@@ -1,4 +1,4 @@
-"""The commands that score a finished run again, or make a file or a site of some: parsing only, as in `bench.cli`."""
+"""The options of the commands that score a finished run again, or make a file or a site of some."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import (
+from bench.cli.options import (
     Cluster,
     ExecutorKind,
     HullFile,
     HullRunTypes,
-    Only,
     Potential,
     RulesOption,
     RunFolder,
@@ -22,7 +21,8 @@ from bench.commands.options import (
     Workers,
     names,
 )
-from bench.commands.screen import show
+from bench.cli.screen import show
+from bench.commands.given import Only
 
 app = typer.Typer()
 
