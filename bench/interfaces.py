@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.arrays import IntArray
+from bench.arrays import BoolArray, IntArray
 from bench.crystals import Crystals, FilteredCrystals
 
 if TYPE_CHECKING:
@@ -281,6 +281,11 @@ def with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
         own = table.schema.field(place)
         table = table.set_column(place, own, pa.array(values, own.type))
     return table
+
+
+def flags(column: pa.ChunkedArray | pa.Array, if_null: bool = False) -> BoolArray:
+    """(n,) of a column of booleans; if_null: what those are that are not known."""
+    return np.asarray(column.fill_null(if_null).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def task_rows(schema: pa.Schema, crystals: Crystals, columns: Mapping[str, Any]) -> pa.Table:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from bench.arrays import BoolArray
 from bench.chemistry import KINDS, kind_of, symbols_in
+from bench.interfaces import flags
 from bench.statistics import Metric, wilson
 from reports.csv_text import csv_text
 from reports.run_results import ModelResult, read_results
@@ -62,13 +63,13 @@ def read_votes(result: ModelResult) -> Votes | None:
     names = [name for name in tasks if name.partition("-")[0] == TASK and result.run.has_table(result.model, name)]
     if len(names) < 2:
         return None
-    flags, formulas = [], list[str]()
+    verdicts, formulas = [], list[str]()
     for name in names:
         pieces = pa.Table.from_batches(result.run.scan(result.model, name, ["formula", "stable"]), COLUMNS)
-        flags.append(pieces["stable"].fill_null(False).to_numpy())
+        verdicts.append(flags(pieces["stable"]))
         formulas = [text or "" for text in pieces["formula"].to_pylist()]
     kinds = [kind_of(symbols_in(formula)) if formula else "" for formula in formulas]
-    return Votes(result, [tasks[name]["potential"]["name"] for name in names], np.array(flags, dtype=bool), kinds)
+    return Votes(result, [tasks[name]["potential"]["name"] for name in names], np.array(verdicts), kinds)
 
 
 def render(run_dirs: Sequence[Path], format: Format = "text") -> str:
