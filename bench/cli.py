@@ -95,6 +95,9 @@ def run_command(
     repeats: Annotated[int | None, typer.Option(help="times that each model is sampled, with different seeds")] = None,
     threads: Threads = None,
     compile: Compile = False,
+    in_turns: Annotated[
+        bool, typer.Option("--in-turns", help="a batch of each model in turns: all meet the same busy or free machine")
+    ] = False,
     workers: Workers = 2,
     executor: Where = ExecutorKind.local,
     scheduler: Scheduler = None,
@@ -133,6 +136,7 @@ def run_command(
             "repeats": repeats,
             "threads": threads,
             "compile": compile or None,
+            "in_turns": in_turns or None,
             "out": None if out is None else str(out),
         }
         with open_executor(executor.value, scheduler, cluster, workers) as chosen:
@@ -156,6 +160,7 @@ def run_command(
         repeats=1 if repeats is None else repeats,
         workers=workers,
         threads=threads,
+        in_turns=in_turns,
     )
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
         show(runner.run(plan, out, executor=chosen).text)

@@ -40,12 +40,13 @@ def show_warning(message: Warning | str, *place: object, **more: object) -> None
 
 
 @contextmanager
-def progress(label: str, total: float, unit: str, done: float = 0.0) -> Iterator[Advance]:
+def progress(label: str, total: float, unit: str, done: float = 0.0, bar: bool = True) -> Iterator[Advance]:
     """A bar for one stage; call what it gives with each piece of work done.
 
-    total, done: in `unit` ("crystals", "s of device time"). Rates leave out what was done before.
+    total, done: in `unit` ("crystals", "s of device time"). Rates leave out what was done before. bar: False where
+    other stages go on at the same time; a terminal shows one bar alone.
     """
-    if sys.stderr.isatty():
+    if bar and sys.stderr.isatty():
         yield from _bar(label, total, unit, done)
     else:
         yield from _lines(label, total, unit, done, sys.stderr)

@@ -14,29 +14,29 @@ from bench import model_specs, registry
 from bench.atomic import folder_lock, remove_left_over, write_json
 from bench.budget import DEFAULT_NUM_SAMPLES, PAPER_NUM_SAMPLES, Budget, DeviceClock
 from bench.commands.report import write_reports
-from bench.datasets import DataUnavailable, canonical_name, reference_card
+from bench.datasets import canonical_name, reference_card
 from bench.device import named_threads
 from bench.executor import Executor, LocalExecutor
 from bench.interfaces import Task, task_kind
 from bench.learning.plan import LearningPlan
-from bench.learning.snapshots import SnapshotModel, ask_batch_sizes, new_entries, stored_snapshots
+from bench.learning.snapshots import ask_batch_sizes, new_entries, stored_snapshots
 from bench.learning.trainables import find_trainable
 from bench.learning.training import learning_executor, stored_plan, train_missing
 from bench.model_specs import ModelSpec
 from bench.parquet import read_table, write_table
 from bench.prediction.compositions import PredictionPlan, Targets
 from bench.prediction.tasks import PREDICTION, asked_samples, prediction_task, stored_targets
-from bench.progress import SaidOnce, say
+from bench.progress import say
 from bench.run_folder import manifest as manifests
 from bench.run_folder.shards import SampleFolder
 from bench.run_folder.summary import summarise
-from bench.sampling.loop import Sampling
 from bench.sampling.model import Model, build_model, describe_model, stored_model
+from bench.sampling.order import RunModel, sample_models
 from bench.sampling.sessions import has_crystals, record, suggest_resume
 from bench.sampling.thread_choice import Measured, choose_threads
 from bench.scoring.between_batches import scoring_between_batches
 from bench.scoring.tables import Scorer, score
-from bench.store import FORMAT, MANIFEST, SUMMARY, Run, create_folder, default_folder, read_state, write_state
+from bench.store import FORMAT, SUMMARY, Run, create_folder, default_folder, read_state, write_state
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 class Plan:
     """What `bench run` is asked for. None: all tasks that exist, the default of the device or of the machine.
 
+    in_turns: a batch of each model, one after the other and again, so that all meet the same machine.
     prediction: what `bench csp` is asked for besides; its run has a task of its own, and `tasks` are left out.
     learning: what `bench learn` is asked for besides; its models are those that it trains, and `models` are left out.
     """
@@ -64,6 +65,7 @@ class Plan:
     repeats: int = 1
     workers: int = 2
     threads: int | None = None
+    in_turns: bool = False
     prediction: PredictionPlan | None = None
     learning: LearningPlan | None = None
 
@@ -144,6 +146,8 @@ def run(
         "software": manifests.software(),
         "sessions": [],
     }
+    if plan.in_turns:
+        manifest["in_turns"] = True
     if targets is not None:
         manifest["prediction"] = targets.plan.to_json()
     if plan.learning is not None:
@@ -208,7 +212,7 @@ def resume(
         if "tasks" in asked:
             asked["tasks"] = registry.task_names(asked["tasks"])
         own = {**manifest, "device": manifest["device"]["kind"], "out": str(root)}
-        own.setdefault("rules", None)  # of a run of an earlier version
+        own = {"rules": None, "in_turns": False, **own}  # a run of an earlier version has none
         own["compile"] = any(entry["spec"].get("compiled") for entry in manifest["models"].values())
         own["models"] = ",".join(entry["spec"]["text"] for entry in manifest["models"].values())
         manifests.require_same(
@@ -348,32 +352,20 @@ def _renewed_tables(
     return found
 
 
-def execute(run: Run, models: list[Model | SnapshotModel], tasks: Sequence[Task], executor: Executor) -> Outcome:
-    """Samples every model, one after the other, then scores and reports. The lock must be held.
+def execute(run: Run, models: list[RunModel], tasks: Sequence[Task], executor: Executor) -> Outcome:
+    """Samples every model, one after the other or in turns, then scores and reports. The lock must be held.
 
     Of a run of `bench learn`, trains first what is not trained yet.
     """
     manifest = run.manifest
-    budget = run.budget
     with suggest_resume(run), ExitStack() as stack:
         record(run, executor)
         if "learning" in manifest:
             train_missing(run, executor)
             ask_batch_sizes(run)
-        pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if budget.covers_scoring else None
+        pool = stack.enter_context(executor.scoring(tasks, run.dataset)) if run.budget.covers_scoring else None
         score_one = None if pool is None else scoring_between_batches(tasks, pool, manifest["threads"])
-        busy = SaidOnce("the machine is busy: times will not count")
-        while models:
-            model = models.pop(0)  # so that its weights leave the device before the next one's come
-            entry = manifest["models"][model.name]
-            how = Sampling(model.name, budget, entry["batch_size"], score_one, manifest["default_budget"], busy)
-            entry.pop("skipped", None)
-            try:
-                model.sample(how, run, executor)
-            except DataUnavailable as error:
-                entry["skipped"] = str(error)
-                say(f"{model.name}: skipped: {error}")
-            write_json(run.root / MANIFEST, manifest)
+        sample_models(run, models, executor, score_one)
         if len(run.skipped) == len(run.models):
             raise ValueError(f"no model could run; {manifest['models'][run.skipped[0]]['skipped']}")
         return finish(run, tasks, pool or stack.enter_context(executor.scoring(tasks, run.dataset)))

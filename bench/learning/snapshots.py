@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from bench.learning.plan import LearningPlan, Place, entry_name, training_label
 from bench.learning.trainables import all_curves, places_of, sampler_spec
 from bench.model_specs import TRAINED_WEIGHTS, ModelSpec
 from bench.run_folder import manifest as manifests
-from bench.sampling.loop import Sampling, sample
+from bench.sampling.loop import Sampling, in_batches
 from bench.sampling.sources import CPU_WARMUP_SIZE, DEFAULT_BATCH_SIZE, Recipe, Source, declared_batch_size
 from bench.store import MANIFEST, Run
 
@@ -33,10 +34,10 @@ class SnapshotModel:
     spec: ModelSpec
     place: Place
 
-    def sample(self, how: Sampling, run: Run, executor: Executor) -> None:
-        """Fills the folders of its seeds, from where they stand."""
+    def batches(self, how: Sampling, run: Run, executor: Executor) -> Iterator[None]:
+        """Fills the folders of its seeds, from where they stand, a batch each step."""
         for seed, folder in enumerate(run.folders(self.name)):
-            sample(how, [folder], functools.partial(self._open_source, run, executor, seed))
+            yield from in_batches(how, [folder], functools.partial(self._open_source, run, executor, seed))
 
     def generator(self, run: Run, seed: int) -> Generator:
         """The sampler on the weights of one seed. ValueError where they are not there."""

@@ -20,7 +20,7 @@ class Sampling:
 
     score: scores a batch of a folder, by its number, and gives the seconds; None unless the budget covers it.
     announce_cost: say after the first batch what this and the paper's number will take. disturbed: told of batches
-    that were not alone on the machine.
+    that were not alone on the machine. alone: no other model is sampled at the same time, so a bar may be drawn.
     """
 
     name: str
@@ -29,10 +29,13 @@ class Sampling:
     score: Callable[[SampleFolder, int], float] | None = None
     announce_cost: bool = False
     disturbed: Callable[[str], None] = lambda what: None
+    alone: bool = True
 
 
-def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[], Source]) -> None:
-    """Fills the folders, one per repeat, from where they stand. One that is complete costs its check only.
+def in_batches(how: Sampling, folders: list[SampleFolder], open_source: Callable[[], Source]) -> Iterator[None]:
+    """Fills the folders, one per repeat, from where they stand, as it is iterated over; a step ends with each batch.
+
+    A folder that is complete costs its check only.
 
     open_source is called where something is missing.
     """
@@ -57,7 +60,7 @@ def sample(how: Sampling, folders: list[SampleFolder], open_source: Callable[[],
             _repair(how.name, folder, source, repeat, missing)
             if not sampled:
                 chosen = folders[0].batches[0].num_crystals if folders[0].batches else None
-                _sample_rest(how, folder, source, repeat, prepared, chosen)
+                yield from _sample_rest(how, folder, source, repeat, prepared, chosen)
             folder.write_batch_table()
             write_state(folder.path, {**read_state(folder.path), "sampled": True})  # scoring may have added its seconds
     finally:
@@ -86,8 +89,11 @@ def _of_file(how: Sampling, holds: int) -> int:
 
 def _sample_rest(
     how: Sampling, folder: SampleFolder, source: Source, repeat: int, prepared: PreparationCost, chosen: int | None
-) -> None:
-    """Samples until the budget is spent. chosen: size of the batches so far, None where nothing was sampled yet."""
+) -> Iterator[None]:
+    """Samples until the budget is spent, a batch each step.
+
+    chosen: size of the batches so far, None where nothing was sampled yet.
+    """
     budget = how.budget if source.holds is None else Budget(num_samples=_of_file(how, source.holds))
     planner = BatchPlanner(budget, how.batch_size)
     for size, seconds in dict(prepared.warmup).items():  # of two batches of a size, the second: the first woke it up
@@ -113,7 +119,7 @@ def _sample_rest(
     label = f"{how.name}: {'sampling' if source.timed else 'storing'}" + (f", repeat {repeat}" if repeat else "")
     unit = "crystals" if by_number else "s of device time"
     recorded = time.perf_counter()
-    with progress(label, total or 0, unit, done if by_number else spent_s()) as advance:
+    with progress(label, total or 0, unit, done if by_number else spent_s(), bar=how.alone) as advance:
         for drawn in source.draws(_requests(planner, folder, repeat, spent_s), ahead=by_number):
             spent, size = drawn.seconds, drawn.filtered.requested
             start_s = (folder.batches[-1].end_s or 0.0) if folder.batches else 0.0  # still between batches
@@ -143,6 +149,9 @@ def _sample_rest(
             advance(size if by_number else (spent or 0.0) + (batch.scoring_s or 0.0), size)
             if not batch.counted:
                 break
+            left = time.perf_counter()
+            yield
+            recorded += time.perf_counter() - left
     if not folder.counted:
         say(f"{how.name}: no batch ended within {budget}, so nothing counts")
 

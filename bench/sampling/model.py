@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from bench.model_specs import ModelSpec
 from bench.prediction.compositions import Targets
 from bench.prediction.sampling import require_predictor
 from bench.run_folder import manifest as manifests
-from bench.sampling.loop import Sampling, sample
+from bench.sampling.loop import Sampling, in_batches
 from bench.sampling.sources import (
     CALIBRATION_SIZE,
     CPU_WARMUP_SIZE,
@@ -58,9 +59,9 @@ class Model:
         meta = None if self.spec.meta is None else Path(self.spec.meta)
         return FileSource.read(Path(self.spec.target), meta, self.workers, self.predicts)
 
-    def sample(self, how: Sampling, run: Run, executor: Executor) -> None:
-        """Fills the folders of its repeats, from where they stand."""
-        sample(how, run.folders(self.name), functools.partial(self.open_source, run, executor))
+    def batches(self, how: Sampling, run: Run, executor: Executor) -> Iterator[None]:
+        """Fills the folders of its repeats, from where they stand, a batch each step."""
+        return in_batches(how, run.folders(self.name), functools.partial(self.open_source, run, executor))
 
     def open_source(self, run: Run, executor: Executor) -> Source:
         """Where its crystals come from. ValueError where that is not what the run began with."""
@@ -88,7 +89,8 @@ class Model:
             entry["card"] = card
             write_json(run.root / MANIFEST, manifest)
 
-        threads, seed, fresh = manifest["threads"], manifest["seed"], entry["repeats"] > 1
+        threads, seed = manifest["threads"], manifest["seed"]
+        fresh = entry["repeats"] > 1 or manifest.get("in_turns", False)
         recipe = Recipe(
             self.name,
             self.spec,

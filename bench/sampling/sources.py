@@ -214,8 +214,8 @@ class GeneratorSource:
 class Recipe:
     """A model by name, and how its batches are sampled. It pickles, whatever its generator does.
 
-    fresh: each repeat in a process of its own, where the executor samples on this machine. compositions: as of
-    `GeneratorSource`.
+    fresh: in a process of its own, each repeat in another, where the executor samples on this machine. compositions:
+    as of `GeneratorSource`.
     """
 
     name: str

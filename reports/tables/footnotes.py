@@ -230,6 +230,7 @@ def _run_remark(results: Sequence[ModelResult]) -> str:
         else ", ".join(f"{result.method} {result.requested}" for result in sampled) + " crystals" * bool(sampled)
     )
     asked += _budget(sampled) if sampled else ""
+    asked += ", batches in turns" if run.manifest.get("in_turns") else ""
     repeats = f" and {run.manifest['repeats']} repeats" if run.manifest["repeats"] > 1 else ""
     skipped = [f"{model} skipped: {reason}" for model, reason in run.summary().get("skipped", {}).items()]
     name = f"{results[0].dataset}, run {run.name}"

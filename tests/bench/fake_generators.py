@@ -45,6 +45,23 @@ class Fake:
         return SampleBatch(random_crystals(num_crystals, seed), 10, np.full(num_crystals, 20))
 
 
+class Noted(Fake):
+    """Writes into FAKE_LOG whose batch of how many crystals is sampled, and by which process."""
+
+    name = "noted"
+
+    def sample(self, num_crystals: int, seed: int) -> SampleBatch:
+        with open(os.environ["FAKE_LOG"], "a") as file:
+            file.write(f"{self.name} {num_crystals} {os.getpid()}\n")
+        return super().sample(num_crystals=num_crystals, seed=seed)
+
+
+class NotedToo(Noted):
+    """Another one."""
+
+    name = "noted-too"
+
+
 class WithSteps(Fake):
     """Takes what ours take."""
 

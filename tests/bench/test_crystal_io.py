@@ -16,7 +16,6 @@ from pymatgen.core import Lattice, Structure
 from bench.crystal_io import crystals_to_table, read_crystals, table_to_filtered, write_crystals
 from bench.crystal_io.eval_gen import lattices_from_parameters
 from bench.crystals import Crystals, FilteredCrystals
-from tests.at_hand import needs_data
 from tests.bench.crystal_examples import FORMATS, eval_gen, same_atoms, some_crystals
 
 PACKED = ["x.cif.gz", "x.extxyz.gz", "x.json.gz", "x.csv.gz"]
@@ -207,14 +206,14 @@ def test_two_processes_read_what_one_does(tmp_path: Path, monkeypatch: pytest.Mo
     assert alone.names == both.names
 
 
-@needs_data
+@pytest.mark.needs_data
 def test_published_samples_of_other_models_are_read() -> None:
     folder = Path(os.environ["BENCH_DATA_DIR"]) / "samples"
     result = read_crystals(folder / "wyformer_mpts52_chgnet_995.csv.gz")
     assert result.filtered.requested == len(result.filtered.crystals) == 995
 
 
-@needs_data
+@pytest.mark.needs_data
 @pytest.mark.slow
 def test_published_cifs_of_another_model_are_read_as_pymatgen_reads_them() -> None:
     path = Path(os.environ["BENCH_DATA_DIR"]) / "samples" / "mattergen_cifs.zip"

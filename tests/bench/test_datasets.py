@@ -22,7 +22,6 @@ from bench.datasets import (
 )
 from bench.datasets.files import DATASETS, git_blob_sha1
 from bench.datasets.parsed import published_crystal
-from tests.at_hand import needs_data
 from tests.bench.small_perov5 import STRUCTURES, TEXTS, csv_bytes, structure
 
 PEROV5 = DATASETS["perov5"]
@@ -203,7 +202,7 @@ def test_two_processes_parse_what_one_does_and_put_reasons_in_their_places(monke
     assert parallel.crystals[779:] == alone.crystals
 
 
-@needs_data
+@pytest.mark.needs_data
 @pytest.mark.filterwarnings("ignore:.*is not the published file")
 def test_real_crystals_come_in_the_published_convention() -> None:
     texts = load_properties("perov5", "test", ["cif"])["cif"].to_pylist()

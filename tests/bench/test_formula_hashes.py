@@ -11,7 +11,6 @@ from pymatgen.core import Lattice, Structure
 from bench.crystals import Crystals
 from bench.datasets import load_split, training_formulas, write_training_formulas
 from bench.datasets.formulas import FormulaSet, formula_hashes
-from tests.at_hand import needs_data
 
 
 def crystals(*elements: list[str]) -> Crystals:
@@ -53,14 +52,14 @@ def test_an_absent_file_is_refused_by_name(tmp_path: Path) -> None:
         FormulaSet.read(tmp_path, "mine")
 
 
-@needs_data
+@pytest.mark.needs_data
 def test_the_shipped_formulas_of_perov5_are_those_of_its_training_split(tmp_path: Path) -> None:
     rebuilt = write_training_formulas("perov5", tmp_path)
     assert rebuilt.sha256 == training_formulas("perov5").sha256
     assert len(rebuilt) == 8026
 
 
-@needs_data
+@pytest.mark.needs_data
 @pytest.mark.filterwarnings("ignore:.*is not the published file")
 def test_the_shipped_formulas_of_mp20_are_those_of_its_training_split() -> None:
     # A rebuilt training file lacks 26 of the published rows, and either may lie there.

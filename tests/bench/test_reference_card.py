@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from bench.datasets import (
 from bench.datasets.card import ReferenceCard
 from bench.datasets.files import DATASETS, git_blob_sha1
 from tests.bench.small_perov5 import TEXTS
-
-needs_data = pytest.mark.skipif("BENCH_DATA_DIR" not in os.environ, reason="BENCH_DATA_DIR is not set")
 
 
 @pytest.mark.filterwarnings("ignore:.*is not the published file")
@@ -79,7 +76,7 @@ def test_the_shipped_cards_need_no_data(name: str, no_data: None) -> None:
     assert (np.diff(card.test.density) >= 0).all()
 
 
-@needs_data
+@pytest.mark.needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["perov5", "mp20"])
 def test_the_shipped_card_is_the_one_that_the_data_give(name: str, tmp_path: Path) -> None:

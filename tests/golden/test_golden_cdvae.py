@@ -12,12 +12,11 @@ from models.baselines.cdvae.cells import lattices_from_parameters, parameters_of
 from models.baselines.cdvae.graph import Layout
 from models.baselines.cdvae.langevin import annealed_langevin
 from models.baselines.cdvae.official import cdvae_from_official, decoder_from_official, encoder_from_official
-from tests.at_hand import needs_golden
 from tests.plain_cdvae import PlainGemNetT
 from tests.replay_cdvae import Replay, apart, model_of, replay
 
 FOLDER = os.environ.get("BENCH_GOLDEN_DIR")
-pytestmark = needs_golden
+pytestmark = pytest.mark.needs_golden
 
 
 def load(name):

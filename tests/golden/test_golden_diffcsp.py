@@ -12,10 +12,9 @@ from models.baselines.diffcsp.sampler import CrystalState, SamplerSettings, init
 from models.denoiser import Denoiser
 from models.dense import buckets
 from models.diffusion import StepSchedule, cosine_schedule, exponential_sigmas, wrapped_normal_score
-from tests.at_hand import needs_golden
 
 FOLDER = os.environ.get("BENCH_GOLDEN_DIR")
-pytestmark = needs_golden
+pytestmark = pytest.mark.needs_golden
 
 
 def load(name):

@@ -13,10 +13,9 @@ from bench.crystals import Crystals
 from bench.statistics import emd
 from tasks.properties import Properties
 from tasks.validity import Validity
-from tests.at_hand import needs_golden
 
 FOLDER = os.environ.get("BENCH_GOLDEN_DIR")
-pytestmark = needs_golden
+pytestmark = pytest.mark.needs_golden
 
 # The fixtures are of SMACT 2.5.5; the tables of SMACT 4 differ for a few elements: 398 of 400 were found to agree.
 COMPOSITION_AGREEMENT = 0.985

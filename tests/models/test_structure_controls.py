@@ -10,7 +10,6 @@ import pytest
 from bench.crystals import Crystals
 from bench.testing import check_generator, check_structure_predictor
 from models.baselines.structure_controls import RandomStructures, Templates, by_count, orders_of_equals
-from tests.at_hand import needs_data
 from tests.bench.small_perov5 import cache_folder, small_perov5  # noqa: F401 (fixtures)
 
 ROCK = np.array([[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -70,7 +69,7 @@ def test_a_random_structure_takes_a_cell_of_the_same_size_or_scales_one() -> Non
     assert volume == pytest.approx(2 * 3.9**3) or volume == pytest.approx(5 * 45.0)
 
 
-@needs_data
+@pytest.mark.needs_data
 @pytest.mark.parametrize("name", ["random-structure", "nearest-template"])
 def test_the_controls_keep_the_protocol(name: str) -> None:
     check_structure_predictor(name)

@@ -296,6 +296,12 @@ def test_a_default_number_of_crystals_is_told_with_what_the_papers_would_cost(ma
     assert "would take" not in render([full])
 
 
+def test_batches_in_turns_are_said(make_run: MakeRun) -> None:
+    assert "1000 crystals of each model, batches in turns, seed 7." in render(
+        [make_run({"crysldm": {}, "diffcsp": {}}, in_turns=True)]
+    )
+
+
 def test_a_budget_of_seconds_is_said_with_what_it_pays_for_and_how_late_the_latest_batch_was(make_run: MakeRun) -> None:
     folder = make_run({"crysldm": {}, "diffcsp": {}}, budget={"seconds": 60.0})
     assert "crystals of each model in 60 device seconds each, seed 7." in render([folder])

@@ -16,7 +16,6 @@ from tasks.stability.potentials.chgnet import CHGNetEnergies
 from tasks.stability.potentials.files import find_source
 from tasks.stability.potentials.potential import EdgePotential
 from tasks.stability.relaxation import Flight, RelaxationSettings, evaluate_apart
-from tests.at_hand import needs_potentials
 from tests.fake_cuda import DEVICE, FOUND, Record, fake_cuda, on_fake_cuda
 from tests.toy_potential import crystal
 
@@ -62,7 +61,7 @@ def on_the_device(name: str, model: Any, monkeypatch: pytest.MonkeyPatch) -> Edg
     return EdgePotential(name, cutoff, energies, batch_atoms, str(DEVICE), {})
 
 
-@pytest.mark.parametrize("name", ["chgnet", pytest.param("m3gnet", marks=needs_potentials)])
+@pytest.mark.parametrize("name", ["chgnet", pytest.param("m3gnet", marks=pytest.mark.needs_potentials)])
 def test_a_step_of_a_batch_waits_for_its_values_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     start = crystal([11], [[0, 0, 0]], 3.2 * np.eye(3))
     model = loaded(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.at_hand import needs_data
 from tests.tasks.interval_coverage import pool, simulate
 
 # These depend on the size of the sample: their intervals are about the mean of samples of that size.
@@ -12,7 +11,7 @@ OF_THEIR_SIZE = ("js_", "cov_recall", "amsd_recall", "amcd_recall", "_vendi")
 LEAST = 0.88  # of 150 samples, where 95 % is aimed at: below it once in 5000
 
 
-@needs_data
+@pytest.mark.needs_data
 @pytest.mark.nightly
 def test_intervals_hold_the_mean_of_samples_and_those_of_plain_means_the_pools_value() -> None:
     found = simulate(pool(), 200, 150)

@@ -21,14 +21,13 @@ from tasks.stability.potentials.m3gnet import Edges, M3GNetEnergies
 from tasks.stability.potentials.neighbours import edge_pairs, find_neighbours
 from tasks.stability.potentials.tensornet import TensorNetEnergies
 from tests.ase_relaxation import atoms_of
-from tests.at_hand import needs_potentials
 from tests.symmetry import random_rotation
 from tests.toy_potential import Counting, crystal, rattled
 
 NAMES = [
     "chgnet",
-    pytest.param("m3gnet", marks=needs_potentials),
-    pytest.param("tensornet", marks=needs_potentials),
+    pytest.param("m3gnet", marks=pytest.mark.needs_potentials),
+    pytest.param("tensornet", marks=pytest.mark.needs_potentials),
     "sevennet",
     "sevennet-l3i5",
 ]
@@ -50,7 +49,7 @@ def mixed(seed=0):
     return Crystals.concatenate(parts)
 
 
-@needs_potentials
+@pytest.mark.needs_potentials
 @pytest.mark.parametrize(("formula", "energy"), [("NaCl", -3.37), ("MgO", -5.96), ("SrTiO3", -8.03), ("Si", -5.42)])
 def test_m3gnet_has_the_energies_that_it_was_published_with(formula, energy):
     known = next(known for known in KNOWN if known.formula == formula)
@@ -59,7 +58,7 @@ def test_m3gnet_has_the_energies_that_it_was_published_with(formula, energy):
     assert abs(np.trace(found.stresses[0]) / 3 * EV_PER_A3_IN_GPA) < 2
 
 
-@needs_potentials
+@pytest.mark.needs_potentials
 @pytest.mark.parametrize("name", sorted(MATGL_FOLDERS))
 def test_our_evaluation_equals_matgls_where_messages_are_summed_as_matgl_does(name):
     import matgl
@@ -195,13 +194,13 @@ def test_an_unknown_element_and_a_density_beyond_all_neighbours_are_refused():
         potential.evaluate(dense)
 
 
-@needs_potentials
+@pytest.mark.needs_potentials
 def test_weights_that_are_right_with_neither_convention_are_refused():
     with pytest.raises(ValueError, match=r"wrong energies or pressures by either convention.*Si has -4.88 eV"):
         load_potential(str(folder("M3GNet-MatPES-PBE-v2025.1-PES")))
 
 
-@needs_potentials
+@pytest.mark.needs_potentials
 def test_weights_trained_with_messages_summed_at_the_source_are_recognised(tmp_path):
     import matgl
 

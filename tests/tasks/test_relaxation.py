@@ -10,7 +10,6 @@ from tasks.stability.minimiser import Minimiser
 from tasks.stability.potentials import load_potential
 from tasks.stability.relaxation import RelaxationSettings, relax, unrelaxed
 from tests.ase_relaxation import PotentialCalculator, atoms_of, relax_by_ase
-from tests.at_hand import needs_data, needs_potentials
 from tests.toy_potential import Counting, crystal, morse, rattled
 
 
@@ -214,8 +213,8 @@ def test_a_grid_of_its_atoms_gives_every_crystal_a_finite_energy():
 
 
 @pytest.mark.slow
-@needs_potentials
-@needs_data
+@pytest.mark.needs_potentials
+@pytest.mark.needs_data
 @pytest.mark.parametrize("number", [60, pytest.param(200, marks=pytest.mark.nightly)])
 def test_95_percent_of_real_crystals_end_within_2_mev_of_ase(number):
     potential, settings = load_potential("m3gnet"), RelaxationSettings()

@@ -10,9 +10,8 @@ from bench.datasets import load_split
 from tasks.stability.potentials import load_potential
 from tasks.stability.relaxation import RelaxationSettings, reduced, relax
 from tests.ase_relaxation import relax_by_ase
-from tests.at_hand import needs_data, needs_potentials
 
-pytestmark = [needs_potentials, needs_data]
+pytestmark = [pytest.mark.needs_potentials, pytest.mark.needs_data]
 NUMBER = int(os.environ.get("BENCH_PEROVSKITES", "24"))
 SAME = 0.002  # eV/atom
 

@@ -14,7 +14,6 @@ from tasks.stability.hull import hull_path
 from tasks.stability.potentials import load_potential, potential_protocol
 from tasks.stability.relaxation import RelaxationSettings
 from tasks.stability.task import STABLE_BELOW, Stability
-from tests.at_hand import needs_potentials
 from tests.toy_potential import crystal
 
 COLUMNS = [
@@ -151,7 +150,7 @@ def test_rates_count_all_requested_crystals_with_other_thresholds_beside():
     assert metrics["stable_rate"].low < 0.5 < metrics["stable_rate"].high
 
 
-@needs_potentials
+@pytest.mark.needs_potentials
 def test_a_second_potential_has_names_of_its_own():
     task = Stability(potential="m3gnet", name="stability-m3gnet")
     metrics = task.summary({"stability-m3gnet": table()}, None, 0)
@@ -159,7 +158,7 @@ def test_a_second_potential_has_names_of_its_own():
     assert all(name.endswith("[m3gnet]") for name in metrics)
 
 
-@needs_potentials
+@pytest.mark.needs_potentials
 def test_where_two_potentials_disagree_is_counted_over_all_crystals():
     other = table().set_column(1, "stable", pa.array([True, False, True, True, False, False]))
     tables = {"stability": table(), "stability-m3gnet": other}

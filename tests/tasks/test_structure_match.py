@@ -14,7 +14,6 @@ from pymatgen.core import Lattice, Structure
 from bench.crystals import Crystals
 from bench.datasets import load_split
 from tasks.structure_match import Fingerprint, NotComparable, Primitive
-from tests.at_hand import needs_data
 
 MATCHER = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10)  # as CDVAE's and DiffCSP's evaluations
 
@@ -65,7 +64,7 @@ def test_no_match_is_lost_where_an_edge_is_at_the_limit_of_the_tolerance() -> No
             assert primitive(one).matches(primitive(other)) == MATCHER.fit(one, other), stretch
 
 
-@needs_data
+@pytest.mark.needs_data
 @pytest.mark.filterwarnings("ignore:.*is not the published file")
 def test_no_match_between_real_crystals_of_one_formula_is_lost() -> None:
     crystals = load_split("mp20", "test", download=False)
