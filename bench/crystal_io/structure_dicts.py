@@ -141,7 +141,9 @@ def _of_parameters(lengths: Any, angles: Any) -> FloatArray:
 
 
 def _refuse_another_cell(matrix: FloatArray, lengths: Any, angles: Any) -> None:
-    if np.isfinite(matrix).all() and another_cell(_of_parameters(lengths, angles)[None], matrix[None])[0]:
+    """ValueError where lengths and angles are those of another cell than a lattice that is one."""
+    is_cell = np.isfinite(matrix).all() and np.linalg.det(matrix) != 0
+    if is_cell and another_cell(_of_parameters(lengths, angles)[None], matrix[None])[0]:
         raise ValueError(CONTRADICTION)
 
 
