@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.arrays import FloatArray, IntArray
+from bench.crystal_io.cells import FAR, HALF_TURN, RADIANS, is_far
 from bench.crystal_io.cif.blocks import CifItems, numbers_of, parse_block
 from bench.crystal_io.cif.checks import Facts, contradictions, facts_of, volume_fault
 from bench.crystal_io.cif.elements import elements_of
@@ -82,7 +83,8 @@ def plain_crystal(cif: str) -> Atoms:
     orbits, remarks = _agreed(symmetry, sites, facts, cell)
     numbers = np.array(sites.numbers, dtype=np.int64)[orbits.sites]
     order = np.argsort(_ranks()[numbers], kind="stable")
-    return Atoms(numbers[order], orbits.coords[order], cell.lattice, remarks)
+    far = (FAR,) if is_far(sites.coords).any() else ()
+    return Atoms(numbers[order], orbits.coords[order], cell.lattice, (*remarks, *far))
 
 
 def _agreed(symmetry: Symmetry, sites: _Sites, facts: Facts, cell: _Cell) -> tuple[Orbits, tuple[str, ...]]:
@@ -145,6 +147,8 @@ def _parameters(items: CifItems) -> list[float]:
     for tag, value, most in zip(CELL_TAGS, parameters, MOST, strict=True):
         if not 0 < value < most:
             raise ValueError(f"{tag} is {value:g}")
+    if max(parameters[3:]) < HALF_TURN:
+        raise ValueError(RADIANS)
     return parameters
 
 
