@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from bench.arrays import FloatArray, IntArray
+from bench.crystal_io.cells import (
+    CONTRADICTION,
+    FAR,
+    another_cell,
+    impossible_parameters,
+    is_far,
+    lattices_from_parameters,
+)
 from bench.crystal_io.pickles import StandIn, load_arrays, mapping_of
 from bench.crystal_io.streams import MAX_PLACES
 from bench.crystals import FilteredCrystals, filter_crystals
@@ -26,11 +33,9 @@ KNOWN_TYPES = (
     "known are element numbers, one-hot types or scores over a table of "
     f"{ELEMENT_TABLE[0]} to {ELEMENT_TABLE[-1]} elements, and FlowMM's {ANALOG_BITS} analog bits"
 )
-SAME_CELL = 0.01  # relative; cells are saved in single precision
 HYDROGEN_FIRST = "types over {} entries are read with hydrogen as the first"
 UNDECIDED = "the type of an atom is no single element (equal or missing scores)"
-CONTRADICTION = "its lattice is not that of its lengths and angles"
-RADIANS = "its three angles are below 3.15 degrees, so they are radians; save degrees"
+NOTHING_TYPED = "beside atoms of type 0: types are read as element numbers, hydrogen as 1"
 
 _TYPES = ("atom_types", "atomic_numbers")
 _CELLS = ("lattices", "lattice")
@@ -66,8 +71,8 @@ def read_eval_gen(path: Path, every_evaluation: bool = False) -> ArrayCrystals:
         parts += [replace(_crystals(r, number), remarks=()) for number in more for r in records]
     remarks: dict[str, int] = {}
     for part in parts:
-        for remark in part.remarks:
-            remarks[remark] = remarks.get(remark, 0) + part.filtered.requested
+        for remark, count in part.remarks:
+            remarks[remark] = remarks.get(remark, 0) + count
     filtered = FilteredCrystals.concatenate([part.filtered for part in parts])
     seconds = [part.seconds for part in parts if part.seconds is not None]
     return ArrayCrystals(filtered, sum(seconds) if len(seconds) == len(parts) else None, remarks)
@@ -75,11 +80,14 @@ def read_eval_gen(path: Path, every_evaluation: bool = False) -> ArrayCrystals:
 
 @dataclass(frozen=True)
 class _Part:
-    """The crystals of one evaluation, and how many there are. first_alone: remarks on reading the first one only."""
+    """The crystals of one evaluation, and how many evaluations there are.
+
+    remarks: each with its number of crystals. first_alone: those on reading the first evaluation only.
+    """
 
     filtered: FilteredCrystals
     seconds: float | None
-    remarks: tuple[str, ...]
+    remarks: tuple[tuple[str, int], ...]
     evaluations: int
     first_alone: int
 
@@ -109,7 +117,6 @@ def _crystals(record: Mapping[Any, Any], evaluation: int = 0) -> _Part:
     if absent:
         holds = ", ".join(map(str, list(record)[:20])) or "nothing"
         raise ValueError(f"holds no {', '.join(absent)}: not an eval_gen file; it holds {holds}")
-    remarks: list[str] = []
     arrays: dict[str, FloatArray] = {}
     try:
         if "num_atoms" in record:
@@ -126,10 +133,7 @@ def _crystals(record: Mapping[Any, Any], evaluation: int = 0) -> _Part:
         raise ValueError(
             f"frac_coords has shape {list(coords.shape)}, not (atoms, 3); of a trajectory save the last step alone"
         )
-    if several > 1:
-        remarks.append(f"the first of {several} evaluations in the file is read")
     numbers, undecided, remark = element_numbers(arrays[types_key])
-    remarks += [remark] if remark else []
     cells = lattices_from_parameters(arrays["lengths"], arrays["angles"]) if parameters else None
     differs: IntArray = np.zeros(0, dtype=np.int64)
     if cells_key is not None:
@@ -140,17 +144,20 @@ def _crystals(record: Mapping[Any, Any], evaluation: int = 0) -> _Part:
         if cells is None:
             cells = lattices
         elif len(cells) == len(lattices):
-            differs = np.flatnonzero(_another_cell(cells, lattices))
+            differs = np.flatnonzero(another_cell(cells, lattices))
     assert cells is not None
     filtered = filter_crystals(counts, numbers, coords, cells)
     filtered = _set_aside(filtered, {int(b): CONTRADICTION for b in differs})
     if parameters:
-        angles = np.asarray(arrays["angles"], dtype=np.float64).reshape(-1, 3)
-        radians = np.flatnonzero(((angles > 0) & (angles < 3.15)).all(axis=1))  # a half turn is 3.1416
-        filtered = _set_aside(filtered, {int(b): RADIANS for b in radians})
-    crystal_of_atom = np.repeat(np.arange(filtered.requested), np.asarray(counts, dtype=np.int64).reshape(-1))
+        filtered = _set_aside(filtered, impossible_parameters(arrays["lengths"], arrays["angles"]))
+    requested = filtered.requested
+    crystal_of_atom = np.repeat(np.arange(requested), np.asarray(counts, dtype=np.int64).reshape(-1))
     told = {int(b): UNDECIDED for b in np.unique(crystal_of_atom[undecided])}
     filtered = FilteredCrystals(filtered.crystals, filtered.indices, {**filtered.reasons, **told})
+    remarks = [(f"the first of {several} evaluations in the file is read", requested)] if several > 1 else []
+    remarks += [(remark, requested)] if remark else []
+    far = np.unique(crystal_of_atom[is_far(coords)])
+    remarks += [(FAR, len(far))] if len(far) else []
     seconds = record.get("time")
     known = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < float("inf")
     own = float(seconds) / max(several, 1) if known and seconds is not None else None
@@ -169,7 +176,7 @@ def element_numbers(types: FloatArray) -> tuple[FloatArray, IntArray, str | None
         whole = np.isfinite(types) & (types == np.round(types))
         if not whole.all():
             raise ValueError(f"atom_types has {types[~whole][0]:g} where an element number belongs; {KNOWN_TYPES}")
-        return types, np.zeros(0, dtype=np.int64), None
+        return types, np.zeros(0, dtype=np.int64), NOTHING_TYPED if (types == 0).any() else None
     width = types.shape[1] if types.ndim == 2 else 0
     if width == ANALOG_BITS:
         if len(types) and not (types < 0).any():
@@ -235,37 +242,8 @@ def _values(key: str, content: Any) -> FloatArray:
     return np.asarray(tensor.double().numpy(force=True))
 
 
-def _another_cell(cells: FloatArray, lattices: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """(B,) whether two lattices are not the same up to a rotation, by the products of their vectors."""
-    first, second = (c @ c.transpose(0, 2, 1) for c in (cells, lattices))
-    size = np.abs(first).max(axis=(1, 2), initial=0.0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.abs(first - second).max(axis=(1, 2), initial=0.0) > 2 * SAME_CELL * size)
-
-
 def _set_aside(filtered: FilteredCrystals, reasons: Mapping[int, str]) -> FilteredCrystals:
     """The same without the crystals at these places, which have these reasons."""
     keep = ~np.isin(filtered.indices, list(reasons))
-    merged = {**reasons, **filtered.reasons}
+    merged = {**filtered.reasons, **reasons}
     return FilteredCrystals(filtered.crystals[keep], filtered.indices[keep], dict(sorted(merged.items())))
-
-
-def lattices_from_parameters(lengths: ArrayLike, angles: ArrayLike) -> FloatArray:
-    """(B, 3, 3) lattices in A as pymatgen orients them: c along z, a in the xz plane.
-
-    lengths: (B, 3) A. angles: (B, 3) degrees. NaN where a length is not positive.
-    """
-    a, b, c = np.asarray(lengths, dtype=np.float64).reshape(-1, 3).T
-    alpha, beta, gamma = np.radians(np.asarray(angles, dtype=np.float64).reshape(-1, 3)).T
-    with np.errstate(all="ignore"):
-        cosine = (np.cos(alpha) * np.cos(beta) - np.cos(gamma)) / (np.sin(alpha) * np.sin(beta))
-        gamma_star = np.arccos(np.clip(cosine, -1, 1))
-        zero, b_xy = np.zeros_like(a), b * np.sin(alpha)
-        vectors = [
-            np.stack([a * np.sin(beta), zero, a * np.cos(beta)], axis=1),
-            np.stack([-b_xy * np.cos(gamma_star), b_xy * np.sin(gamma_star), b * np.cos(alpha)], axis=1),
-            np.stack([zero, zero, c], axis=1),
-        ]
-    lattices = np.stack(vectors, axis=1)  # (B, 3, 3)
-    lattices[~((a > 0) & (b > 0) & (c > 0))] = np.nan
-    return lattices

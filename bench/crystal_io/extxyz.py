@@ -8,8 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TextIO
 
-import numpy as np
-
+from bench.crystal_io.cells import fractional
 from bench.crystal_io.cif.elements import HEAVY_HYDROGEN
 from bench.crystal_io.streams import MAX_ATOMS, MAX_JSON_CHARACTERS, Missing, Place, bounded_lines, only
 from bench.crystals import Crystals, filter_crystals
@@ -22,6 +21,9 @@ DEFAULT_COLUMNS = "species:S:1:pos:R:3"
 # stands in it. ASE's own parser keeps the last of two equal keys and says nothing.
 _QUOTED = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]"""
 _ITEM = re.compile(rf"(?:([^\s=\"'{{}}\[\]]+)\s*=\s*)?({_QUOTED}|[^\s=\"'][^\s=\"]*)")
+_REAL = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf)\Z", re.ASCII | re.IGNORECASE)
+_UNIT = re.compile(r"(?:(?:length|pos|cell|lattice|coord|dist)[a-z]*_?)?units?\Z")
+_OTHER_LENGTH = re.compile(r"\b(bohr|a\.?u\b|atomic|nm|nano|pm|pico|met(er|re))", re.IGNORECASE)
 _TRUE, _FALSE = ("t", "true", "1"), ("f", "false", "0")
 
 
@@ -101,27 +103,39 @@ def _frame(lines: _Lines) -> Crystals | Missing:
         characters += len(line)
         if len(line) > MAX_XYZ_LINE or characters > MAX_JSON_CHARACTERS:
             return Missing(f"{where} has more text than an atom needs by line {lines.number + place}")
-    return _ase_frame([lines.pop() for _ in range(num_atoms + 2)])
+    following = lines.peek(num_atoms + 2)
+    entry = _ase_frame([lines.pop() for _ in range(num_atoms + 2)], following)
+    if isinstance(entry, _TooFewAtoms):
+        lines.skip_to_frame()
+    return entry
 
 
-def _ase_frame(lines: list[str]) -> Crystals | Missing:
-    """A crystal from the lines of one frame. Of what stands above the atoms ASE only sees cell and columns."""
+class _TooFewAtoms(Missing):
+    """An atom stands behind the last one that a frame's number of atoms lets it have."""
+
+
+def _ase_frame(lines: list[str], following: str | None) -> Crystals | Missing:
+    """A crystal from the lines of one frame. Of what stands above the atoms ASE only sees cell and columns.
+
+    following: the line behind the frame, None at the end of the text.
+    """
     from ase.io.extxyz import read_extxyz as read_frames
 
     try:
         items = _header(lines[1])
         columns = _columns(items.get("properties", DEFAULT_COLUMNS))
+        if following is not None and _fault_of_columns(columns, following.split(), "properties" in items) is None:
+            return _TooFewAtoms(f"has {lines[0].strip()} atoms by its first line, but more follow: {following[:60]!r}")
         if "lattice" not in items:
             return Missing("has no Lattice")
-        fault = _not_periodic(items.get("pbc")) or _fault_of_species(columns, lines[2:])
+        fault = _not_periodic(items.get("pbc")) or _other_unit(items) or _fault_of_lattice(items["lattice"])
+        fault = fault or _fault_of_atoms(columns, lines[2:], "properties" in items)
         if fault is not None:
             return Missing(fault)
         described = ":".join(f"{name}:{kind}:{stop - start}" for name, (kind, start, stop) in columns.items())
         header = f'Lattice="{items["lattice"]}" Properties={described}'
         atoms = next(read_frames(io.StringIO("\n".join([lines[0], header, *lines[2:]]) + "\n"), index=0))
-        if atoms.cell.rank < 3:
-            return Missing("has no Lattice of three independent vectors")
-        coords = np.linalg.solve(atoms.cell.array.T, atoms.positions.T).T
+        coords = fractional(atoms.positions, atoms.cell.array)
         return only(filter_crystals([len(atoms)], atoms.numbers, coords, atoms.cell.array))
     except KeyError as error:  # ASE's, of a symbol
         return Missing(f"no element is called {error}")
@@ -165,6 +179,10 @@ def _columns(properties: str) -> Columns:
         raise ValueError(f"has no column pos:R:3 of Cartesian positions among its Properties ({properties[:80]})")
     if "species" not in columns and "Z" not in columns:
         raise ValueError(f"has no column species or Z among its Properties ({properties[:80]})")
+    if wide := next(
+        (name for name in ("species", "Z") if name in columns and columns[name][2] - columns[name][1] != 1), None
+    ):
+        raise ValueError(f"{wide} is not one column by its Properties ({properties[:80]})")
     return columns
 
 
@@ -180,22 +198,54 @@ def _not_periodic(pbc: str | None) -> str | None:
     return None
 
 
-def _fault_of_species(columns: Columns, lines: list[str]) -> str | None:
-    """What is wrong with the elements of a frame that ASE would not see."""
+def _other_unit(items: dict[str, str]) -> str | None:
+    """Why lengths are not in A, where the line above the atoms names another unit."""
+    for name, value in items.items():
+        if _UNIT.match(name) and _OTHER_LENGTH.search(value):
+            return f"{name}={value[:40]}: only lengths in Angstrom are read; convert positions and Lattice"
+    return None
+
+
+def _fault_of_lattice(text: str) -> str | None:
+    values = text.replace(",", " ").split()
+    if len(values) != 9 or not all(map(_REAL.match, values)):
+        return f'Lattice="{text[:80]}" is not nine numbers, three vectors one after the other'
+    return None
+
+
+def _fault_of_atoms(columns: Columns, lines: list[str], exactly: bool) -> str | None:
+    """What is wrong with the columns or elements of a frame's atoms that ASE would not see."""
+    for number, line in enumerate(lines):
+        fields = line.split()
+        fault = _fault_of_columns(columns, fields, exactly) or _fault_of_element(columns, fields)
+        if fault is not None:
+            return f"atom {number}: {fault}"
+    return None
+
+
+def _fault_of_columns(columns: Columns, fields: list[str], exactly: bool) -> str | None:
+    """How an atom differs from its columns. exactly: whether it may not have more, as where Properties names them."""
+    width = max(stop for _, _, stop in columns.values())
+    if len(fields) < width or (exactly and len(fields) > width):
+        return f"has {len(fields)} columns, and Properties names {width}"
+    start = columns["pos"][1]
+    wrong = next((field for field in fields[start : start + 3] if not _REAL.match(field)), None)
+    return None if wrong is None else f"a position is {wrong[:40]!r}, not a number"
+
+
+def _fault_of_element(columns: Columns, fields: list[str]) -> str | None:
+    """What is wrong with the element of an atom that ASE would not see."""
     from ase.data import atomic_numbers
 
     if "species" not in columns:
         return None
-    place, of_number = columns["species"][1], columns.get("Z")
-    for number, line in enumerate(lines):
-        fields = line.split()
-        symbol = fields[place] if place < len(fields) else ""
-        if symbol not in atomic_numbers and _of_two_elements(symbol):
-            return f"atom {number}: {symbol!r} may be {symbol.capitalize()} or {symbol[0]} and {symbol[1]}"
-        if symbol.upper() in ("D", "T"):
-            return f"atom {number}: {symbol} {HEAVY_HYDROGEN}"
-        if of_number is not None and fields[of_number[1]] != str(atomic_numbers.get(symbol)):
-            return f"atom {number} is {symbol} by its species and {fields[of_number[1]]} by its Z"
+    symbol, of_number = fields[columns["species"][1]], columns.get("Z")
+    if symbol not in atomic_numbers and _of_two_elements(symbol):
+        return f"{symbol!r} may be {symbol.capitalize()} or {symbol[0]} and {symbol[1]}"
+    if symbol.upper() in ("D", "T"):
+        return f"{symbol} {HEAVY_HYDROGEN}"
+    if of_number is not None and fields[of_number[1]] != str(atomic_numbers.get(symbol)):
+        return f"is {symbol} by its species and {fields[of_number[1]]} by its Z"
     return None
 
 

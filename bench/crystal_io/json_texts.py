@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from bench.crystal_io.streams import MAX_JSON_CHARACTERS, CifText, Missing, Place
-from bench.crystal_io.structure_dicts import crystal_of, holds_structure, structure_column
+from bench.crystal_io.structure_dicts import Repeated, crystal_of, holds_structure, structure_column
 from bench.crystals import Crystals
 from bench.errors import one_line
 
@@ -42,9 +43,17 @@ def read_json(text: TextIO, name: str) -> Iterator[Place]:
 def structure_json(text: str) -> Crystals | CifText | Missing:
     """The crystal of a table's cell that holds JSON."""
     try:
-        return crystal_of(json.loads(text))
+        return crystal_of(json.loads(text, object_pairs_hook=_dictionary))
     except (ValueError, RecursionError) as error:
         return Missing(f"not JSON ({one_line(error)})")
+
+
+def _dictionary(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of keys with their values; without any where one stands twice."""
+    content = dict(members)
+    if len(content) < len(members):
+        return Repeated(Counter(key for key, _ in members).most_common(1)[0][0])
+    return content
 
 
 def _listed(ahead: JsonAhead, word: str = "structure") -> Iterator[Place]:
@@ -76,7 +85,13 @@ def _members(ahead: JsonAhead, name: str) -> Iterator[Place]:
         else:
             value = ahead.value(f"{key[:40]}: ")
             if key in COLUMNS:
+                if value is not None and own.keys() & {*COLUMNS}:
+                    raise ValueError("both structure and cif, perhaps of different crystals; keep one of the two")
                 own.setdefault(key, value)
+            elif isinstance(value, Repeated) and (_is_field(key) or _is_note(key)):
+                own[key] = value
+            elif whole and key in LISTS and isinstance(value, list) and any(map(holds_structure, value)):
+                raise ValueError(f"both a structure and a list of structures ({key}); keep one of the two")
             elif whole or listed:  # what stands beside crystals that were passed on is not kept
                 own[key] = None if listed or whole & {*COLUMNS} else value
             elif holds_structure(value) or _is_cif(value):
@@ -143,7 +158,7 @@ class JsonAhead:
 
     def __init__(self, text: TextIO) -> None:
         self._rest = text
-        self._decoder = json.JSONDecoder()
+        self._decoder = json.JSONDecoder(object_pairs_hook=_dictionary)
         self._text = ""
         self._place = 0  # in what is in memory
         self.characters = 0

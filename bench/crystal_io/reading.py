@@ -1,4 +1,4 @@
-"""Crystals from files and to files, with a name or a reason for each."""
+"""Crystals from files of all kinds that are read, with a name or a reason for each place in them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,10 @@ def _places(path: Path) -> Iterator[Place | FilteredCrystals | Remark]:
         yield from read_parquet(path)
     else:
         known = ", ".join(TEXT_READERS)
-        raise ValueError(f"unknown kind of file; known are {known} (each also .gz), .zip, .parquet, .pt and folders")
+        raise ValueError(
+            f"unknown kind of file; known are {known} (each also .gz), .zip, .parquet, .pt and folders. Of many others "
+            f"(POSCAR, .traj, .db) `ase convert {path.name} crystals.extxyz` makes one"
+        )
 
 
 def _collected(

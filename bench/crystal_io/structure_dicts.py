@@ -11,6 +11,15 @@ from typing import Any
 import numpy as np
 
 from bench.arrays import FloatArray
+from bench.crystal_io.cells import (
+    CONTRADICTION,
+    another_cell,
+    fractional,
+    impossible_parameters,
+    lattice_of,
+    lattices_from_parameters,
+    rows_of_three,
+)
 from bench.crystal_io.cif import only_block
 from bench.crystal_io.cif.elements import HEAVY_HYDROGEN
 from bench.crystal_io.streams import MAX_ATOMS, CifText, Missing, only
@@ -19,13 +28,29 @@ from bench.errors import one_line
 
 ASE_KEYS = {"numbers", "positions"}
 JARVIS_KEYS = {"lattice_mat", "coords", "elements"}
+KINDS = ("structure", "cif", "atoms")  # keys under which an entry holds its one crystal
+SAME_PLACE_ANGSTROM = 0.05  # between fractional and Cartesian coordinates, which may be rounded
 MAX_NESTING = 3  # of entries that hold entries
+
+
+class Repeated(dict[str, Any]):
+    """In place of a JSON dictionary in which a key stands twice; any use of its content is a ValueError."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.reason = f"the key {key[:80]!r} stands twice in one dictionary; keep one of them"
+
+    def __missing__(self, key: str) -> Any:
+        """ValueError."""
+        raise ValueError(self.reason)
 
 
 def holds_structure(content: Any) -> bool:
     """Whether a JSON value is meant as a crystal: a structure, an entry with one, or atoms of ASE or JARVIS."""
     if not isinstance(content, Mapping):
         return False
+    if isinstance(content, Repeated):
+        return True
     is_atoms = any(keys <= content.keys() for keys in (ASE_KEYS, JARVIS_KEYS))
     holds_one = isinstance(content.get("structure"), Mapping | str) or isinstance(content.get("cif"), str)
     holds_one = holds_one or holds_structure(content.get("atoms"))
@@ -42,23 +67,29 @@ def crystal_of(content: Any, nesting: int = MAX_NESTING) -> Crystals | CifText |
         return only_block(content)
     if not isinstance(content, Mapping):
         return Missing(f"not a structure but {_described(content)}")
+    if isinstance(content, Repeated):
+        return Missing(content.reason)
     if content.keys() >= ASE_KEYS:
         return ase_atoms(content)
     if content.keys() >= JARVIS_KEYS:
         return jarvis_atoms(content)
     if "sites" not in content and nesting:
-        for key in ("structure", "cif", "atoms"):
-            if content.get(key) is not None:
-                return crystal_of(content[key], nesting - 1)
+        there = [key for key in KINDS if content.get(key) is not None]
+        if len(crystals := [key for key in there if isinstance(content[key], Mapping | str)]) > 1:
+            return Missing(f"holds both {' and '.join(crystals)}, perhaps of two crystals; leave one")
+        for key in there:
+            return crystal_of(content[key], nesting - 1)
     return pymatgen_structure(content)
 
 
 def structure_column(columns: list[str]) -> str:
-    """Which of a table's columns holds the crystals."""
-    for name in ("cif", "structure"):
-        if name in columns:
-            return name
-    raise ValueError(f"no column named cif or structure among {', '.join(columns)[:300] or 'none'}")
+    """Which of a table's columns holds the crystals. ValueError where none does, or more than one."""
+    found = [name for name in columns if name in ("cif", "structure")]
+    if len(found) > 1:
+        raise ValueError(f"has the columns {' and '.join(found)}, perhaps of different crystals; leave one")
+    if not found:
+        raise ValueError(f"no column named cif or structure among {', '.join(columns)[:300] or 'none'}")
+    return found[0]
 
 
 def pymatgen_structure(content: Any) -> Crystals | Missing:
@@ -80,7 +111,7 @@ def pymatgen_structure(content: Any) -> Crystals | Missing:
             if len(species) != 1 or species[0].get("occu", 1) != 1:
                 return Missing(f"site {number} has partial occupancies; order it first")
             numbers.append(atomic_number(species[0]["element"], f"site {number}"))
-            coords.append(site["abc"] if site.get("abc") is not None else np.linalg.solve(matrix.T, site["xyz"]))
+            coords.append(_place(site, matrix, f"site {number}"))
         return only(filter_crystals([len(numbers)], numbers, np.array(coords, dtype=np.float64), matrix))
     except ValueError as error:  # also numpy's LinAlgError
         return Missing(one_line(error))
@@ -89,13 +120,43 @@ def pymatgen_structure(content: Any) -> Crystals | Missing:
 
 
 def _matrix(lattice: Mapping[str, Any]) -> FloatArray:
-    """(3, 3) A. Parameters alone, as some databases store them, are pymatgen's business."""
-    if "matrix" in lattice:
-        return np.array(lattice["matrix"], dtype=np.float64).reshape(3, 3)
-    from pymatgen.core import Lattice
+    """(3, 3) A, of a matrix, or of lengths and angles alone, as some databases store them.
 
-    parameters = [float(lattice[key]) for key in ("a", "b", "c", "alpha", "beta", "gamma")]
-    return np.array(Lattice.from_parameters(*parameters).matrix, dtype=np.float64)
+    ValueError where they differ, or are those of no cell.
+    """
+    names = ("a", "b", "c", "alpha", "beta", "gamma")
+    if "matrix" not in lattice:
+        return _of_parameters([lattice[key] for key in names[:3]], [lattice[key] for key in names[3:]])
+    matrix = lattice_of(lattice["matrix"])
+    if all(lattice.get(key) is not None for key in names):
+        _refuse_another_cell(matrix, [lattice[key] for key in names[:3]], [lattice[key] for key in names[3:]])
+    return matrix
+
+
+def _of_parameters(lengths: Any, angles: Any) -> FloatArray:
+    """(3, 3) A. ValueError where lengths or angles are those of no cell."""
+    if fault := impossible_parameters(lengths, angles):
+        raise ValueError(fault[0])
+    return np.asarray(lattices_from_parameters(lengths, angles)[0])
+
+
+def _refuse_another_cell(matrix: FloatArray, lengths: Any, angles: Any) -> None:
+    """ValueError where lengths and angles are those of another cell than a lattice that is one."""
+    is_cell = np.isfinite(matrix).all() and np.linalg.det(matrix) != 0
+    if is_cell and another_cell(_of_parameters(lengths, angles)[None], matrix[None])[0]:
+        raise ValueError(CONTRADICTION)
+
+
+def _place(site: Mapping[str, Any], matrix: FloatArray, where: str) -> Any:
+    """(3,) fractional coordinates of a site. ValueError where its Cartesian ones are of another place."""
+    abc, xyz = site.get("abc"), site.get("xyz")
+    if abc is None:
+        return fractional([site["xyz"]], matrix)[0]
+    if xyz is not None:
+        shift = np.array(abc, dtype=np.float64) - fractional([xyz], matrix)[0]
+        if np.abs((shift - np.rint(shift)) @ matrix).max() > SAME_PLACE_ANGSTROM:
+            raise ValueError(f"{where}: its fractional coordinates (abc) and Cartesian ones (xyz) are two places")
+    return abc
 
 
 def ase_atoms(content: Mapping[str, Any]) -> Crystals | Missing:
@@ -106,12 +167,10 @@ def ase_atoms(content: Mapping[str, Any]) -> Crystals | Missing:
             return Missing(f"has {len(numbers)} atoms; at most {MAX_ATOMS} are read")
         cell = _array(content["cell"])
         matrix = np.array(_array(cell["array"]) if isinstance(cell, Mapping) else cell, dtype=np.float64)
-        if matrix.shape == (3,):
-            matrix = np.diag(matrix)
+        matrix = lattice_of(np.diag(matrix) if matrix.shape == (3,) else matrix)
         if (fault := _not_periodic(_array(content.get("pbc")))) is not None:
             return Missing(fault)
-        positions = np.array(_array(content["positions"]), dtype=np.float64).reshape(-1, 3)
-        coords = np.linalg.solve(matrix.reshape(3, 3).T, positions.T).T
+        coords = fractional(_array(content["positions"]), matrix)
         return only(filter_crystals([len(numbers)], numbers, coords, matrix))
     except ValueError as error:
         return Missing(one_line(error))
@@ -125,10 +184,12 @@ def jarvis_atoms(content: Mapping[str, Any]) -> Crystals | Missing:
         if len(content["elements"]) > MAX_ATOMS:
             return Missing(f"has {len(content['elements'])} atoms; at most {MAX_ATOMS} are read")
         numbers = [atomic_number(symbol, f"atom {place}") for place, symbol in enumerate(content["elements"])]
-        matrix = np.array(content["lattice_mat"], dtype=np.float64).reshape(3, 3)
-        coords = np.array(content["coords"], dtype=np.float64).reshape(-1, 3)
-        if content.get("cartesian", False):
-            coords = np.asarray(np.linalg.solve(matrix.T, coords.T).T, dtype=np.float64)
+        matrix = lattice_of(content["lattice_mat"])
+        if content.get("abc") is not None and content.get("angles") is not None:
+            _refuse_another_cell(matrix, content["abc"], content["angles"])
+        if (cartesian := content.get("cartesian", False)) not in (True, False):
+            raise ValueError(f"cartesian is {str(cartesian)[:20]!r}, neither true nor false")
+        coords = fractional(content["coords"], matrix) if cartesian else rows_of_three(content["coords"], "coords")
         return only(filter_crystals([len(numbers)], numbers, coords, matrix))
     except ValueError as error:
         return Missing(one_line(error))
@@ -159,9 +220,15 @@ def atomic_number(symbol: Any, where: str) -> int:
 
 
 def _not_periodic(pbc: Any) -> str | None:
-    if pbc is None or np.all(np.asarray(pbc, dtype=bool)):
+    """Why atoms are no crystal by their pbc; None where it is true in all directions or says nothing."""
+    if pbc is None:
         return None
-    flags = np.broadcast_to(np.asarray(pbc, dtype=bool).reshape(-1), (3,)).tolist()
+    flags = np.asarray(pbc).reshape(-1)
+    if flags.dtype.kind not in "biu" or flags.size not in (1, 3) or not np.isin(flags, (0, 1)).all():
+        return f"pbc is {str(pbc)[:40]!r}, not three of true and false"
+    if flags.all():
+        return None
+    flags = np.broadcast_to(flags.astype(bool), (3,)).tolist()
     return f"pbc is {flags}: not periodic in all directions, so no crystal"
 
 

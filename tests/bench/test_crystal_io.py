@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from bench.crystal_io import crystals_to_table, read_crystals, table_to_filtered, write_crystals
-from bench.crystal_io.eval_gen import lattices_from_parameters
+from bench.crystal_io.cells import lattices_from_parameters
 from bench.crystals import Crystals, FilteredCrystals
 from tests.bench.crystal_examples import FORMATS, eval_gen, same_atoms, some_crystals
 

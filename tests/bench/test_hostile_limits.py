@@ -151,7 +151,7 @@ def test_a_list_of_structures_is_read_whatever_lies_between_them(tmp_path: Path)
     [
         ('Lattice="nan 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3', "lattice is not finite"),
         ('Lattice="inf 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3', "not finite"),
-        ('Lattice="3 0 0 0 3 0 0 0 0" Properties=species:S:1:pos:R:3', "three independent vectors"),
+        ('Lattice="3 0 0 0 3 0 0 0 0" Properties=species:S:1:pos:R:3', "lattice has volume 0"),
         ('Lattice="3 0 0" Properties=species:S:1:pos:R:3', ""),
         ('Lattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:999999999', "no columns of an atom"),
         ('Lattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:-3', "no columns of an atom"),

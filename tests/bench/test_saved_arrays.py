@@ -13,7 +13,8 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from bench.crystal_io import read_crystals
-from bench.crystal_io.eval_gen import CONTRADICTION, HYDROGEN_FIRST, RADIANS, UNDECIDED
+from bench.crystal_io.cells import CONTRADICTION, RADIANS
+from bench.crystal_io.eval_gen import HYDROGEN_FIRST, UNDECIDED
 from bench.crystals import Crystals
 from tests.bench.crystal_examples import eval_gen, some_crystals
 
