@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -184,6 +185,12 @@ class Crystals:
         crystal_of_atom = np.repeat(np.arange(len(self)), self.num_atoms)
         pairs = np.unique(crystal_of_atom * (MAX_ATOMIC_NUMBER + 1) + self.atomic_numbers)
         return np.bincount(pairs // (MAX_ATOMIC_NUMBER + 1), minlength=len(self)).astype(np.int64)
+
+
+def reduced_composition(atomic_numbers: ArrayLike) -> tuple[tuple[int, int], ...]:
+    """(atomic number, atoms) of the reduced formula, by ascending atomic number. atomic_numbers: (N,), N >= 1."""
+    numbers, counts = np.unique(atomic_numbers, return_counts=True)
+    return tuple(zip(numbers.tolist(), (counts // math.gcd(*counts.tolist())).tolist(), strict=True))
 
 
 @functools.lru_cache(maxsize=100_000)  # each task asks for the same formulas

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.arrays import IntArray
+from bench.arrays import BoolArray, IntArray
 from bench.crystals import Crystals, FilteredCrystals
 
 if TYPE_CHECKING:
@@ -270,6 +270,22 @@ def task_schema(columns: Mapping[str, pa.DataType]) -> pa.Schema:
     import pyarrow as pa
 
     return pa.schema({"index": pa.int64(), "formula": pa.string(), **columns, "reason": pa.string()})
+
+
+def with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
+    """The table with these values in place of those that its columns of the same names have; types stay."""
+    import pyarrow as pa
+
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        own = table.schema.field(place)
+        table = table.set_column(place, own, pa.array(values, own.type))
+    return table
+
+
+def flags(column: pa.ChunkedArray | pa.Array, if_null: bool = False) -> BoolArray:
+    """(n,) of a column of booleans; if_null: what those are that are not known."""
+    return np.asarray(column.fill_null(if_null).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def task_rows(schema: pa.Schema, crystals: Crystals, columns: Mapping[str, Any]) -> pa.Table:

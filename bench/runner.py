@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import model_specs, registry
 from bench.atomic import folder_lock, remove_left_over, write_json
@@ -17,18 +17,16 @@ from bench.commands.report import write_reports
 from bench.datasets import canonical_name, reference_card
 from bench.device import named_threads
 from bench.executor import Executor, LocalExecutor
-from bench.interfaces import Task, task_kind
+from bench.interfaces import Task
 from bench.learning.plan import LearningPlan
 from bench.learning.snapshots import ask_batch_sizes, new_entries, stored_snapshots
 from bench.learning.trainables import find_trainable
 from bench.learning.training import learning_executor, stored_plan, train_missing
 from bench.model_specs import ModelSpec
-from bench.parquet import read_table, write_table
 from bench.prediction.compositions import PredictionPlan, Targets
 from bench.prediction.tasks import PREDICTION, asked_samples, prediction_task, stored_targets
 from bench.progress import say
 from bench.run_folder import manifest as manifests
-from bench.run_folder.shards import SampleFolder
 from bench.run_folder.summary import summarise
 from bench.sampling.model import Model, build_model, describe_model, stored_model
 from bench.sampling.order import RunModel, sample_models
@@ -36,10 +34,7 @@ from bench.sampling.sessions import has_crystals, record, suggest_resume
 from bench.sampling.thread_choice import Measured, choose_threads
 from bench.scoring.between_batches import scoring_between_batches
 from bench.scoring.tables import Scorer, score
-from bench.store import FORMAT, SUMMARY, Run, create_folder, default_folder, read_state, write_state
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from bench.store import FORMAT, SUMMARY, Run, create_folder, default_folder
 
 
 @dataclass(frozen=True)
@@ -226,7 +221,7 @@ def resume(
         if "learning" in manifest:
             executor = learning_executor(stored_plan(stored), executor, manifest["device"]["kind"])
         targets = stored_targets(manifest)
-        tasks = [prediction_task(targets)] if targets else _stored_tasks(stored)
+        tasks = stored_tasks(stored, targets)
         manifests.require_same(
             manifest["protocol"],
             manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks),
@@ -245,111 +240,14 @@ def resume(
         return execute(stored, models, tasks, executor)
 
 
-def _stored_tasks(run: Run) -> list[Task]:
-    """The tasks of a stored run of `bench run`, as they are today."""
+def stored_tasks(run: Run, targets: Targets | None) -> list[Task]:
+    """The tasks of a stored run as they are today. targets: the compositions of a run of `bench csp`."""
+    if targets is not None:
+        return [prediction_task(targets)]
     manifest = run.manifest
     run_types = manifest.get("hull_run_types", ())
     how = (manifest["potentials"], run.dataset, manifest.get("hull"), run_types, manifest.get("rules"))
     return registry.build_tasks(manifest["tasks"], *how)
-
-
-def rescore(
-    root: Path,
-    names: Sequence[str] | None = None,
-    potentials: Sequence[str] | None = None,
-    workers: int = 2,
-    hull: Path | None = None,
-    executor: Executor | None = None,
-    hull_run_types: Sequence[str] | None = None,
-    rules: str | None = None,
-    keep_energies: bool = False,
-) -> Outcome:
-    """Computes tasks anew on the stored crystals, by today's protocol; all that the run has for None.
-
-    rules: of another evaluation; None for those that the run has, as with the other options. keep_energies: tasks that
-    can keep the costly figures of their stored tables (`Task.renewed`) do. ValueError where the run is not sampled to
-    its end, where a task that was not named changed as well, or where figures that are to be kept are not today's.
-    """
-    with folder_lock(Run.open_to_write(root).root):
-        stored = Run.open(root)
-        before = stored.manifest
-        targets = stored_targets(before)
-        if targets and (names, potentials, hull, hull_run_types, rules) != (None,) * 5:
-            raise ValueError(f"{root}: a run of `bench csp` has one task; name no task, potential, hull or rules")
-        chosen = list(before["tasks"] if names is None else names)
-        all_names = chosen if targets else registry.task_names([*before["tasks"], *chosen])
-        kinds = before["potentials"] if potentials is None else list(potentials)
-        own_hull = before.get("hull") if hull is None else str(hull.resolve())
-        run_types = list(before.get("hull_run_types", ()) if hull_run_types is None else hull_run_types)
-        own_rules = before.get("rules") if rules is None else rules
-        if targets:
-            tasks = [prediction_task(targets)]
-        else:
-            tasks = registry.build_tasks(all_names, kinds, stored.dataset, own_hull, run_types, own_rules)
-        wanted = chosen if targets else registry.task_names(chosen)
-        anew = {task.name for task in tasks if task_kind(task) in wanted}
-        anew -= {*before["tasks"]} - {*chosen}  # what one of these only needs
-        protocol = manifests.protocol(stored.dataset, reference_card(stored.dataset).sha256, tasks)
-        for name, old in before["protocol"]["tasks"].items():
-            if name in protocol["tasks"] and name not in anew:
-                new = protocol["tasks"][name]
-                manifests.require_same(old, new, f"{root}: the protocol of {name}", f"add {name} to --tasks")
-        folders = [folder for model in stored.models if model not in stored.skipped for folder in stored.folders(model)]
-        for folder in folders:
-            state = read_state(folder.path)
-            if not state["sampled"]:
-                raise ValueError(
-                    f"{folder.path} is not sampled to its end; go on with `python -m bench run --resume {root}` first"
-                )
-        kept = _renewed_tables(tasks, folders, before["protocol"]["tasks"], anew) if keep_energies else {}
-        # Tables go before the manifest changes: a kill in between leaves tasks to score, never old rows as new ones.
-        (root / SUMMARY).unlink(missing_ok=True)
-        for folder in folders:
-            for name in anew:
-                if (folder.path, name) in kept:
-                    write_table(folder.path / f"{name}.parquet", kept[folder.path, name])
-                    continue
-                (folder.path / f"{name}.parquet").unlink(missing_ok=True)
-                shutil.rmtree(folder.path / "parts" / name, ignore_errors=True)
-            state = read_state(folder.path)
-            removed = {name for name in anew if (folder.path, name) not in kept}
-            state["scoring_seconds"] = {k: s for k, s in state["scoring_seconds"].items() if k not in removed}
-            write_state(folder.path, state)
-        manifest = {
-            **before,
-            "data": before.get("data", {}) | manifests.data_at_hand(stored.dataset),
-            "protocol": protocol,
-            "protocol_hash": manifests.protocol_hash(protocol),
-            "tasks": all_names,
-            "known_tasks": list(registry.known("task")),
-            "potentials": kinds,
-            "hull": own_hull,
-            "hull_run_types": run_types,
-            "rules": own_rules,
-        }
-        with suggest_resume(Run(root, manifest)) as changed:
-            executor = executor or LocalExecutor(workers)
-            record(changed, executor)
-            with executor.scoring(tasks, stored.dataset) as pool:
-                return finish(changed, tasks, pool)
-
-
-def _renewed_tables(
-    tasks: Sequence[Task], folders: Sequence[SampleFolder], protocols: Mapping[str, Any], names: Collection[str]
-) -> dict[tuple[Path, str], pa.Table]:
-    """(folder, task) -> its stored table as of today, for the tasks among `names` that can. ValueError as of them."""
-    able = [task for task in tasks if task.name in names and task.name in protocols and hasattr(task, "renewed")]
-    if not able:
-        raise ValueError(f"none of {', '.join(sorted(names))} has energies in this run that could be kept")
-    found = {}
-    for folder in folders:
-        for task in able:
-            table = read_table(folder.path / f"{task.name}.parquet")
-            try:
-                found[folder.path, task.name] = task.renewed(table, protocols[task.name])
-            except ValueError as error:
-                raise ValueError(f"{folder.path}: {task.name}: {error}; rescore without --keep-energies") from None
-    return found
 
 
 def execute(run: Run, models: list[RunModel], tasks: Sequence[Task], executor: Executor) -> Outcome:

@@ -1,4 +1,4 @@
-"""How many crystals show a difference of rates, costs or times, at 5 % and with a chosen power."""
+"""How many crystals show a difference of rates or costs, at 5 % and with a chosen power."""
 
 from __future__ import annotations
 
@@ -56,19 +56,3 @@ def crystals_for_costs(rate: float, ratio: float, power: float = POWER) -> int:
     if not (ratio > 1 and math.isfinite(ratio)):
         raise ValueError(f"--cost-ratio {ratio:g}: more than 1, such as 1.25 for a quarter dearer")
     return crystals_for_rates(rate, rate / ratio, power)
-
-
-def batches_for_times(spread: float, ratio: float, power: float = POWER) -> int:
-    """Batches of each model so that seconds a crystal `ratio` times as long are told apart.
-
-    spread: standard deviation of the logarithm of a batch's seconds. Student's t with as many batches, by iteration.
-    """
-    from scipy.stats import t
-
-    batches = 2
-    while True:
-        freedom = batches - 1
-        reach = float(t.ppf(HIGH_QUANTILE, freedom) + t.ppf(power, freedom)) * spread * math.sqrt(2 / batches)
-        if reach <= abs(math.log(ratio)):
-            return batches
-        batches = max(batches + 1, math.ceil(batches * 1.02))

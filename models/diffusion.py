@@ -6,7 +6,7 @@ alpha_bar is the product of the alphas up to a time, the share of signal: 1 for 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -256,6 +256,11 @@ def time_embedding(times: Tensor, dim: int) -> Tensor:
     frequencies = torch.exp(ramp * (-math.log(10000) / (half - 1)))
     angles = times[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def torch_seed(seed: int | Sequence[int]) -> int:
+    """A seed for torch's generators, which take 63 bits, from `SeedSequence(seed)`."""
+    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class Noise(Protocol):

@@ -36,6 +36,23 @@ class SizedSampler(Protocol):
         """(B) crystals of N atoms. settings: how the sampler steps, those of the model's configuration when None."""
 
 
+def drawn_sizes(num_atoms_probabilities: FloatArray, num_crystals: int, seed: int) -> tuple[IntArray, int]:
+    """(num_crystals,) numbers of atoms, N ~ p(N), and a seed for torch's generator of all that comes after.
+
+    num_atoms_probabilities: (N_max + 1,), entry n is p(N = n).
+    """
+    size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+    rng = np.random.default_rng(int(size_seed))
+    num_atoms = rng.choice(len(num_atoms_probabilities), size=num_crystals, p=num_atoms_probabilities)
+    return num_atoms, int(noise_seed >> np.uint64(1))
+
+
+def usual_sampling(config: Any, max_steps: int) -> tuple[int, Any]:
+    """Steps, at most so many, and the settings with which a configuration's sampler takes them."""
+    steps, settings = min(max_steps, config.num_steps), config.sampler
+    return steps, settings.for_few_steps() if steps < config.num_steps else settings
+
+
 def sample_crystals(
     model: SizedSampler,
     num_atoms_probabilities: FloatArray,
@@ -47,14 +64,11 @@ def sample_crystals(
 ) -> SampleBatch:
     """Crystals with N ~ p(N), one bucket of equal N after another. What a network makes not finite gets a reason.
 
-    num_atoms_probabilities: (N_max + 1,), entry n is p(N = n). settings: as of `SizedSampler.sample`. callback: is told
-    besides which of the crystals asked for are in the bucket, "indices" (B,).
+    num_atoms_probabilities: as of `drawn_sizes`. settings: as of `SizedSampler.sample`. callback: is told besides which
+    of the crystals asked for are in the bucket, "indices" (B,).
     """
-    size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-    rng = np.random.default_rng(int(size_seed))
-    num_atoms = rng.choice(len(num_atoms_probabilities), size=num_crystals, p=num_atoms_probabilities)
-    device = next(model.network.parameters()).device
-    noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
+    num_atoms, noise_seed = drawn_sizes(num_atoms_probabilities, num_crystals, seed)
+    noise = SeededNoise.from_seed(noise_seed, next(model.network.parameters()).device)
     evaluations = np.zeros(num_crystals, dtype=np.int64)
     batches, places = [], []
     networks = [model.network] if model.weak is None else [model.network, model.weak]

@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.arrays import BoolArray
 from bench.crystals import Crystals
+from bench.interfaces import flags
 from bench.statistics import Metric
 from tasks.novelty import Novelty, rate_between
 from tasks.space_groups import TOLERANCES_ANGSTROM, space_group_number
@@ -58,10 +59,9 @@ def sun_rate_relaxed(dataset: str, stable: Crystals, n: int, rules: str | None =
         return rate_between(0, 0, n)
     novelty = Novelty(dataset, rules=rules)
     table = novelty.compare(novelty.score(stable), lambda rows: stable[rows])
-    unique = np.array(table["unique"].to_pylist(), dtype=bool)
-    least = unique & np.array(table["novel"].fill_null(False).to_pylist(), dtype=bool)
-    most = unique & np.array(table["novel"].fill_null(True).to_pylist(), dtype=bool)
-    return rate_between(int(least.sum()), int(most.sum()), n)
+    unique = flags(table["unique"])
+    least, most = (int((unique & flags(table["novel"], if_null)).sum()) for if_null in (False, True))
+    return rate_between(least, most, n)
 
 
 def _space_groups(crystals: Crystals) -> list[int | None]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bench.arrays import FloatArray, IntArray
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
 from bench.datasets import BINS, CrystalCounts, canonical_name, reference_folder, split_counts
-from bench.interfaces import task_rows, task_schema
+from bench.interfaces import flags, task_rows, task_schema
 from bench.statistics import RESAMPLES, Metric, jensen_shannon, jensen_shannon_floor, median
 from tasks.space_groups import niggli_cell
 
@@ -88,7 +88,7 @@ class Distribution:
 
         Without a value where the counts of the test split are not known.
         """
-        valid = np.asarray(tables["validity"]["valid"].to_numpy(zero_copy_only=False), dtype=bool)
+        valid = flags(tables["validity"]["valid"])
         table = tables[self.name].filter(pa.array(valid))
         split = _split(self.dataset)
         names = ["elements", *QUANTITIES]

@@ -22,7 +22,7 @@ import pyarrow as pa
 from bench.arrays import BoolArray, IntArray
 from bench.crystals import Crystals
 from bench.datasets import DataUnavailable, formula_hashes, load_split, training_formulas
-from bench.interfaces import task_rows, task_schema
+from bench.interfaces import flags, task_rows, task_schema, with_columns
 from bench.statistics import Metric, wilson
 from tasks.rules.disordered import Disordered, disordered_protocol
 from tasks.structure_match import NotComparable, Primitive, matching_protocol
@@ -111,7 +111,7 @@ def rate_between(least: int, most: int, n: int) -> Metric:
 
 def novel_rate(table: pa.Table, good: BoolArray) -> Metric:
     """The share that is novel and good among all n of a table of `Novelty`, as of `rate_between`. good: (n,)."""
-    new, perhaps_new = _flags(table["novel"]), _flags(table["novel"].fill_null(True))
+    new, perhaps_new = flags(table["novel"]), flags(table["novel"], if_null=True)
     return rate_between(int((good & new).sum()), int((good & perhaps_new).sum()), table.num_rows)
 
 
@@ -179,10 +179,7 @@ class Novelty:
                     if not is_unique:
                         same = f"matches crystal {rows[why]}" if isinstance(why, int) else f"cannot be compared: {why}"
                         reasons[row] = "; ".join(filter(None, [f"not unique: {same}", reasons[row]]))
-        for name, values in (("unique", unique), ("reason", reasons)):
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type))
-        return table
+        return with_columns(table, {"unique": unique, "reason": reasons})
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Rates over all requested crystals; sun_rate, of those that are stable, unique and novel, needs `stability`.
@@ -191,19 +188,15 @@ class Novelty:
         """
         table = tables[self.name]
         n = table.num_rows
-        unique = _flags(table["unique"])
+        unique = flags(table["unique"])
         metrics = {
             "unique_rate": wilson(int(unique.sum()), n),
             "novel_rate": novel_rate(table, np.ones(n, dtype=bool)),
             "sun_rate": Metric(None),
         }
         if "stability" in tables:
-            metrics["sun_rate"] = novel_rate(table, unique & _flags(tables["stability"]["stable"]))
+            metrics["sun_rate"] = novel_rate(table, unique & flags(tables["stability"]["stable"]))
         return metrics
-
-
-def _flags(column: pa.ChunkedArray) -> BoolArray:
-    return np.asarray(column.fill_null(False).to_numpy(), dtype=bool)
 
 
 def _portions(groups: Sequence[list[int]]) -> Iterator[list[list[int]]]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.crystals import Crystals
-from bench.interfaces import task_rows, task_schema
+from bench.interfaces import flags, task_rows, task_schema
 from bench.statistics import EQUAL_WITHIN_ERRORS, RESAMPLES, Metric, emd, emd_floor, median
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Properties:
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Distances to the test split over valid crystals, their floors for as many, and the median density."""
         table = tables[self.name]
-        valid = np.asarray(tables["validity"]["valid"].to_numpy(zero_copy_only=False), dtype=bool)
+        valid = flags(tables["validity"]["valid"])
         seeds = np.random.SeedSequence(seed).generate_state(2 * len(PROPERTIES)).tolist()
         metrics = {}
         for name in PROPERTIES:

@@ -30,7 +30,7 @@ import pyarrow as pa
 from bench.arrays import BoolArray, FloatArray, IntArray
 from bench.crystals import Crystals
 from bench.errors import one_line
-from bench.interfaces import task_rows, task_schema
+from bench.interfaces import task_rows, task_schema, with_columns
 from bench.statistics import Metric, mean, wilson
 from tasks.closest_pair import closest_pairs
 from tasks.structure_match import (
@@ -157,9 +157,8 @@ class StructurePrediction:
     def finish(self, table: pa.Table) -> pa.Table:
         """The table with composition and sample of the rows that have no crystal, too."""
         rows = table["index"].to_numpy()
-        for name, values in (("composition", rows % len(self.references)), ("sample", rows // len(self.references))):
-            table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.int64()))
-        return table
+        samples, compositions = np.divmod(rows, len(self.references))
+        return with_columns(table, {"composition": compositions, "sample": samples})
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Match rates and RMSDs by k, without the rule of validity (`_all`), METRe and cRMSE.

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.arrays import BoolArray, FloatArray, IntArray
-from bench.crystals import Crystals
+from bench.crystals import Crystals, reduced_composition
 from bench.interfaces import task_rows, task_schema
 from bench.statistics import Metric, wilson
 from tasks.closest_pair import closest_pairs, shortest_translations
@@ -40,13 +40,8 @@ COLLAPSED = "valid, but an atom is near its own image"  # begins the note of a c
 
 def composition_faults(crystals: Crystals, oxidation_states_set: OxidationStates) -> list[str | None]:
     """What makes each of B compositions invalid by SMACT's rule, None where it is valid."""
-    faults = []
-    for b in range(len(crystals)):
-        numbers, counts = np.unique(crystals.arrays(b)[0], return_counts=True)
-        divisor = math.gcd(*counts.tolist())
-        reduced = tuple(zip(numbers.tolist(), (counts // divisor).tolist(), strict=True))
-        faults.append(composition_fault(oxidation_states_set, reduced))
-    return faults
+    compositions = (reduced_composition(crystals.arrays(b)[0]) for b in range(len(crystals)))
+    return [composition_fault(oxidation_states_set, composition) for composition in compositions]
 
 
 def valid_structures(min_distances: FloatArray, volumes: FloatArray, num_atoms: IntArray) -> BoolArray:

@@ -1,1 +1,1 @@
-"""What the command line calls: one file a command."""
+"""What the commands do, one file a command; `bench.cli` parses their options."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.arrays import BoolArray, IntArray
-from bench.commands.options import Only
+from bench.commands.given import Only
 from bench.crystals import Crystals
+from bench.interfaces import flags
 from bench.run_folder.relaxed import has_geometry, relaxed_crystals
 from bench.run_folder.shards import SampleFolder
 from bench.store import Run
@@ -123,17 +124,13 @@ def _passing(tables: Mapping[str, pa.Table], n: int, only: Only | None, task: st
     if only is None:
         return np.ones(n, dtype=bool), 0
     if only is Only.valid:
-        return _flags(tables["validity"], "valid", False), 0
-    stable = _flags(tables[task], "stable", False)
+        return flags(tables["validity"]["valid"]), 0
+    stable = flags(tables[task]["stable"])
     if only is Only.stable:
         return stable, 0
-    unique, novel = _flags(tables["novelty"], "unique", False), _flags(tables["novelty"], "novel", False)
-    perhaps = stable & unique & _flags(tables["novelty"], "novel", True)
+    unique, novel = flags(tables["novelty"]["unique"]), flags(tables["novelty"]["novel"])
+    perhaps = stable & unique & flags(tables["novelty"]["novel"], if_null=True)
     return stable & unique & novel, int(perhaps.sum()) - int((stable & unique & novel).sum())
-
-
-def _flags(table: pa.Table, column: str, unknown: bool) -> BoolArray:
-    return np.asarray(table[column].fill_null(unknown).to_numpy(), dtype=bool)
 
 
 def _existing(folder: SampleFolder, wanted: BoolArray) -> tuple[IntArray, Crystals]:

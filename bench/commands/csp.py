@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import runner
 from bench.budget import Budget, parse_duration
-from bench.commands.options import refuse_beside_resume
+from bench.commands.given import refuse_beside_resume
 from bench.datasets.files import canonical_name
 from bench.model_specs import parse_models, with_meta
 from bench.prediction.compositions import PredictionPlan

@@ -12,13 +12,13 @@ import numpy as np
 
 from bench import registry
 from bench.commands.chosen import Chosen, Judge, choose, judges
-from bench.commands.options import Only
+from bench.commands.given import Only
 from bench.crystal_io.with_properties import require_known_ending, write_with_properties
 from bench.crystals import Crystals
 from bench.datasets import dataset_spec
 from bench.errors import one_line
 from bench.progress import say
-from bench.run_folder.ledger import kind_of
+from bench.run_folder.ledger import kind_of_reason
 from bench.store import Run
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _left_out(found: Sequence[Chosen]) -> Iterator[str]:
     for part in found:
         for place, why in zip(part.places.tolist(), part.why_not, strict=True):
             if why is not None:
-                names[kind_of(why)].append(part.name(place))
+                names[kind_of_reason(why)].append(part.name(place))
     for why, those in names.items():
         more = f" and {len(those) - NAMES_SHOWN} more" if len(those) > NAMES_SHOWN else ""
         shown = ", ".join(those[:NAMES_SHOWN])

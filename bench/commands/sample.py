@@ -7,12 +7,12 @@ from pathlib import Path
 from bench import model_specs
 from bench.budget import BatchPlanner, Budget, device_clock, timed_batch_size
 from bench.crystal_io import write_crystals
-from bench.crystal_io.writing import WRITERS
+from bench.crystal_io.writing import known_ending
 from bench.crystals import FilteredCrystals
 from bench.datasets import canonical_name
 from bench.device import resolve_device
 from bench.progress import progress
-from bench.run_folder.ledger import kind_of
+from bench.run_folder.ledger import kind_of_reason
 from bench.sampling.sources import GeneratorSource, declared_batch_size
 from bench.sampling.thread_choice import Measured, choose_threads
 
@@ -39,9 +39,7 @@ def sample_file(
         specs = model_specs.with_compiled(specs)
     if out.exists():
         raise ValueError(f"{out} exists; choose another --out")
-    ending = Path(out.name.lower().removesuffix(".gz")).suffix
-    if ending not in ("", *WRITERS):
-        raise ValueError(f"--out {out}: unknown ending; known are {', '.join(WRITERS)}")
+    known_ending(out)
     budget = Budget(num_samples=num_samples)
     device = resolve_device(device)
     dataset = canonical_name(dataset)
@@ -62,7 +60,7 @@ def sample_file(
             advance(size, size)
     filtered = FilteredCrystals.concatenate(parts)
     write_crystals(filtered.crystals, out)
-    lost = {kind_of(reason) for reason in filtered.reasons.values()}
+    lost = {kind_of_reason(reason) for reason in filtered.reasons.values()}
     return f"{out}: {len(filtered.crystals)} crystals" + (
         f"; {len(filtered.reasons)} of {num_samples} could not be made ({'; '.join(sorted(lost)[:3])})" if lost else ""
     )

@@ -1,4 +1,4 @@
-"""Crystals from files and to files, with a name or a reason for each."""
+"""Crystals from files of all kinds that are read, with a name or a reason for each place in them."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.atomic import write_bytes
 from bench.crystal_io.table import COLUMNS, crystals_to_table
-from bench.crystal_io.writing import cif_texts, zip_bytes
+from bench.crystal_io.writing import cif_texts, frame, frames_bytes, zip_bytes
 from bench.crystals import Crystals
 from bench.parquet import table_bytes
 
@@ -55,21 +55,17 @@ def _zip(crystals: Crystals, properties: pa.Table, names: Sequence[str]) -> byte
 
 
 def _extxyz(crystals: Crystals, properties: pa.Table, names: Sequence[str]) -> bytes:
-    from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.io import write
 
     frames = []
     for index, row in enumerate(properties.to_pylist()):
-        numbers, frac_coords, lattice = crystals.arrays(index)
         energy = row.pop("energy", None)
-        atoms = Atoms(numbers=numbers, positions=frac_coords @ lattice, cell=lattice, pbc=True, info=_stated(row))
+        atoms = frame(crystals, index)
+        atoms.info.update(_stated(row))
         if energy is not None:
             atoms.calc = SinglePointCalculator(atoms, energy=energy)  # type: ignore[no-untyped-call]
         frames.append(atoms)
-    buffer = io.StringIO()
-    write(buffer, frames, format="extxyz")
-    return buffer.getvalue().encode()
+    return frames_bytes(frames)
 
 
 def _stated(row: Mapping[str, Any]) -> dict[str, Any]:

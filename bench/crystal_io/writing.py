@@ -8,12 +8,16 @@ import io
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.atomic import write_bytes
 from bench.crystal_io.table import parquet_bytes
 from bench.crystals import Crystals
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def write_crystals(crystals: Crystals, path: str | Path) -> None:
@@ -27,10 +31,7 @@ def write_crystals(crystals: Crystals, path: str | Path) -> None:
     path = Path(path)
     if len(crystals) == 0:
         raise ValueError(f"{path}: there are no crystals to write")
-    packed = path.suffix.lower() == ".gz"
-    suffix = Path(path.name[:-3]).suffix.lower() if packed else path.suffix.lower()
-    if (suffix or packed) and (suffix not in WRITERS or (packed and suffix in (".zip", ".parquet"))):
-        raise ValueError(f"{path}: unknown ending; known are {', '.join(WRITERS)} and none for a folder of CIFs")
+    suffix, packed = known_ending(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns of every noble gas
         if not suffix:
@@ -38,6 +39,15 @@ def write_crystals(crystals: Crystals, path: str | Path) -> None:
             return
         content = WRITERS[suffix](crystals)
     write_bytes(path, gzip.compress(content, mtime=0) if packed else content)
+
+
+def known_ending(path: Path) -> tuple[str, bool]:
+    """A name's ending without `.gz`, "" of a folder, and whether it has `.gz`. ValueError where none is written so."""
+    packed = path.suffix.lower() == ".gz"
+    suffix = Path(path.name[:-3]).suffix.lower() if packed else path.suffix.lower()
+    if (suffix or packed) and (suffix not in WRITERS or (packed and suffix in (".zip", ".parquet"))):
+        raise ValueError(f"{path}: unknown ending; known are {', '.join(WRITERS)} and none for a folder of CIFs")
+    return suffix, packed
 
 
 def _write_folder(crystals: Crystals, path: Path) -> None:
@@ -81,15 +91,23 @@ def zip_bytes(texts: Mapping[str, str]) -> bytes:
 
 
 def _extxyz_bytes(crystals: Crystals) -> bytes:
+    return frames_bytes(frame(crystals, index) for index in range(len(crystals)))
+
+
+def frame(crystals: Crystals, index: int) -> Atoms:
+    """A crystal as ASE has it."""
     from ase import Atoms
+
+    numbers, frac_coords, lattice = crystals.arrays(index)
+    return Atoms(numbers=numbers, positions=frac_coords @ lattice, cell=lattice, pbc=True)
+
+
+def frames_bytes(frames: Iterable[Atoms]) -> bytes:
+    """Frames as extended XYZ."""
     from ase.io import write
 
-    frames = []
-    for index in range(len(crystals)):
-        numbers, frac_coords, lattice = crystals.arrays(index)
-        frames.append(Atoms(numbers=numbers, positions=frac_coords @ lattice, cell=lattice, pbc=True))
     buffer = io.StringIO()
-    write(buffer, frames, format="extxyz")
+    write(buffer, list(frames), format="extxyz")
     return buffer.getvalue().encode()
 
 

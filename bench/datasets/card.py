@@ -15,6 +15,7 @@ import numpy as np
 from bench.arrays import FloatArray, IntArray
 from bench.atomic import write_text
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
+from bench.datasets.counts import dense, sparse
 from bench.datasets.files import DatasetSpec, Split
 from bench.errors import one_line
 
@@ -99,8 +100,8 @@ class ReferenceCard:
                 split: {"rows": card.rows, "git_blob_sha1": card.blob, "published": card.published}
                 for split, card in self.splits.items()
             },
-            "num_atoms_counts": _nonzero(self.num_atoms_counts),
-            "element_counts": _nonzero(self.element_counts),
+            "num_atoms_counts": sparse(self.num_atoms_counts),
+            "element_counts": sparse(self.element_counts),
         }
 
     @classmethod
@@ -173,22 +174,11 @@ class ReferenceCard:
                 },
                 train,
                 test,
-                num_atoms_counts=_dense(content["num_atoms_counts"], 1 + max(map(int, content["num_atoms_counts"]))),
-                element_counts=_dense(content["element_counts"], MAX_ATOMIC_NUMBER + 1),
+                num_atoms_counts=dense(content["num_atoms_counts"]),
+                element_counts=dense(content["element_counts"], MAX_ATOMIC_NUMBER + 1),
             )
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise ValueError(f"{place}: not a readable reference card ({one_line(error)})") from error
         if card.sha256 != content.get("sha256"):
             raise ValueError(f"{place}: the card and its distributions do not belong together; write both anew")
         return card
-
-
-def _nonzero(counts: IntArray) -> dict[str, int]:
-    return {str(value): int(count) for value, count in enumerate(counts) if count}
-
-
-def _dense(counts: Mapping[str, int], length: int) -> IntArray:
-    dense = np.zeros(length, dtype=np.int64)
-    for value, count in counts.items():
-        dense[int(value)] = count
-    return dense

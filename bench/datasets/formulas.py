@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from bench.arrays import BoolArray, IntArray
 from bench.atomic import write_bytes
-from bench.crystals import Crystals
+from bench.crystals import Crystals, reduced_composition
 from bench.errors import reason_of
 
 if TYPE_CHECKING:
@@ -38,9 +37,7 @@ def hashes_of(compositions: Sequence[IntArray]) -> HashArray:
     """(B,) `formula_hashes` of compositions, (N_i,) atomic numbers each."""
     hashes = np.zeros(len(compositions), dtype=np.uint64)
     for b, composition in enumerate(compositions):
-        numbers, counts = np.unique(composition, return_counts=True)
-        divisor = math.gcd(*counts.tolist())
-        text = ",".join(f"{z}:{n // divisor}" for z, n in zip(numbers.tolist(), counts.tolist(), strict=True))
+        text = ",".join(f"{z}:{count}" for z, count in reduced_composition(composition))
         hashes[b] = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=BYTES).digest(), "little")
     return hashes
 

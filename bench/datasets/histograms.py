@@ -18,6 +18,7 @@ import numpy as np
 from bench.arrays import FloatArray, IntArray
 from bench.atomic import write_text
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
+from bench.datasets.counts import dense, sparse
 from bench.errors import one_line
 
 if TYPE_CHECKING:
@@ -117,11 +118,11 @@ class CrystalCounts:
         content = {
             "format": FORMAT,
             "crystals": self.crystals,
-            "num_atoms": _sparse(self.num_atoms),
-            "num_elements": _sparse(self.num_elements),
-            "elements": _sparse(self.elements),
+            "num_atoms": sparse(self.num_atoms),
+            "num_elements": sparse(self.num_elements),
+            "elements": sparse(self.elements),
             "binned": {
-                quantity: {"bins": BINS[quantity], "counts": _sparse(counts.counts), "outside": counts.outside}
+                quantity: {"bins": BINS[quantity], "counts": sparse(counts.counts), "outside": counts.outside}
                 for quantity, counts in self.binned.items()
             },
         }
@@ -137,11 +138,11 @@ class CrystalCounts:
             if content["format"] != FORMAT or bins != dict(BINS):
                 raise ValueError("it is of another version")
             binned = {
-                quantity: Binned(quantity, _dense(entry["counts"], BINS[quantity][2]), int(entry["outside"]))
+                quantity: Binned(quantity, dense(entry["counts"], BINS[quantity][2]), int(entry["outside"]))
                 for quantity, entry in content["binned"].items()
             }
-            numbers = {name: _dense(content[name]) for name in ("num_atoms", "num_elements")}
-            elements = _dense(content["elements"], MAX_ATOMIC_NUMBER + 1)
+            numbers = {name: dense(content[name]) for name in ("num_atoms", "num_elements")}
+            elements = dense(content["elements"], MAX_ATOMIC_NUMBER + 1)
             return cls(int(content["crystals"]), **numbers, elements=elements, binned=binned)
         except (OSError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             remedy = f"`python -m bench data {dataset} --reference {folder}` writes it anew"
@@ -161,14 +162,3 @@ def _sum(one: IntArray, other: IntArray) -> IntArray:
     total[: len(one)] += one
     total[: len(other)] += other
     return total
-
-
-def _sparse(counts: IntArray) -> dict[str, int]:
-    return {str(place): int(count) for place, count in enumerate(counts) if count}
-
-
-def _dense(counts: Mapping[str, int], length: int | None = None) -> IntArray:
-    dense = np.zeros(1 + max(map(int, counts), default=0) if length is None else length, dtype=np.int64)
-    for place, count in counts.items():
-        dense[int(place)] = count
-    return dense

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -119,13 +118,6 @@ def composition_name(atomic_numbers: IntArray) -> str:
 
     numbers, counts = np.unique(atomic_numbers, return_counts=True)
     return " ".join(f"{Element.from_Z(int(z)).symbol}{n}" for z, n in zip(numbers, counts, strict=True))
-
-
-def reduced(atomic_numbers: IntArray) -> tuple[tuple[int, int], ...]:
-    """(atomic number, atoms) of the reduced formula, ascending."""
-    numbers, counts = np.unique(atomic_numbers, return_counts=True)
-    divisor = math.gcd(*counts.tolist())
-    return tuple(zip(numbers.tolist(), (counts // divisor).tolist(), strict=True))
 
 
 def of_round(compositions: Sequence[IntArray], first_row: int, size: int) -> list[IntArray]:

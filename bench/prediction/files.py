@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.crystal_io import ReadResult
-from bench.crystals import Crystals, FilteredCrystals
-from bench.prediction.compositions import Targets, composition_name, reduced
+from bench.crystals import Crystals, FilteredCrystals, reduced_composition
+from bench.prediction.compositions import Targets, composition_name
 
 
 def arranged(result: ReadResult, path: Path, targets: Targets) -> ReadResult:
@@ -35,7 +35,7 @@ def _by_place(result: ReadResult, path: Path, targets: Targets) -> ReadResult:
     crystals = result.filtered.crystals
     for b, place in enumerate(result.filtered.indices.tolist()):
         own, asked_for = crystals.arrays(b)[0], targets.compositions[place % n]
-        if reduced(own) != reduced(asked_for):
+        if reduced_composition(own) != reduced_composition(asked_for):
             raise ValueError(
                 f"{path}: {result.names[place]} is {composition_name(own)}, and composition {place % n} (row "
                 f"{targets.rows[place % n]} of the test split) is {composition_name(asked_for)}; put the structures in "

@@ -10,7 +10,6 @@ from typing import Any
 
 from bench import registry, runner
 from bench.atomic import write_json
-from bench.commands.check import EXACT_RTOL, OF_THE_MACHINE, Tolerance, Verdict, compare, is_time
 from bench.datasets import reference_card
 from bench.executor import Executor
 from bench.model_specs import ModelSpec, file_model
@@ -19,6 +18,7 @@ from bench.rows.samples import SamplesNotHere, chosen_samples, find_samples
 from bench.run_folder import manifest as manifests
 from bench.statistics import Metric
 from bench.store import MANIFEST, SUMMARY, Run
+from bench.verdicts import EXACT_RTOL, OF_THE_MACHINE, Tolerance, Verdict, compare, is_time
 
 QUICK_TASKS = ("validity", "properties", "symmetry", "distribution")  # seconds for a thousand crystals, without data
 # Versions of libraries in protocols: another one is no fault of a row as long as its figures are the same.

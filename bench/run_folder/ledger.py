@@ -81,7 +81,7 @@ def count_reasons(columns: Iterable[pa.Array]) -> Counter[str]:
     places: dict[str, str] = {}
     for column in columns:
         for entry in pc.value_counts(column.drop_null()).to_pylist():
-            kind = kind_of(entry["values"])
+            kind = kind_of_reason(entry["values"])
             counts[kind] += entry["counts"]
             if place := PLACE.search(entry["values"]):
                 places.setdefault(kind, place[1])
@@ -99,7 +99,7 @@ def reason_with_place(reason: str, place: str) -> str:
     return f"{reason} [in {place}]"
 
 
-def kind_of(reason: str) -> str:
+def kind_of_reason(reason: str) -> str:
     """A reason without its place and numbers, so that crystals lost in the same way count as one."""
     return NUMBER.sub("..", PLACE.sub("", reason))
 

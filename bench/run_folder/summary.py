@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import registry
-from bench.interfaces import Task
+from bench.interfaces import Task, flags
 from bench.learning.curves import curves
 from bench.progress import say
 from bench.run_folder.ledger import ledger
@@ -112,7 +112,7 @@ def by_relaxed(run: Run, model: str, repeat: int, tables: Mapping[str, pa.Table]
     if kept is None:
         return {}
     stability = tables["stability"]
-    stable = np.flatnonzero(stability["stable"].fill_null(False).to_numpy())
+    stable = np.flatnonzero(flags(stability["stable"]))
     rows = kept.filter(pc.is_in(kept["index"], pa.array(stable, pa.int64())))
     if rows.num_rows != len(stable):
         say(f"{model}: no sun_rate_relaxed, {rows.num_rows} of {len(stable)} stable crystals were kept as relaxed")

@@ -58,6 +58,7 @@ class FreshSource:
         self._process.join(CLOSE_AFTER_S)
         if self._process.is_alive():
             self._process.terminate()
+            self._process.join(CLOSE_AFTER_S)
 
     def _answer(self) -> Any:
         try:

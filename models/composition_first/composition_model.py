@@ -16,6 +16,7 @@ from models.composition_first.transformer import CompositionTransformer, Transfo
 from models.composition_first.volumes import fit_element_volumes
 from models.dense import DenseBatch, buckets, unpack
 from models.diffusion import Noise, SeededNoise
+from models.sampling import drawn_sizes
 
 MOST_DRAWS = 50  # of one composition again, where not any will do
 GRID_ANGSTROM = 3.0
@@ -85,16 +86,14 @@ class CompositionModel(nn.Module):
         keeps: Condition | None = None,
         takes: Condition | None = None,
     ) -> list[IntArray]:
-        """Compositions, atomic numbers (N_i,) each. num_atoms_probabilities: (N_max + 1,), entry n is p(N = n).
+        """Compositions, atomic numbers (N_i,) each. num_atoms_probabilities: as of `drawn_sizes`.
 
         keeps: which compositions stay. Another one is drawn again with as many atoms until `takes`, or `keeps` without
         it, is true of it, MOST_DRAWS times at most; after that the first one stays. So p(N) does not change.
         """
-        size_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-        rng = np.random.default_rng(int(size_seed))
-        num_atoms = rng.choice(len(num_atoms_probabilities), size=num_crystals, p=num_atoms_probabilities)
+        num_atoms, noise_seed = drawn_sizes(num_atoms_probabilities, num_crystals, seed)
         device = self.order.device
-        noise = SeededNoise.from_seed(int(noise_seed >> np.uint64(1)), device)
+        noise = SeededNoise.from_seed(noise_seed, device)
         sizes = torch.from_numpy(num_atoms).to(device)
         compositions = self._draw(sizes, noise)
         if keeps is not None:

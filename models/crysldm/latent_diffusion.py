@@ -30,7 +30,7 @@ from models.denoising_loss import denoising_losses, loss_table
 from models.dense import DenseBatch
 from models.diffusion import Noise, SeededNoise, StepSchedule, coord_schedule, cosine_schedule
 from models.guidance import guide_of
-from models.sampling import StepCallback, sample_crystals
+from models.sampling import StepCallback, sample_crystals, usual_sampling
 from models.type_posterior import LoneAtoms
 
 
@@ -186,9 +186,7 @@ class CrysLDM(nn.Module):
         self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
     ) -> SampleBatch:
         """Crystals of the weights as they are, as `crysldm@STEPS` samples them."""
-        steps = min(max_steps, self.config.num_steps)
-        sampler = self.config.sampler
-        settings = sampler.for_few_steps() if steps < self.config.num_steps else sampler
+        steps, settings = usual_sampling(self.config, max_steps)
         return sample_crystals(self, num_atoms_probabilities, num_crystals, seed, steps, settings)
 
     def train(self, mode: bool = True) -> CrysLDM:

@@ -10,7 +10,7 @@ libraries make ready what they need at it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench.atomic import replacement
-from bench.datasets import load_split, split_hash
+from bench.datasets import load_split
 from bench.interfaces import TrainingOrder, TrainingTimer
 from models.dense import pack
 from models.presets import Preset, StageConfig
 from models.presets import preset as find_preset
+from models.training.card import training_card
 from models.training.checkpoints import train_stage
 from models.training.interruption import Interruption
 from models.training.optimiser import check_optimiser
@@ -117,28 +118,29 @@ class PresetTraining:
         torch.set_num_threads(order.threads)
         order.folder.mkdir(parents=True, exist_ok=True)
         model: Any = preset.build(order.seed)
-        card = {
-            "model": of_model,
-            "dataset": order.dataset,
-            "preset": order.preset,
-            "config": asdict(preset.config),
-            "stages": [asdict(stage) for stage in stages],
-            "finished": False,
-            "data": {split: split_hash(order.dataset, split) for split in ("train", "val")},
-            "train_crystals": sum(map(len, crystals["train"])),
-            "seed": order.seed,
-            "threads": order.threads,
-            "device": order.device,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "torch": torch.__version__,
-        }
+        card = training_card(
+            of_model,
+            order.dataset,
+            preset.config,
+            stages,
+            model,
+            sum(map(len, crystals["train"])),
+            preset=order.preset,
+            seed=order.seed,
+            threads=order.threads,
+            device=order.device,
+            finished=False,
+        )
+
+        def save(state_dict: dict[str, Any], folder: Path) -> None:
+            save_weights(folder / WEIGHTS, state_dict, {**card, "training_seconds": timer.state()["seconds"]})
 
         def save_stage(state_dict: dict[str, Any], folder: Path) -> None:
             own = {key.removeprefix("model."): v for key, v in state_dict.items() if key.startswith("model.")}
-            save_weights(folder / WEIGHTS, own, {**card, "training_seconds": timer.state()["seconds"]})
+            save(own, folder)
 
         def save_now(folder: Path) -> None:
-            save_weights(folder / WEIGHTS, model.state_dict(), {**card, "training_seconds": timer.state()["seconds"]})
+            save(model.state_dict(), folder)
 
         for number, stage in enumerate(stages):
             if timer.over:

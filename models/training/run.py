@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.datasets import canonical_name, load_split, reference_card, split_hash
+from bench.datasets import canonical_name, load_split, reference_card
 from bench.interfaces import TrainingPlan
 from models.dense import pack
 from models.presets import Preset, StageConfig
 from models.presets import preset as find_preset
 from models.training import checkpoints
+from models.training.card import training_card
 from models.training.checkpoints import Progress, train_stage
 from models.training.folder import check_same_run, training_folder
 from models.training.interruption import interruptible
@@ -81,23 +82,21 @@ def train(plan: TrainingPlan, score: ScoreSamples | None = None, progress: Progr
             seconds += stage_seconds
             if not finished:
                 break
-        card = {
-            "model": plan.model,
-            "dataset": dataset,
-            "preset": plan.preset,
-            "config": dataclasses.asdict(preset.config),
-            "stages": asked["stages"],
+        card = training_card(
+            plan.model,
+            dataset,
+            preset.config,
+            stages,
+            model,
+            sum(map(len, crystals["train"])),
+            preset=plan.preset,
+            seed=plan.seed,
+            threads=plan.threads,
+            device=device,
+            finished=finished,
+            training_seconds=round(seconds),
             **({} if start is None else {"init": start}),
-            "finished": finished,
-            "data": {split: split_hash(dataset, split) for split in ("train", "val")},
-            "train_crystals": sum(map(len, crystals["train"])),
-            "seed": plan.seed,
-            "threads": plan.threads,
-            "device": device,
-            "training_seconds": round(seconds),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "torch": torch.__version__,
-        }
+        )
         path = out / "weights.safetensors"
         save_weights(path, model.state_dict(), card)
         plot_losses(out, [stage.name for stage in stages])

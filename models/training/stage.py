@@ -20,7 +20,7 @@ from torch import Tensor
 from bench.arrays import FloatArray
 from bench.crystals import Crystals
 from models.dense import DenseBatch
-from models.diffusion import SeededNoise
+from models.diffusion import SeededNoise, torch_seed
 from models.presets import StageConfig
 from models.trainable import TrainableNetwork
 from models.training.optimiser import make_optimiser
@@ -116,8 +116,7 @@ class Stage(L.LightningModule):
 
     def losses(self, batch: DenseBatch, noise_seed: list[int]) -> dict[str, Tensor]:
         """The stage's losses with noise that the seed fixes."""
-        state = int(np.random.SeedSequence(noise_seed).generate_state(1, np.uint64)[0] >> 1)
-        noise = SeededNoise.from_seed(state, self.device)
+        noise = SeededNoise.from_seed(torch_seed(noise_seed), self.device)
         progress = self.current_epoch / self.config.epochs
         return self.model.stage_losses(self.config.name, batch, noise, progress)
 

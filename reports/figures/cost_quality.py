@@ -11,6 +11,7 @@ from bench.statistics import SIGNIFICANCE, Metric, pairwise_p_values
 from reports.csv_text import csv_text
 from reports.run_results import ModelResult
 from reports.tables.columns import COLUMNS, Column, three_digits
+from reports.tables.formats import DASH, grid
 
 COSTS = {"network_evaluations": "network evaluations / crystal", "seconds_per_crystal": "device seconds / crystal"}
 QUALITIES = ("valid_composition", "valid_structure", "emd_num_elements", "emd_density", "stable_rate")
@@ -107,11 +108,11 @@ def equal_pairs(results: Sequence[ModelResult]) -> list[Pair]:
 
 def pairs_table(results: Sequence[ModelResult]) -> str:
     """The pairs as text: two rows each; * for the one that is better beyond noise. Empty without a pair."""
-    from tabulate import SEPARATING_LINE, tabulate
+    from tabulate import SEPARATING_LINE
 
     headers, pairs = pairs_rows(results)
     rows = [row for pair in pairs for row in (*pair, SEPARATING_LINE)]
-    return tabulate(rows[:-1], headers, "simple", disable_numparse=True) if rows else ""
+    return grid(headers, rows[:-1]) if rows else ""
 
 
 def pairs_rows(results: Sequence[ModelResult]) -> tuple[list[str], list[list[list[str]]]]:
@@ -124,7 +125,7 @@ def pairs_rows(results: Sequence[ModelResult]) -> tuple[list[str], list[list[lis
             evaluations, seconds = (result.metrics.get(name, Metric(None)).value for name in COSTS)
             cells = [_cell(column, pair, result) for column in columns]
             shown = [f"{evaluations:.0f}", result.method, *cells]
-            rows.append([*shown, "–" if seconds is None else three_digits(seconds, 0)])
+            rows.append([*shown, DASH if seconds is None else three_digits(seconds, 0)])
         found.append(rows)
     return ["evals", "Method", *(" ".join(filter(None, [c.short, c.arrow])) for c in columns), "s/crystal"], found
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.atomic import write_text
 from bench.store import report_folder
+from reports.figures.files import FONT_SIZE, legend_below, save_figure
 from reports.figures.hull_histogram import HullHistogram, histograms_csv, hull_histograms
 from reports.run_results import read_results
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 STEM = "figure2"
 WIDTH_INCHES, PANEL_INCHES, MARGIN_INCHES = 6.4, 1.25, 1.0
-STYLE = {"font.size": 8.0, "font.family": "DejaVu Sans", "hatch.linewidth": 0.5, "pdf.fonttype": 42}
 
 
 def write_reports(run_dirs: Sequence[Path]) -> str:
@@ -38,11 +38,7 @@ def _write_report(folder: Path) -> str:
     histograms = hull_histograms(results)
     report = report_folder(folder)
     write_text(report / f"{STEM}.csv", histograms_csv(results[0].run.dataset, histograms))
-    save(
-        histograms,
-        title(results[0].dataset),
-        report / STEM,
-    )
+    save(histograms, title(results[0].dataset), report / STEM)
     return f"Figure 2: {report / STEM}.png, .pdf, .csv"
 
 
@@ -52,14 +48,8 @@ def title(dataset: str) -> str:
 
 
 def save(histograms: Sequence[HullHistogram], heading: str, stem: Path) -> None:
-    """Draws the figure into STEM.png and STEM.pdf, whatever the user's own settings of matplotlib are."""
-    from matplotlib import style
-
-    with style.context(["default", STYLE]):
-        figure = draw(histograms, heading)
-        # No dates and versions in the files: the same run gives the same bytes.
-        figure.savefig(stem.with_suffix(".png"), dpi=200, metadata={"Software": None})
-        figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    """Draws the figure into STEM.png and STEM.pdf."""
+    save_figure(lambda: draw(histograms, heading), stem, ("png", "pdf"))
 
 
 def draw(histograms: Sequence[HullHistogram], heading: str) -> Figure:
@@ -71,14 +61,13 @@ def draw(histograms: Sequence[HullHistogram], heading: str) -> Figure:
     panels = figure.subplots(len(histograms), sharex=True, sharey=True, squeeze=False)[:, 0]
     for panel, histogram in zip(panels, histograms, strict=True):
         draw_panel(panel, histogram)
-        panel.set_title(histogram.method, loc="left", fontsize=STYLE["font.size"], fontweight="bold", pad=3)
-        panel.set_title(in_words(histogram), loc="right", fontsize=STYLE["font.size"], pad=3)
+        panel.set_title(histogram.method, loc="left", fontsize=FONT_SIZE, fontweight="bold", pad=3)
+        panel.set_title(in_words(histogram), loc="right", fontsize=FONT_SIZE, pad=3)
     same_axes(panels[-1], histograms)
     panels[-1].set_xlabel("energy above hull (eV/atom)")
-    figure.supylabel("% of crystals", fontsize=STYLE["font.size"])
+    figure.supylabel("% of crystals", fontsize=FONT_SIZE)
     figure.suptitle(heading, fontsize=9)
-    handles = {label: handle for p in panels for handle, label in zip(*p.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+    legend_below(figure, panels)
     return figure
 
 

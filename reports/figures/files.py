@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -44,6 +45,14 @@ def plain_numbers(axis: Axis, low: float, high: float) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def legend_below(figure: Figure, panels: Iterable[Axes], most: int | None = None) -> None:
+    """One legend of all panels below them, each label once; none where nothing is labelled. most: labels in a row."""
+    handles = {label: handle for p in panels for handle, label in zip(*p.get_legend_handles_labels(), strict=True)}
+    if handles:
+        columns = len(handles) if most is None else min(len(handles), most)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def save_figure(draw: Callable[[], Figure], stem: Path, suffixes: Sequence[str] = SUFFIXES) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.arrays import BoolArray, FloatArray, IntArray
+from bench.interfaces import flags
 from bench.statistics import Metric, median
 from reports.csv_text import csv_text
 from reports.run_results import ModelResult, task_protocols
@@ -126,7 +127,7 @@ def _energies(result: ModelResult) -> tuple[FloatArray, BoolArray]:
     energies, converged = [np.zeros(0)], [np.zeros(0, dtype=bool)]
     for batch in result.run.scan(result.model, "stability", ["e_above_hull", "converged"]):
         energies.append(batch.column("e_above_hull").to_numpy(zero_copy_only=False).astype(np.float64))
-        converged.append(batch.column("converged").fill_null(False).to_numpy(zero_copy_only=False).astype(bool))
+        converged.append(flags(batch.column("converged")))
     values = np.concatenate(energies)
     known = np.isfinite(values)
     return values[known], np.concatenate(converged)[known]

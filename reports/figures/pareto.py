@@ -10,7 +10,7 @@ from bench.atomic import write_text
 from bench.statistics import Metric
 from bench.store import report_folder
 from reports.figures.cost_quality import COSTS, Point, family, front, models, pairs_table, points, points_csv, qualities
-from reports.figures.files import FONT_SIZE, SUFFIXES, line_of, plain_numbers, save_figure
+from reports.figures.files import FONT_SIZE, SUFFIXES, legend_below, line_of, plain_numbers, save_figure
 from reports.run_results import ModelResult, read_results
 from reports.tables.columns import Column
 
@@ -47,8 +47,7 @@ def draw(results: Sequence[ModelResult], title: str) -> Figure:
     for panel, unit in zip(panels[-1], COSTS.values(), strict=True):
         panel.set_xlabel(unit)
     figure.suptitle(title, fontsize=FONT_SIZE + 1)
-    handles = {label: handle for p in panels.flat for handle, label in zip(*p.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+    legend_below(figure, panels.flat)
     return figure
 
 

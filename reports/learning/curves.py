@@ -174,7 +174,7 @@ class Offer:
         return self.fixed + crystals * (self.each.value or 0.0)
 
 
-def kind_of(curves: Sequence[LearningCurve]) -> Kind:
+def kind_of_crystals(curves: Sequence[LearningCurve]) -> Kind:
     """Stable crystals where any were found, else valid ones."""
     found = any(cost_per_crystal(point, "stable").value for curve in curves for point in curve.points)
     return "stable" if found else "valid"

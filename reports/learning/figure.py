@@ -11,8 +11,8 @@ import numpy as np
 from bench.atomic import write_text
 from bench.datasets import dataset_spec
 from bench.store import Run, report_folder
-from reports.figures.files import FONT_SIZE, SUFFIXES, line_of, plain_numbers, save_figure
-from reports.learning.curves import Kind, LearningCurve, best_offer, kind_of, offers, read_curves
+from reports.figures.files import FONT_SIZE, SUFFIXES, legend_below, line_of, plain_numbers, save_figure
+from reports.learning.curves import Kind, LearningCurve, best_offer, kind_of_crystals, offers, read_curves
 from reports.learning.tables import curves_csv, render, shown_metrics, targets_csv, totals_csv
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def draw(curves: Sequence[LearningCurve], title: str) -> Figure:
     from matplotlib.figure import Figure
 
     metrics = [metric for metric, _, _ in shown_metrics(curves) if metric in TITLES]
-    kind = kind_of(curves)
+    kind = kind_of_crystals(curves)
     panels_needed = len(metrics) + 1
     rows = -(-panels_needed // COLUMNS)
     width, height = PANEL_INCHES
@@ -72,9 +72,7 @@ def draw(curves: Sequence[LearningCurve], title: str) -> Figure:
     for panel in panels[panels_needed:]:
         panel.set_axis_off()
     figure.suptitle(title, fontsize=FONT_SIZE + 1)
-    handles, labels = panels[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 5), frameon=False)
+    legend_below(figure, panels[:1], most=5)
     return figure
 
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
-
-from tabulate import tabulate
 
 from bench.datasets import dataset_spec
-from bench.statistics import Metric
 from bench.store import Run
 from reports.csv_text import csv_text
 from reports.learning.curves import (
@@ -20,16 +16,14 @@ from reports.learning.curves import (
     TimeToTarget,
     best_offer,
     crossings,
-    kind_of,
+    kind_of_crystals,
     offers,
     read_curves,
     time_to_target,
 )
-from reports.tables.columns import distance, percent, three_digits
-from reports.tables.formats import DASH, TEXT_WIDTH
+from reports.tables.columns import distance, percent, three_digits, with_interval
+from reports.tables.formats import DASH, TEXT_WIDTH, Format, grid
 
-Format = Literal["text", "markdown", "csv", "latex"]
-STYLES = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}
 NUMBERS = (1, 100, 10_000, 1_000_000)
 SHOWN: Sequence[tuple[str, str, Callable[[float, int], str]]] = (
     ("valid_composition", "compos. (%)", percent),
@@ -58,23 +52,18 @@ def render(run_dirs: Sequence[Path], format: Format = "text", paper: bool = Fals
 
 def _sections(folder: Path, format: Format) -> str:
     run, curves = Run.open(folder), read_curves(folder)
-    kind = kind_of(curves)
+    kind = kind_of_crystals(curves)
     parts = [
         f"{dataset_spec(run.dataset).title}: what training costs (mean of the seeds, 95 % intervals)",
-        as_table(*curve_rows(curves), format),
+        grid(*curve_rows(curves), format),
         "Device seconds of training until a target was met (seeds that met it)",
-        as_table(*target_rows(curves), format),
+        grid(*target_rows(curves), format),
         f"Device seconds for K {kind} crystals: training and {_spent(kind)}; in brackets after how much training",
-        as_table(*total_rows(curves, kind), format),
+        grid(*total_rows(curves, kind), format),
         "\n".join(crossing_lines(curves, kind)),
         "\n".join(textwrap.fill(note, TEXT_WIDTH, subsequent_indent="  ") for note in notes(run, curves, kind)),
     ]
     return "\n\n".join(filter(None, parts))
-
-
-def as_table(headers: Sequence[str], rows: Sequence[Sequence[str]], format: Format) -> str:
-    """The rows under their headers. format: any but "csv"."""
-    return tabulate(rows, headers, tablefmt=STYLES[format], disable_numparse=True)
 
 
 def _spent(kind: Kind) -> str:
@@ -96,17 +85,9 @@ def curve_rows(curves: Sequence[LearningCurve]) -> tuple[list[str], list[list[st
     rows = []
     for curve in curves:
         for place, point in enumerate(curve.points):
-            cells = [_figure(point.metrics.get(metric), show) for metric, _, show in shown]
+            cells = [with_interval(point.metrics.get(metric), show) for metric, _, show in shown]
             rows.append(["" if place else curve.method, three_digits(point.seconds, 0), *cells])
     return ["Sampler", "train s", *[title for _, title, _ in shown]], rows
-
-
-def _figure(metric: Metric | None, show: Callable[[float, int], str]) -> str:
-    if metric is None or metric.value is None:
-        return DASH
-    if metric.low is None or metric.high is None:
-        return show(metric.value, metric.n)
-    return f"{show(metric.value, metric.n)} [{show(metric.low, metric.n)}, {show(metric.high, metric.n)}]"
 
 
 def target_rows(curves: Sequence[LearningCurve]) -> tuple[list[str], list[list[str]]]:
@@ -195,7 +176,7 @@ def targets_csv(dataset: str, curves: Sequence[LearningCurve]) -> str:
 
 def totals_csv(dataset: str, curves: Sequence[LearningCurve]) -> str:
     """A row for each power of ten of crystals of each training, with the interval of what a crystal costs."""
-    kind = kind_of(curves)
+    kind = kind_of_crystals(curves)
     rows = []
     for training, ways in offers(curves, kind).items():
         for number in (10**k for k in range(8)):

@@ -29,10 +29,11 @@ from reports.run_results import ModelResult, one_device
 from reports.tables.by_size import NOTE as SIZE_NOTE
 from reports.tables.by_size import SIZES, rates_by_size, shown_rate
 from reports.tables.by_size import TITLES as SIZE_TITLES
-from reports.tables.columns import distance, three_digits
+from reports.tables.columns import distance, three_digits, with_interval
 from reports.tables.disagreements import NOTE, read_votes
+from reports.tables.formats import DASH
 from reports.yields.curves import AXES, Axis
-from reports.yields.stored import read_curves
+from reports.yields.stored import yield_curves
 from reports.yields.tables import by_time, common_cost, cost_rows, lead_lines, leads, notes, reading_rows
 
 MOST_CRYSTALS, CRYSTALS_IN_ALL = 4, 40  # of one model, and of a data set
@@ -108,7 +109,7 @@ def _ledger(results: Sequence[ModelResult], name: str) -> Section:
 
 def _yields(results: Sequence[ModelResult], name: str) -> Section:
     anchor, title = f"{name}-yield", "The yield: good crystals for what they cost"
-    curves = [curve for result in results for curve in read_curves(result)]
+    curves = [curve for result in results for curve in yield_curves(result)]
     comparable = one_device(results)
     axes = [axis for axis in AXES if comparable or axis not in TIMES]
     curves = [curve for curve in curves if curve.axis in axes]
@@ -308,15 +309,7 @@ def _distances(results: Sequence[ModelResult]) -> tuple[list[str], list[list[str
     columns = {"emd_density": "Density (g/cm³)", "emd_num_elements": "Number of elements"}
     rows = []
     for result in results:
-        cells = []
-        for metric in columns:
-            found = result.known(metric)
-            if found is None or found.value is None:
-                cells.append("–")
-            elif found.low is None or found.high is None:
-                cells.append(distance(found.value, 0))
-            else:
-                cells.append(f"{distance(found.value, 0)} [{distance(found.low, 0)}, {distance(found.high, 0)}]")
-        if set(cells) != {"–"}:
+        cells = [with_interval(result.known(metric), distance) for metric in columns]
+        if set(cells) != {DASH}:
             rows.append([result.method, *cells])
     return (["Model", *columns.values()], rows) if rows else None

@@ -7,6 +7,7 @@ import numpy as np
 from bench.arrays import BoolArray, IntArray
 from bench.crystals import Crystals
 from bench.datasets import CrystalCounts
+from bench.interfaces import flags
 from reports.run_results import ModelResult
 
 
@@ -39,4 +40,4 @@ def stored_crystals(result: ModelResult, repeat: int, rows: IntArray) -> dict[in
 def flag(result: ModelResult, task: str, column: str, repeat: int) -> BoolArray:
     """(n,) a boolean column of a task's table; what is not known is not true."""
     table = result.run.task_table(result.model, task, repeat, [column])
-    return np.asarray(table[column].fill_null(False).to_numpy(), dtype=bool)
+    return flags(table[column])

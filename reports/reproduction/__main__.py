@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tabulate import tabulate
-
 from bench.atomic import write_text
 from bench.statistics import Metric
 from reports.figures import figure2
@@ -23,7 +21,7 @@ from reports.figures.cost_quality import pairs_table
 from reports.figures.hull_histogram import hull_histograms
 from reports.reproduction import paper_noise, samplers, speedups, statements
 from reports.run_results import ModelResult, read_results
-from reports.tables.formats import to_markdown
+from reports.tables.formats import grid, to_markdown
 from reports.tables.paper_rows import PRINTED_ROWS
 from reports.tables.table1 import compose
 
@@ -50,7 +48,7 @@ def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:
     results = timed(as_run, read_results(by_name(timing)) if timing else [])
     printed = [row.dataset for row in PRINTED_ROWS]
     results.sort(key=lambda r: printed.index(r.run.dataset) if r.run.dataset in printed else len(printed))
-    tables = {"statements": _markdown(*statements.statement_table(results))}
+    tables = {"statements": grid(*statements.statement_table(results), "markdown")}
     for dataset in dict.fromkeys(result.run.dataset for result in results):
         own = [result for result in results if result.run.dataset == dataset]
         rows = [row for row in PRINTED_ROWS if row.dataset == dataset]
@@ -58,9 +56,9 @@ def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:
         pairs = pairs_table(own)
         tables[f"equal evaluations, {dataset}"] = f"```text\n{pairs}\n```" if pairs else "No two models spend as many."
         untimed = [result for result in as_run if result.run.dataset == dataset]
-        tables[f"samplers, {dataset}"] = _markdown(samplers.sampler_rows(untimed), samplers.HEADERS)
-    tables["speed-ups"] = _markdown(speedups.speedup_rows(results), speedups.HEADERS)
-    tables["noise"] = _markdown(paper_noise.noise_rows(results), paper_noise.HEADERS)
+        tables[f"samplers, {dataset}"] = grid(samplers.HEADERS, samplers.sampler_rows(untimed), "markdown")
+    tables["speed-ups"] = grid(speedups.HEADERS, speedups.speedup_rows(results), "markdown")
+    tables["noise"] = grid(paper_noise.HEADERS, paper_noise.noise_rows(results), "markdown")
     return tables
 
 
@@ -112,10 +110,6 @@ def draw_figures(results: Sequence[ModelResult], folder: Path) -> None:
         own = [r for r in results if r.run.dataset == dataset and r.run.has_table(r.model, "stability")]
         if own:
             figure2.save(hull_histograms(own), figure2.title(own[0].dataset), folder / f"figure2-{dataset}")
-
-
-def _markdown(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
 if __name__ == "__main__":

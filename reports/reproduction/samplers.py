@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from bench.statistics import Metric, quotient
 from reports.run_results import ModelResult
-from reports.tables.columns import count, distance, percent, three_digits
+from reports.tables.columns import count, distance, percent, three_digits, with_interval
 from reports.tables.formats import DASH
 
 HEADERS = (
@@ -44,16 +44,7 @@ def _row(result: ModelResult) -> list[str]:
     return [
         result.method,
         count(evaluations.value or 0.0, evaluations.n),
-        *(_shown(result.metrics.get(name, Metric(None)), show) for name, show in FIGURES),
+        *(with_interval(result.metrics.get(name), show) for name, show in FIGURES),
         DASH if per_valid is None else three_digits(per_valid, 0),
-        _shown(result.metrics.get("seconds_per_stable", Metric(None)), three_digits),
+        with_interval(result.metrics.get("seconds_per_stable"), three_digits),
     ]
-
-
-def _shown(figure: Metric, show: Callable[[float, int], str]) -> str:
-    if figure.value is None:
-        return DASH
-    value = show(figure.value, figure.n)
-    if figure.low is None or figure.high is None:
-        return value
-    return f"{value} [{show(figure.low, figure.n)}, {show(figure.high, figure.n)}]"

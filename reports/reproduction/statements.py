@@ -25,8 +25,8 @@ WORDS = {
 Models = Mapping[str, ModelResult]
 
 
-def statement_table(results: Sequence[ModelResult]) -> tuple[list[list[str]], list[str]]:
-    """Rows and headers: one statement a row, one data set a column. Models as their papers sample them."""
+def statement_table(results: Sequence[ModelResult]) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: one statement a row, one data set a column. Models as their papers sample them."""
     datasets = list(dict.fromkeys(result.run.dataset for result in results))
     models = [once_each([r for r in results if r.run.dataset == name and r.model in METHODS]) for name in datasets]
     titles = [next(result.dataset for result in results if result.run.dataset == name) for name in datasets]
@@ -49,7 +49,7 @@ def statement_table(results: Sequence[ModelResult]) -> tuple[list[list[str]], li
         ),
         ["CrysLDM trains faster", *("[short trainings](learning.md)" for _ in models)],
     ]
-    return rows, ["Statement", *titles]
+    return ["Statement", *titles], rows
 
 
 def _worse(models: Models, other: str) -> str:

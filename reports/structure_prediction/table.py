@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
 from bench.atomic import write_text
 from bench.statistics import Metric
@@ -17,15 +16,22 @@ from reports.structure_prediction.printed import PRINTED_ROWS, SOURCE, PrintedRo
 from reports.tables.columns import percent, three_digits
 from reports.tables.csv_rows import to_csv
 from reports.tables.footnotes import disturbed_note
-from reports.tables.formats import DASH, Cell, Header, Table, to_latex, to_markdown, to_text
+from reports.tables.formats import (
+    DASH,
+    SUFFIXES,
+    Cell,
+    Footnotes,
+    Format,
+    Header,
+    Table,
+    to_latex,
+    to_markdown,
+    to_text,
+)
 
-Format = Literal["text", "markdown", "csv", "latex"]
 TITLE = "Crystal structure prediction: structures for the compositions of a test split"
 STEM = "structure_prediction"
-SUFFIXES: dict[Format, str] = {"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"}
 RATE = re.compile(r"match_rate_(\d+)")
-
-
 RULE = (
     "A composition is matched where one of its first k samples is: prediction and reference valid, and the same "
     "structure by pymatgen's StructureMatcher (stol 0.5, angle_tol 10, ltol 0.3). RMSD: of the best sample, over "
@@ -87,7 +93,7 @@ def write_reports(run_dirs: Sequence[Path]) -> str:
 
 def compose(results: Sequence[ModelResult], paper: bool = False) -> Table:
     """For each data set a row for each model and k, then what was printed."""
-    notes: list[str] = []
+    notes = Footnotes()
     headers = [Header("", title, title) for title in ("Dataset", "Method", "k")]
     headers += [Header(figure.group, figure.title, figure.title, figure.arrow) for figure in FIGURES]
     sections: list[list[list[Cell]]] = []
@@ -98,7 +104,7 @@ def compose(results: Sequence[ModelResult], paper: bool = False) -> Table:
         if rows or printed:
             (rows or printed)[0][0] = Cell(own[0].dataset)
         sections += [section for section in (rows, printed) if section]
-    return Table(headers, sections, notes, remarks(results, paper))
+    return Table(headers, sections, notes.lines, remarks(results, paper))
 
 
 def samples_of(result: ModelResult) -> list[int]:
@@ -106,7 +112,7 @@ def samples_of(result: ModelResult) -> list[int]:
     return sorted(int(found[1]) for name in result.metrics if (found := RATE.fullmatch(name)))
 
 
-def _rows(result: ModelResult, notes: list[str]) -> list[list[Cell]]:
+def _rows(result: ModelResult, notes: Footnotes) -> list[list[Cell]]:
     known = samples_of(result)
     rows = []
     for k in known or [0]:
@@ -120,13 +126,10 @@ def _rows(result: ModelResult, notes: list[str]) -> list[list[Cell]]:
     return rows
 
 
-def _cell(figure: Figure, metric: Metric | None, result: ModelResult, notes: list[str]) -> Cell:
+def _cell(figure: Figure, metric: Metric | None, result: ModelResult, notes: Footnotes) -> Cell:
     if metric is None:
         return Cell(DASH)
-    note = disturbed_note(result) if "seconds" in figure.metric else ""
-    if note and note not in notes:
-        notes.append(note)
-    number = notes.index(note) + 1 if note else None
+    number = notes.number(disturbed_note(result) if "seconds" in figure.metric else "")
     if metric.value is None:
         return Cell(f"> {figure.show(metric.low or 0.0, metric.n)}", note=number)
     interval = None

@@ -11,8 +11,8 @@ from bench.arrays import BoolArray, IntArray
 from bench.statistics import Metric, wilson
 from reports.csv_text import csv_text
 from reports.run_results import ModelResult, read_results
-from reports.tables.columns import percent
-from reports.tables.formats import DASH
+from reports.tables.columns import percent, with_interval
+from reports.tables.formats import Format, grid
 
 GROUPS = ((1, 5), (6, 10), (11, 20), (21, None))  # smallest and largest number of atoms
 SIZES = "distribution"  # the task whose table has `num_atoms`
@@ -21,14 +21,12 @@ NOTE = "Rates are over the crystals of a row; what is no crystal has no size."
 FLAGS = {"valid": ("validity", "valid"), "stable": ("stability", "stable")}
 
 
-def render(run_dirs: Sequence[Path], format: str = "text") -> str:
+def render(run_dirs: Sequence[Path], format: Format = "text") -> str:
     """Valid, stable and S.U.N. rates of each model by number of atoms, with intervals.
 
     Rates are over the crystals of a group: what is no crystal has no size and is in none. ValueError as of
     `read_results`, and where a model was not scored with the task that counts atoms.
     """
-    from tabulate import tabulate
-
     results = read_results(run_dirs)
     titles = ["Dataset", "Method", *TITLES]
     rows = [(result, *row) for result in results for row in rates_by_size(result)]
@@ -42,11 +40,10 @@ def render(run_dirs: Sequence[Path], format: str = "text") -> str:
                 for result, group, number, rates in rows
             ],
         )
-    style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
     shown = [
         [result.dataset, result.method, group, number, *map(shown_rate, rates)] for result, group, number, rates in rows
     ]
-    return f"{tabulate(shown, titles, style, disable_numparse=True)}\n\nIn brackets: 95 % intervals. {NOTE}\n"
+    return f"{grid(titles, shown, format)}\n\nIn brackets: 95 % intervals. {NOTE}\n"
 
 
 def rates_by_size(result: ModelResult) -> list[tuple[str, int, list[Metric | None]]]:
@@ -91,11 +88,8 @@ def _column(result: ModelResult, task: str, column: str) -> IntArray:
 
 
 def shown_rate(rate: Metric | None) -> str:
-    """A rate in percent with its interval in brackets; a dash where it is not known."""
-    if rate is None or rate.value is None or rate.low is None or rate.high is None:
-        return DASH
-    value, low, high = (percent(part, rate.n) for part in (rate.value, rate.low, rate.high))
-    return f"{value} [{low}, {high}]"
+    """A rate in percent with its interval; a dash where it is not known."""
+    return with_interval(rate, percent)
 
 
 def _parts(rate: Metric | None) -> tuple[float | None, float | None, float | None]:

@@ -36,6 +36,16 @@ def count(figure: float, n: int) -> str:
     return f"{figure:.0f}" if figure == round(figure) else f"{figure:.1f}"
 
 
+def with_interval(metric: Metric | None, show: Callable[[float, int], str]) -> str:
+    """ "12.0 [10.1, 14.2]"; the value alone where there is no interval, a dash where there is no value."""
+    if metric is None or metric.value is None:
+        return DASH
+    value = show(metric.value, metric.n)
+    if metric.low is None or metric.high is None:
+        return value
+    return f"{value} [{show(metric.low, metric.n)}, {show(metric.high, metric.n)}]"
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of figures. better: which end is the best, None where the column is not ranked.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from bench.statistics import Metric
 from bench.store import read_state
@@ -13,9 +12,8 @@ from reports.run_results import ModelResult, read_results
 from reports.tables.columns import count, three_digits
 from reports.tables.csv_rows import to_csv
 from reports.tables.footnotes import disturbed_note
-from reports.tables.formats import DASH
+from reports.tables.formats import DASH, Footnotes, Format, grid
 
-Format = Literal["text", "markdown", "csv", "latex"]
 GIB = 2**30
 
 
@@ -49,23 +47,19 @@ ROWS = (
 
 def render(run_dirs: Sequence[Path], format: Format = "text") -> str:
     """The costs of the runs' models, one column for each. ValueError as of `read_results`."""
-    from tabulate import tabulate
-
     results = read_results(run_dirs)
     if format == "csv":
         return to_csv(results, [], [row.metric for row in ROWS])
-    style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
-    notes: list[str] = []
+    notes = Footnotes()
     compiled = any(result.known("compile_seconds") for result in results)
     rows = [row for row in ROWS if compiled or row.metric != "compile_seconds"]
     lines = [[row.title, *(_cell(row, result, notes) for result in results)] for row in rows]
     headers = ["", *(f"{result.method}, {result.dataset}" for result in results)]
-    table = tabulate(lines, headers, style, disable_numparse=True)
-    remarks = [f"({number}) {note}" for number, note in enumerate(notes, 1)]
-    return "\n".join([table, "", "In brackets: 95 % intervals.", *remarks]) + "\n"
+    remarks = [f"({number}) {note}" for number, note in enumerate(notes.lines, 1)]
+    return "\n".join([grid(headers, lines, format), "", "In brackets: 95 % intervals.", *remarks]) + "\n"
 
 
-def _cell(row: Row, result: ModelResult, notes: list[str]) -> str:
+def _cell(row: Row, result: ModelResult, notes: Footnotes) -> str:
     metric = result.known(row.metric)
     if metric is None:
         return DASH + _note(_reason(row.metric, result), notes)
@@ -109,10 +103,7 @@ def _energy_state(result: ModelResult) -> str:
     return str(read_state(folder.files).get("energy", ""))
 
 
-def _note(text: str, notes: list[str]) -> str:
+def _note(text: str, notes: Footnotes) -> str:
     """The number of a note in brackets, behind a figure; empty without a note."""
-    if not text:
-        return ""
-    if text not in notes:
-        notes.append(text)
-    return f" ({notes.index(text) + 1})"
+    number = notes.number(text)
+    return "" if number is None else f" ({number})"

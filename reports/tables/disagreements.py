@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from bench.arrays import BoolArray
 from bench.chemistry import KINDS, kind_of, symbols_in
+from bench.interfaces import flags
 from bench.statistics import Metric, wilson
 from reports.csv_text import csv_text
 from reports.run_results import ModelResult, read_results
 from reports.tables.by_size import shown_rate
+from reports.tables.formats import Format, grid
 
 TASK = "stability"
 ALL = "all asked for"
@@ -61,16 +63,16 @@ def read_votes(result: ModelResult) -> Votes | None:
     names = [name for name in tasks if name.partition("-")[0] == TASK and result.run.has_table(result.model, name)]
     if len(names) < 2:
         return None
-    flags, formulas = [], list[str]()
+    verdicts, formulas = [], list[str]()
     for name in names:
         pieces = pa.Table.from_batches(result.run.scan(result.model, name, ["formula", "stable"]), COLUMNS)
-        flags.append(pieces["stable"].fill_null(False).to_numpy())
+        verdicts.append(flags(pieces["stable"]))
         formulas = [text or "" for text in pieces["formula"].to_pylist()]
     kinds = [kind_of(symbols_in(formula)) if formula else "" for formula in formulas]
-    return Votes(result, [tasks[name]["potential"]["name"] for name in names], np.array(flags, dtype=bool), kinds)
+    return Votes(result, [tasks[name]["potential"]["name"] for name in names], np.array(verdicts), kinds)
 
 
-def render(run_dirs: Sequence[Path], format: str = "text") -> str:
+def render(run_dirs: Sequence[Path], format: Format = "text") -> str:
     """A table for each model: its crystals by chemistry, and what each potential says of them.
 
     ValueError as of `read_results`, and where no model was scored by two potentials.
@@ -87,18 +89,14 @@ def render(run_dirs: Sequence[Path], format: str = "text") -> str:
     return "\n\n".join([*(_table(found, format) for found in votes), NOTE]) + "\n"
 
 
-def _table(votes: Votes, format: str) -> str:
-    from tabulate import tabulate
-
-    style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
+def _table(votes: Votes, format: Format) -> str:
     titles = ["Chemistry", "Crystals", *(f"{title} (%)" for title in votes.titles)]
     rows = [[kind, number, *map(shown_rate, rates)] for kind, number, rates in votes.rows()]
+    widths = None
     if format == "text":
         rows = [[*row[:2], *(str(cell).replace(" [", "\n[") for cell in row[2:])] for row in rows]
         widths = [WIDEST, 9, *([14] * len(votes.titles))]
-        table = tabulate(rows, titles, style, disable_numparse=True, maxcolwidths=widths, maxheadercolwidths=widths)
-    else:
-        table = tabulate(rows, titles, style, disable_numparse=True)
+    table = grid(titles, rows, format, widths)
     return f"Stable by {', '.join(votes.potentials)}: {votes.result.method}, {votes.result.dataset}\n\n{table}"
 
 

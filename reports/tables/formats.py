@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
+from types import MappingProxyType
+from typing import Literal
 
 from reports.tables.ranking import Mark
 
+Format = Literal["text", "markdown", "csv", "latex"]
+# Of the files that a report writes, and of the grids that tabulate draws.
+SUFFIXES: Mapping[Format, str] = MappingProxyType({"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"})
+GRIDS: Mapping[Format, str] = MappingProxyType({"text": "simple", "markdown": "github", "latex": "latex_booktabs"})
 TITLE = "Table 1. Ab initio generation of crystals: what comes out, and what it costs"
 TEXT_WIDTH = 132
 DASH = "–"
@@ -44,6 +50,32 @@ class Table:
     sections: Sequence[Sequence[Sequence[Cell]]]
     notes: Sequence[str]
     remarks: Sequence[str]
+
+
+@dataclass
+class Footnotes:
+    """Footnotes in the order in which they are first needed."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def number(self, note: str) -> int | None:
+        """The number of a note, from 1; None for no text."""
+        if note and note not in self.lines:
+            self.lines.append(note)
+        return self.lines.index(note) + 1 if note else None
+
+
+def grid(
+    headers: Sequence[str],
+    rows: Iterable[Iterable[object]],
+    format: Format = "text",
+    widths: Sequence[int] | None = None,
+) -> str:
+    """Rows of texts under their headers. format: any but "csv". widths: letters of the columns, which then wrap."""
+    from tabulate import tabulate
+
+    style = GRIDS[format]
+    return tabulate(rows, headers, style, disable_numparse=True, maxcolwidths=widths, maxheadercolwidths=widths)
 
 
 def without_first_column(table: Table) -> Table:

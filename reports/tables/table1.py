@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
 from bench.atomic import write_text
 from bench.store import report_folder
@@ -17,8 +16,11 @@ from reports.tables.csv_rows import to_csv
 from reports.tables.footnotes import column_note, dash_note, disturbed_note, remarks
 from reports.tables.formats import (
     DASH,
+    SUFFIXES,
     TITLE,
     Cell,
+    Footnotes,
+    Format,
     Header,
     Table,
     to_latex,
@@ -30,12 +32,10 @@ from reports.tables.paper_rows import PRINTED_ROWS, PrintedRow
 from reports.tables.ranking import Mark, rank
 from reports.tables.split_row import TEST_SPLIT, split_metrics
 
-Format = Literal["text", "markdown", "csv", "latex"]
 LABELS = ("Dataset", "Method", "Steps")
 MOST_COLUMNS = 10  # of the default table on a terminal, these among them
 LEFT_OUT_FIRST = ("steps_per_stable", "network_evaluations")  # where it would have more
 LEFT_OUT_BESIDE_PAPER = ("network_evaluations", "seconds_per_crystal")  # which the paper does not print
-SUFFIXES: dict[Format, str] = {"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 def render(
@@ -101,7 +101,7 @@ def compose(
 
     The data set is named in its first row. chosen: its columns of figures, by default all of Table 1.
     """
-    notes, columns = _Notes(), shown_columns(results) if chosen is None else chosen
+    notes, columns = Footnotes(), shown_columns(results) if chosen is None else chosen
     headers = [Header("", title, title) for title in LABELS]
     for column in columns:
         note = notes.number(column_note(column.metric, results))
@@ -127,18 +127,6 @@ def compose(
     return Table(headers, [section for section in sections if section], notes.lines, lines)
 
 
-@dataclass
-class _Notes:
-    """Footnotes in the order in which they are first needed."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def number(self, note: str) -> int | None:
-        if note and note not in self.lines:
-            self.lines.append(note)
-        return self.lines.index(note) + 1 if note else None
-
-
 def _marks(column: Column, models: Sequence[ModelResult]) -> list[Mark]:
     """Marks of one data set's models. Seconds are compared only where all were measured on the same device."""
     if column.ranking is None:
@@ -152,7 +140,7 @@ def _marks(column: Column, models: Sequence[ModelResult]) -> list[Mark]:
     return rank(figures, column.ranking)
 
 
-def _row(result: ModelResult, columns: Sequence[Column], marks: Sequence[Mark], notes: _Notes) -> list[Cell]:
+def _row(result: ModelResult, columns: Sequence[Column], marks: Sequence[Mark], notes: Footnotes) -> list[Cell]:
     steps = result.known("steps")
     cells = [Cell(""), Cell(result.method), Cell(count(steps.value or 0, 0) if steps else DASH)]
     for column, mark in zip(columns, marks, strict=True):

@@ -11,15 +11,15 @@ import numpy as np
 
 from bench.atomic import write_text
 from bench.store import report_folder
-from reports.figures.files import FONT_SIZE, SUFFIXES, line_of, plain_numbers, save_figure
+from reports.figures.files import FONT_SIZE, SUFFIXES, legend_below, line_of, plain_numbers, save_figure
 from reports.run_results import ModelResult, read_results
+from reports.tables.formats import Format
 from reports.yields.curves import AXES, YieldCurve
-from reports.yields.stored import read_curves
+from reports.yields.stored import yield_curves
 from reports.yields.tables import (
     COSTS,
     LEADS,
     TITLES,
-    Format,
     by_time,
     common_cost,
     costs_csv,
@@ -99,11 +99,7 @@ def draw(curves: Sequence[YieldCurve], title: str) -> Figure:
     for panel, axis in zip(panels[-1], axes, strict=True):
         panel.set_xlabel(AXES[axis])
     figure.suptitle(title, fontsize=FONT_SIZE + 1)
-    handles = {label: handle for p in panels.flat for handle, label in zip(*p.get_legend_handles_labels(), strict=True)}
-    if handles:
-        figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 5), frameon=False
-        )
+    legend_below(figure, panels.flat, most=5)
     return figure
 
 
@@ -150,7 +146,7 @@ def _write_report(folder: Path) -> str:
 
 
 def _curves(results: Sequence[ModelResult]) -> list[YieldCurve]:
-    return [curve for result in results for curve in read_curves(result)]
+    return [curve for result in results for curve in yield_curves(result)]
 
 
 def _draw_curve(panel: Axes, curve: YieldCurve, place: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench.arrays import BoolArray, FloatArray, IntArray
+from bench.interfaces import flags
 from bench.store import Run
 from reports.run_results import ModelResult
 from reports.yields.curves import AXES, Axis, Kind, Repeat, YieldCurve
@@ -30,7 +31,7 @@ def kinds_of(tasks: Sequence[str]) -> list[Kind]:
     return [kind for kind in possible if INSTEAD.get(kind) not in possible]
 
 
-def read_curves(result: ModelResult) -> list[YieldCurve]:
+def yield_curves(result: ModelResult) -> list[YieldCurve]:
     """A model's curves, of each kind against each cost that is known of all its batches.
 
     None of a control, whose crystals cost next to nothing, nor of a file that does not say what its crystals cost.
@@ -39,7 +40,7 @@ def read_curves(result: ModelResult) -> list[YieldCurve]:
     if result.is_control:
         return []
     kinds = kinds_of([task for task in run.tasks if run.has_table(model, task)])
-    flags = [_flags(run, model, repeat, kinds) for repeat in range(len(run.folders(model)))]
+    hits = [_hits(run, model, repeat, kinds) for repeat in range(len(run.folders(model)))]
     budget = run.manifest["budget"]
     covered: Axis | None = "end_to_end" if budget.get("covers") == "end-to-end" else "seconds"
     if run.manifest["models"][model]["kind"] == "file":
@@ -53,14 +54,14 @@ def read_curves(result: ModelResult) -> list[YieldCurve]:
         for kind in kinds:
             repeats = tuple(
                 _repeat(cost_of(repeat), found[kind][0], budget.get("seconds") if axis == covered else None)
-                for repeat, found in enumerate(flags)
+                for repeat, found in enumerate(hits)
             )
-            unknown = sum(found[kind][1] for found in flags)
+            unknown = sum(found[kind][1] for found in hits)
             curves.append(YieldCurve(result.method, kind, axis, repeats, seed, unknown, "seconds" in budget))
     return curves
 
 
-def _flags(run: Run, model: str, repeat: int, kinds: Sequence[Kind]) -> dict[Kind, tuple[BoolArray, int]]:
+def _hits(run: Run, model: str, repeat: int, kinds: Sequence[Kind]) -> dict[Kind, tuple[BoolArray, int]]:
     """For each kind, which crystals of a repeat count, in sampling order, and of how many that is not known."""
     tasks = dict.fromkeys(task for kind in kinds for task in KINDS[kind])
     tables = {task: run.task_table(model, task, repeat, COLUMNS[task]) for task in tasks}
@@ -112,5 +113,4 @@ def _repeat(batches: _Costs, hits: BoolArray, budget: float | None) -> Repeat:
 
 
 def _all_true(columns: Sequence[pa.ChunkedArray], if_null: bool) -> BoolArray:
-    flags = [np.asarray(column.fill_null(if_null).to_numpy(), dtype=bool) for column in columns]
-    return np.asarray(np.logical_and.reduce(flags), dtype=bool)
+    return np.asarray(np.logical_and.reduce([flags(column, if_null) for column in columns]), dtype=bool)

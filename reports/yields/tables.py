@@ -5,16 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import combinations, groupby
-from typing import Literal
 
 from bench.statistics import Metric
 from reports.csv_text import csv_text
 from reports.tables.columns import three_digits
-from reports.tables.formats import DASH, TEXT_WIDTH
+from reports.tables.formats import DASH, TEXT_WIDTH, Format, grid
 from reports.yields.curves import AXES, Axis, Kind, Lead, YieldCurve, lead
 
-Format = Literal["text", "markdown", "csv", "latex"]
-TABULATE: Mapping[Format, str] = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}
 TITLES: Mapping[Kind, str] = {"valid": "valid", "stable": "stable", "sun": "S.U.N.", "vun": "V.U.N."}
 MEANINGS: Mapping[Kind, str] = {
     "sun": "S.U.N.: stable, unique among those sampled and new against the training split",
@@ -49,10 +46,7 @@ def reading_table(curves: Sequence[YieldCurve], cost: float, format: Format = "t
     curves: of one data set and one axis. A model whose curve ends before has a dash and says where it ended,
     and so has one of a fixed number of crystals whose first batch ends later.
     """
-    from tabulate import tabulate
-
-    headers, rows = reading_rows(curves, cost)
-    return tabulate(rows, headers, TABULATE[format], disable_numparse=True)
+    return grid(*reading_rows(curves, cost), format)
 
 
 def reading_rows(curves: Sequence[YieldCurve], cost: float) -> tuple[list[str], list[list[str]]]:
@@ -78,10 +72,7 @@ def reading_rows(curves: Sequence[YieldCurve], cost: float) -> tuple[list[str], 
 
 def cost_table(curves: Sequence[YieldCurve], format: Format = "text") -> str:
     """What a model's n-th crystal costs: expected, with intervals, and what was seen. curves: as `reading_table`'s."""
-    from tabulate import tabulate
-
-    headers, rows = cost_rows(curves)
-    return tabulate(rows, headers, TABULATE[format], disable_numparse=True)
+    return grid(*cost_rows(curves), format)
 
 
 def cost_rows(curves: Sequence[YieldCurve]) -> tuple[list[str], list[list[str]]]:

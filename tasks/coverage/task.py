@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from bench.arrays import BoolArray, FloatArray
 from bench.crystals import MAX_ATOMIC_NUMBER, Crystals
-from bench.interfaces import task_rows, task_schema
+from bench.interfaces import flags, task_rows, task_schema, with_columns
 from bench.statistics import Metric, emd, jackknife, wilson
 from tasks.coverage.composition_fingerprint import composition_fingerprints
 from tasks.coverage.diversity import mean_pair_distance, vendi_score
@@ -105,10 +105,7 @@ class Coverage:
             "structure_distance": pa.array(distances[0], mask=~present),
             "composition_distance": pa.array(distances[1], mask=~present),
         }
-        for name, values in columns.items():
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, table.schema.field(place), values)
-        return table
+        return with_columns(table, columns)
 
     def summary(self, tables: Mapping[str, pa.Table], reference: ReferenceCard, seed: int) -> dict[str, Metric]:
         """Coverage over all crystals asked for; distances over those with fingerprints; diversity over valid ones."""
@@ -135,7 +132,7 @@ class Coverage:
             to_split = nearest.of_sample
             without = (to_split.sum() - to_split) / max(len(to_split) - 1, 1)
             metrics[f"{what}_precision"] = jackknife(float(to_split.mean()), without)
-        valid = present & np.asarray(tables["validity"]["valid"].to_numpy(zero_copy_only=False), dtype=bool)
+        valid = present & flags(tables["validity"]["valid"])
         if valid.any():
             for what, own in (("structure", _structures(table, valid)), ("composition", _compositions(table, valid))):
                 metrics[f"{what}_diversity"], metrics[f"{what}_vendi"] = mean_pair_distance(own), vendi_score(own)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from bench.interfaces import task_name
+from bench.interfaces import flags, task_name
 from bench.statistics import Metric, wilson
 from tasks.novelty import novel_rate
 
@@ -22,12 +22,12 @@ def consensus(tables: Mapping[str, pa.Table], first: str) -> dict[str, Metric]:
     names = [name for name in tables if name == first or name.startswith(task_name(first, ""))]
     if len(names) < 2:
         return {}
-    flags = np.array([tables[name]["stable"].fill_null(False).to_numpy() for name in names])  # (potentials, n)
-    votes, n = flags.sum(axis=0), flags.shape[1]
+    verdicts = np.array([flags(tables[name]["stable"]) for name in names])  # (potentials, n)
+    votes, n = verdicts.sum(axis=0), verdicts.shape[1]
     found = {"stable_by_all_rate": wilson(int((votes == len(names)).sum()), n)}
     if len(names) > 2:
         found["stable_by_majority_rate"] = wilson(int((2 * votes > len(names)).sum()), n)
     if "novelty" in tables:
-        unique = tables["novelty"]["unique"].fill_null(False).to_numpy()
+        unique = flags(tables["novelty"]["unique"])
         found["sun_by_all_rate"] = novel_rate(tables["novelty"], (votes == len(names)) & unique)
     return found

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from bench.arrays import BoolArray
 from bench.crystals import Crystals
-from bench.interfaces import task_rows, task_schema
+from bench.interfaces import flags, task_rows, task_schema
 from bench.statistics import Metric, median, wilson
 from tasks.stability.calibration import (
     Calibration,
@@ -209,17 +209,15 @@ class Stability:
             return {}
         formulas = np.array(table["formula"].to_pylist(), dtype=object)
         above = table["e_above_hull"].to_numpy()
-        relaxed = pc.fill_null(table["converged"], False).to_numpy(zero_copy_only=False) & np.isfinite(above)
+        relaxed = flags(table["converged"]) & np.isfinite(above)
 
         def rate(chosen: BoolArray) -> Metric:
             return stable_rate(calibration, above[chosen], formulas[chosen].tolist(), table.num_rows, seed)
 
         metrics = {"stable_rate_calibrated": rate(relaxed)}
         if "novelty" in tables:
-            flags = [tables["novelty"][name] for name in ("unique", "novel")]
-            unique, novel = (pc.fill_null(flag, False).to_numpy(zero_copy_only=False) for flag in flags)
-            perhaps_novel = pc.fill_null(flags[1], True).to_numpy(zero_copy_only=False)
-            few, many = rate(relaxed & unique & novel), rate(relaxed & unique & perhaps_novel)
+            unique, novel = flags(tables["novelty"]["unique"]), tables["novelty"]["novel"]
+            few, many = (rate(relaxed & unique & flags(novel, if_null)) for if_null in (False, True))
             value = few.value if few.value == many.value else None
             metrics["sun_rate_calibrated"] = Metric(value, few.low, many.high, table.num_rows)
         return metrics

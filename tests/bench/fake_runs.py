@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.budget import Budget
-from bench.commands.check import OF_THE_MACHINE, is_time
 from bench.model_specs import parse_models
 from bench.runner import Plan
+from bench.verdicts import OF_THE_MACHINE, is_time
 
 
 def plan(models: str = "fake_generators:Fake", **options: Any) -> Plan:

@@ -13,6 +13,7 @@ import pytest
 
 from bench import runner
 from bench.commands.archive import copy, pack
+from bench.rescoring import rescore
 from bench.run_folder.archive import open_archive
 from bench.store import Run, report_folder
 from tests.command_line import bench
@@ -118,7 +119,7 @@ def test_only_a_finished_run_is_packed_into_a_new_file_of_that_ending(folder: Pa
         pack(folder, tmp_path / "again.zip")
 
 
-@pytest.mark.parametrize("work", [runner.rescore, runner.resume])
+@pytest.mark.parametrize("work", [rescore, runner.resume])
 def test_a_run_in_an_archive_is_not_written_to(work: Callable[[Path], object], archive: Path) -> None:
     with pytest.raises(ValueError, match="an archive is only read; `bench rescore .* --out FOLDER`"):
         work(archive)

@@ -25,7 +25,8 @@ from bench.budget import Budget
 from bench.crystal_io import write_crystals
 from bench.executor import open_executor
 from bench.model_specs import file_model, parse_models
-from bench.runner import Plan, rescore, resume, run
+from bench.rescoring import Rescoring, rescore
+from bench.runner import Plan, resume, run
 from bench.store import Run
 from tests.bench import fake_runs
 from tests.bench.fake_runs import counted_metrics, kept
@@ -102,7 +103,7 @@ def test_workers_killed_in_a_batch_and_in_a_chunk_cost_nothing_but_time(
         assert [worker.poll() for worker in processes.workers].count(-signal.SIGKILL) == 1
         (tmp_path / "death").unlink()
         monkeypatch.setattr(fake_tasks, "FakeValidity", fake_tasks.DyingValidity)
-        rescore(tmp_path / "dask", ["validity", "novelty"], executor=executor)
+        rescore(tmp_path / "dask", Rescoring(["validity", "novelty"]), executor=executor)
     assert [worker.poll() for worker in processes.workers].count(-signal.SIGKILL) == 2
     assert kept(tmp_path / "dask") == kept(tmp_path / "local")
 

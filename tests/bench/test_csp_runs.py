@@ -18,7 +18,8 @@ from bench.commands.archive import pack
 from bench.errors import Interrupted
 from bench.model_specs import parse_models
 from bench.prediction.compositions import PredictionPlan, Targets
-from bench.runner import Plan, rescore, resume, run
+from bench.rescoring import Rescoring, rescore
+from bench.runner import Plan, resume, run
 from bench.store import Run
 from tests.bench import fake_predictors
 from tests.bench.fake_runs import kept, model_summary
@@ -152,7 +153,7 @@ def test_a_rescored_run_has_the_same_rows_and_takes_no_other_task(tmp_path: Path
     rescore(tmp_path / "r", workers=1)
     assert kept(tmp_path / "r") == before
     with pytest.raises(ValueError, match="a run of `bench csp` has one task"):
-        rescore(tmp_path / "r", ["validity"])
+        rescore(tmp_path / "r", Rescoring(["validity"]))
 
 
 def test_a_budget_of_seconds_samples_until_it_is_spent(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from bench.budget import Budget, MonotonicClock
 from bench.crystals import Crystals
 from bench.errors import Interrupted
 from bench.interfaces import SampleBatch
-from bench.runner import rescore, resume, run
+from bench.rescoring import rescore
+from bench.runner import resume, run
 from bench.scoring import between_batches as batch_scoring
 from bench.store import Run
 from reports.run_results import read_results
 from reports.yields.figure import render_at
-from reports.yields.stored import read_curves
+from reports.yields.stored import yield_curves
 from tests.bench import fake_runs
 from tests.bench.fake_runs import kept
 
@@ -175,7 +176,7 @@ def test_an_interrupted_batch_is_scored_anew_and_paid_for(
 @with_slow_fakes
 def test_the_yield_curve_of_such_a_run_is_by_both_together(tmp_path: Path) -> None:
     run(plan(), tmp_path / "r", clock())
-    curves = {(c.kind, c.axis): c for c in read_curves(read_results([tmp_path / "r"])[0])}
+    curves = {(c.kind, c.axis): c for c in yield_curves(read_results([tmp_path / "r"])[0])}
     both = curves["valid", "end_to_end"]
     assert both.until == 60.0
     assert both.events[-1] > 57

@@ -6,17 +6,9 @@ from typing import Any
 
 import pytest
 
-from bench.commands.check import (
-    Comparison,
-    Tolerance,
-    Verdict,
-    check,
-    compare,
-    direction,
-    verdict_lines,
-    write_baseline,
-)
+from bench.commands.check import Comparison, check, verdict_lines, write_baseline
 from bench.statistics import Metric
+from bench.verdicts import Tolerance, Verdict, compare, direction
 
 SMALL_NOISE = {
     "valid": Metric(0.90, 0.88, 0.92, 1000),

@@ -11,7 +11,8 @@ from bench.atomic import folder_lock
 from bench.crystal_io import write_crystals
 from bench.errors import Interrupted
 from bench.interfaces import SampleBatch
-from bench.runner import rescore, resume, run
+from bench.rescoring import Rescoring, rescore
+from bench.runner import resume, run
 from bench.store import Run
 from tests.bench.fake_runs import kept, model_summary, plan
 
@@ -92,8 +93,8 @@ def test_another_protocol_is_refused_on_resume_and_taken_by_rescoring(
     with pytest.raises(ValueError, match=r'the protocol is not the same \(tasks.validity.version: "1" -> "2"\)'):
         resume(tmp_path / "r")
     with pytest.raises(ValueError, match="add validity to --tasks"):
-        rescore(tmp_path / "r", ["novelty"])
-    rescore(tmp_path / "r", ["validity"])
+        rescore(tmp_path / "r", Rescoring(["novelty"]))
+    rescore(tmp_path / "r", Rescoring(["validity"]))
     stored = Run.open(tmp_path / "r")
     assert kept(tmp_path / "r") == before
     assert stored.manifest["protocol"]["tasks"]["validity"]["version"] == "2"
@@ -111,20 +112,20 @@ def test_rescoring_keeps_costly_figures_where_they_are_still_right(
     before = Run.open(tmp_path / "r").task_table("fake", "validity")
     monkeypatch.setenv("FAKE_TASK_VERSION", "2")
     monkeypatch.setattr("fake_tasks.FakeValidity.score", None)  # nothing is scored any more
-    rescore(tmp_path / "r", ["validity"], workers=1, keep_energies=True)
+    rescore(tmp_path / "r", Rescoring(["validity"], keep_energies=True), workers=1)
     assert Run.open(tmp_path / "r").task_table("fake", "validity") == before
     assert Run.open(tmp_path / "r").manifest["protocol"]["tasks"]["validity"]["version"] == "2"
     with pytest.raises(ValueError, match="fake: validity: its volumes are others; rescore without --keep-energies"):
-        rescore(tmp_path / "others", ["validity"], keep_energies=True)
+        rescore(tmp_path / "others", Rescoring(["validity"], keep_energies=True))
     assert Run.open(tmp_path / "others").summary()
     with pytest.raises(ValueError, match="none of novelty has energies in this run that could be kept"):
-        rescore(tmp_path / "r", ["novelty"], keep_energies=True)
+        rescore(tmp_path / "r", Rescoring(["novelty"], keep_energies=True))
 
 
 def test_rescoring_adds_a_task_that_the_run_did_not_have(tmp_path: Path) -> None:
     run(plan(tasks=["validity"]), tmp_path / "r")
     assert "unique_rate" not in model_summary(tmp_path / "r", "fake")["metrics"]
-    rescore(tmp_path / "r", ["novelty"])
+    rescore(tmp_path / "r", Rescoring(["novelty"]))
     assert {"valid", "unique_rate"} <= set(model_summary(tmp_path / "r", "fake")["metrics"])
     run(plan(), tmp_path / "both")
     assert kept(tmp_path / "r") == kept(tmp_path / "both")

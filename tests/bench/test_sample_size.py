@@ -9,8 +9,8 @@ import pytest
 
 from bench.commands.plan import Planned, plan
 from bench.progress import format_seconds
-from bench.sample_size import batches_for_times, crystals_for_costs, crystals_for_difference, crystals_for_rates
-from bench.statistics import cost_per_hit, differ, seconds_per_crystal, wilson
+from bench.sample_size import crystals_for_costs, crystals_for_difference, crystals_for_rates
+from bench.statistics import cost_per_hit, differ, wilson
 from bench.store import Run
 
 TRIALS = 800
@@ -35,17 +35,6 @@ def test_and_of_the_costs_of_a_hit(rate: float, ratio: float) -> None:
         one, other = (cost_per_hit(n * 0.2, rng.binomial(n, p), n) for p in (rate, rate / ratio))
         found += differ(one, other)
     assert found / TRIALS == pytest.approx(0.8, abs=TOLERANCE + 0.03)  # costs are compared on a scale of their own
-
-
-@pytest.mark.parametrize(("spread", "ratio"), [(0.1, 1.1), (0.03, 1.05), (0.02, 1.02)])
-def test_and_of_seconds_a_crystal(spread: float, ratio: float) -> None:
-    n, rng = batches_for_times(spread, ratio), np.random.default_rng(2)
-    found = 0
-    for trial in range(TRIALS):
-        one, other = (mean * np.exp(spread * rng.standard_normal(n)) for mean in (1.0, ratio))
-        found += differ(seconds_per_crystal(one, np.ones(n), trial), seconds_per_crystal(other, np.ones(n), trial))
-    # Two intervals by Student's t are a little wider together than one of the difference.
-    assert 0.7 <= found / TRIALS <= 0.85
 
 
 def test_more_power_smaller_differences_and_rates_near_a_half_take_more_crystals() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.commands.screen import writable
+from bench.cli.screen import writable
 
 TABLE = "rate ↑¹   cost ↓²\n 99.3 ≈    –¹²\n97–99     4–5\n¹ density in g/cm³, 3 × 2\u00a0Å\n"
 

@@ -15,7 +15,7 @@ from bench.model_specs import parse_models
 from bench.runner import Plan, run
 from reports.run_results import read_results
 from reports.yields.curves import YieldCurve
-from reports.yields.stored import read_curves
+from reports.yields.stored import yield_curves
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
@@ -37,7 +37,7 @@ def curves(root: Path, seconds: float, monkeypatch: pytest.MonkeyPatch, repeats:
     options: dict[str, Any] = {"workers": 1, "device": "cpu", "threads": 1, "repeats": repeats}
     plan = Plan(parse_models("fake_generators:Fake"), "perov5", Budget(seconds=seconds), **options)
     run(plan, root, MonotonicClock(lambda: Uneven.now))
-    return [curve for curve in read_curves(read_results([root])[0]) if curve.axis == "seconds"]
+    return [curve for curve in yield_curves(read_results([root])[0]) if curve.axis == "seconds"]
 
 
 def full_batches(curve: YieldCurve) -> int:

@@ -15,13 +15,14 @@ from reports.learning.curves import (
     best_offer,
     cost_per_crystal,
     crossings,
-    kind_of,
+    kind_of_crystals,
     offers,
     read_curves,
     time_to_target,
 )
 from reports.learning.figure import write_reports
-from reports.learning.tables import as_table, curve_rows, show_time
+from reports.learning.tables import curve_rows, show_time
+from reports.tables.formats import grid
 
 ROOT = Path(__file__).parents[2]
 VALID = [Condition("valid", 0.8)]
@@ -68,7 +69,7 @@ def test_what_is_unknown_does_not_meet_a_target():
 def test_totals_take_the_best_snapshot_and_say_where_models_cross():
     quick = curve("quick", point(10, (0.5, 0.5), cost=1.0))  # 2 s a valid crystal
     slow = curve("slow", point(50, (0.1, 0.1), cost=1.0), point(100, (1.0, 1.0), cost=0.5))
-    found = offers([quick, slow], kind_of([quick, slow]))
+    found = offers([quick, slow], kind_of_crystals([quick, slow]))
     assert best_offer(found["slow"], 1).fixed == 50
     assert best_offer(found["slow"], 100).total(100) == pytest.approx(150)
     first, second = crossings(found)
@@ -80,9 +81,9 @@ def test_a_snapshot_without_a_crystal_is_no_offer_and_one_stable_crystal_makes_a
     nothing = curve("a", point(10, (0.0, 0.0)))
     assert offers([nothing], "valid") == {}
     assert crossings({}) == []
-    assert kind_of([nothing]) == "valid"
+    assert kind_of_crystals([nothing]) == "valid"
     stable = curve("b", point(10, (0.5, 0.5), seconds_per_stable_end_to_end=Metric(30.0, 10.0, 90.0, 50)))
-    assert kind_of([nothing, stable]) == "stable"
+    assert kind_of_crystals([nothing, stable]) == "stable"
     assert cost_per_crystal(stable.points[0], "stable").value == 30
     assert cost_per_crystal(nothing.points[0], "stable").value is None
 
@@ -91,7 +92,7 @@ def test_a_snapshot_without_a_crystal_is_no_offer_and_one_stable_crystal_makes_a
 def test_the_page_shows_the_stored_runs(name):
     page = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
     curves = read_curves(ROOT / "examples" / "learning" / f"{name}.zip")
-    for line in as_table(*curve_rows(curves), "markdown").splitlines():
+    for line in grid(*curve_rows(curves), "markdown").splitlines():
         assert line in page
 
 

@@ -127,7 +127,7 @@ def test_the_pages_show_what_the_stored_runs_say() -> None:
 def test_a_statement_says_in_what_a_model_is_worse_and_what_is_noise(make_run: MakeRun) -> None:
     worse = {**MODELS, "crysldm": {**MODELS["crysldm"], "stable": 2}, "diffcsp": {**MODELS["diffcsp"], "stable": 300}}
     for models, word in ((MODELS, "yes, within noise"), (worse, "no: stability worse")):
-        rows, headers = statement_table(read_results([make_run(models, name=word.replace(" ", "-").replace(":", ""))]))
+        headers, rows = statement_table(read_results([make_run(models, name=word.replace(" ", "-").replace(":", ""))]))
         assert headers == ["Statement", "Perov-5"]
         assert dict(rows)["CrysLDM's crystals are as good as DiffCSP's"] == word
         assert dict(rows)["CrysLDM's crystals are as good as CDVAE's"] == "–"

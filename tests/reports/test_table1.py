@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench.statistics import Metric
-from reports.tables.table1 import SUFFIXES, render, write_reports
+from reports.tables.formats import SUFFIXES
+from reports.tables.table1 import render, write_reports
 
 MakeRun = Callable[..., Path]
 METHODS = {

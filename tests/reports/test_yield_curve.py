@@ -15,7 +15,7 @@ import pytest
 from reports.run_results import read_results
 from reports.yields.curves import Axis, Kind, YieldCurve
 from reports.yields.figure import draw, render_at, write_reports
-from reports.yields.stored import kinds_of, read_curves
+from reports.yields.stored import kinds_of, yield_curves
 from reports.yields.tables import costs_csv, lead_lines, leads, leads_csv, reading_table, readings_csv, yield_text
 from tests.stored_batches import sampled
 
@@ -57,7 +57,7 @@ def make_sampled(make_run: MakeRun) -> MakeRun:
 
 def the_curve(folder: Path, kind: Kind, axis: Axis = "seconds") -> YieldCurve:
     [result] = read_results([folder])
-    [found] = [curve for curve in read_curves(result) if (curve.kind, curve.axis) == (kind, axis)]
+    [found] = [curve for curve in yield_curves(result) if (curve.kind, curve.axis) == (kind, axis)]
     return found
 
 
@@ -131,7 +131,7 @@ def test_controls_and_files_of_unknown_cost_have_no_curve(make_sampled: MakeRun,
     unknown = [(None, 25, True)]
     from_file = make_sampled({"mine": flags(0)}, evaluations=None, name="file", batches=unknown)
     for folder in (control, from_file):
-        assert read_curves(read_results([folder])[0]) == []
+        assert yield_curves(read_results([folder])[0]) == []
         assert write_reports([folder]) == ""
         assert not (folder / "report").exists()
     with pytest.raises(ValueError, match="no model in it whose device seconds are known"):
@@ -187,7 +187,7 @@ def test_a_run_without_a_single_good_crystal_still_gives_a_figure(make_sampled: 
 
 def test_the_figure_has_a_panel_for_each_kind_and_cost_and_a_line_for_each_model(make_sampled: MakeRun) -> None:
     folder = make_sampled({"crysldm": flags(0), "diffcsp": flags(1)})
-    curves = [curve for result in read_results([folder]) for curve in read_curves(result)]
+    curves = [curve for result in read_results([folder]) for curve in yield_curves(result)]
     figure = draw(curves, "Perov-5")
     assert len(figure.axes) == 3 * 2
     for panel in figure.axes:
@@ -231,7 +231,7 @@ def test_who_leads_is_said_for_every_pair_and_kind(make_sampled: MakeRun) -> Non
     many, few = flags(0), flags(1)
     many["validity"]["valid"], few["validity"]["valid"] = [True] * 25, [True] + [False] * 24
     folder = make_sampled({"crysldm": many, "diffcsp": few}, budget={"seconds": 8.0})
-    curves = [c for result in read_results([folder]) for c in read_curves(result) if c.axis == "seconds"]
+    curves = [c for result in read_results([folder]) for c in yield_curves(result) if c.axis == "seconds"]
     lines = lead_lines(leads(curves))
     assert len(lines) == 3
     assert lines[0] == "valid: CrysLDM, DiffCSP: CrysLDM has more from 2.00 on; beyond noise from 2.00 on"
@@ -242,7 +242,7 @@ def test_of_many_pairs_those_that_cross_are_told_and_all_are_in_the_csv(make_sam
     models = {f"crysldm@{steps}": flags(steps) for steps in range(1, 6)}
     folder = make_sampled(models, tasks=("validity",))
     late = make_sampled({"late": flags(9)}, tasks=("validity",), batches=slow, name="late")
-    curves = [c for result in read_results([folder, late]) for c in read_curves(result) if c.axis == "seconds"]
+    curves = [c for result in read_results([folder, late]) for c in yield_curves(result) if c.axis == "seconds"]
     lines = lead_lines(leads(curves))
     rows = list(csv.DictReader(io.StringIO(leads_csv("perov5", curves))))
     assert len(rows) == 15
@@ -252,7 +252,7 @@ def test_of_many_pairs_those_that_cross_are_told_and_all_are_in_the_csv(make_sam
 def test_nothing_is_said_of_noise_where_a_model_has_no_batch_yet(make_sampled: MakeRun) -> None:
     folder = make_sampled({"crysldm": flags(0)}, tasks=("validity",), batches=[(1.0, 25, True)])
     slow = make_sampled({"diffcsp": flags(1)}, tasks=("validity",), batches=[(30.0, 25, True)], name="slow")
-    curves = [c for result in read_results([folder, slow]) for c in read_curves(result) if c.axis == "seconds"]
+    curves = [c for result in read_results([folder, slow]) for c in yield_curves(result) if c.axis == "seconds"]
     [line] = lead_lines(leads(curves))
     assert line.endswith("CrysLDM has more from 1.00 on; DiffCSP has no batch as far as both are known")
 
@@ -260,7 +260,7 @@ def test_nothing_is_said_of_noise_where_a_model_has_no_batch_yet(make_sampled: M
 def test_a_model_too_slow_for_the_budget_has_a_row_without_figures(make_sampled: MakeRun) -> None:
     tables = {task: {name: [] for name in columns} for task, columns in flags(0).items()}
     folder = make_sampled({"crysldm": tables}, batches=[(9.0, 10, False)], budget={"seconds": 8.0})
-    curves = [c for c in read_curves(read_results([folder])[0]) if c.axis == "seconds"]
+    curves = [c for c in yield_curves(read_results([folder])[0]) if c.axis == "seconds"]
     assert reading_table(curves, 8.0).splitlines()[-1].split() == ["CrysLDM", "0", "0", "0", "0"]
     [first, *_] = csv.DictReader(io.StringIO(costs_csv("perov5", curves)))
     assert first["expected"] == first["low"] == first["observed"] == ""
@@ -272,7 +272,7 @@ def test_a_model_of_a_number_of_crystals_whose_first_batch_ends_later_is_named_a
 ) -> None:
     quick = make_sampled({"crysldm": flags(0)}, tasks=("validity",), batches=[(1.0, 5, True), (2.85, 20, True)])
     slow = make_sampled({"diffcsp": flags(1)}, tasks=("validity",), batches=[(8.0, 25, True)], name="slow")
-    curves = [c for result in read_results([quick, slow]) for c in read_curves(result) if c.axis == "seconds"]
+    curves = [c for result in read_results([quick, slow]) for c in yield_curves(result) if c.axis == "seconds"]
     shown = yield_text(curves, "Perov-5")
     assert "By 3.85 device seconds, which every model spent" in shown
     [line] = [line for line in shown.splitlines() if line.startswith("DiffCSP  ")][:1]

@@ -48,6 +48,14 @@ class Atoms(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
+class _Cell(NamedTuple):
+    """parameters: (6,) lengths in Angstrom and angles in degrees. lattice: (3, 3) Angstrom. volume: Angstrom^3."""
+
+    parameters: Sequence[float]
+    lattice: FloatArray
+    volume: float
+
+
 class _Sites(NamedTuple):
     """What the file lists. written: the columns of coordinates as they stand there."""
 
@@ -65,37 +73,28 @@ def plain_crystal(cif: str) -> Atoms:
     atom is none that can be placed: of no element, not quite there, without coordinates, on another one's site.
     """
     items = parse_block(cif)
-    parameters = _cell(items)
+    parameters = _parameters(items)
     sites = _sites(items)
-    lattice, volume = _lattice(parameters)
+    cell = _Cell(parameters, *_lattice(parameters))
     symmetry = symmetry_of(items, parameters)
-    if fault := volume_fault(items, volume):
+    if fault := volume_fault(items, cell.volume):
         raise ValueError(f"contradicts itself: {fault}")
     facts = facts_of(items, len(sites.numbers))
-    orbits, remarks = _agreed(symmetry, sites, facts, parameters, lattice, volume)
+    orbits, remarks = _agreed(symmetry, sites, facts, cell)
     numbers = np.array(sites.numbers, dtype=np.int64)[orbits.sites]
     order = np.argsort(_ranks()[numbers], kind="stable")
     far = (FAR,) if is_far(sites.coords).any() else ()
-    return Atoms(numbers[order], orbits.coords[order], lattice, (*remarks, *far))
+    return Atoms(numbers[order], orbits.coords[order], cell.lattice, (*remarks, *far))
 
 
-def _agreed(
-    symmetry: Symmetry,
-    sites: _Sites,
-    facts: Facts,
-    parameters: Sequence[float],
-    lattice: FloatArray,
-    volume: float,
-) -> tuple[Orbits, tuple[str, ...]]:
+def _agreed(symmetry: Symmetry, sites: _Sites, facts: Facts, cell: _Cell) -> tuple[Orbits, tuple[str, ...]]:
     """The atoms by the one reading of the symmetry that agrees with all that the file says."""
-    tried = [_tried(o, symmetry, sites, facts, parameters, lattice, volume, 0.0) for o in symmetry.readings]
+    tried = [_tried(operators, symmetry, sites, facts, cell, 0.0) for operators in symmetry.readings]
     good = [(orbits, remarks) for orbits, remarks, faults in tried if orbits is not None and not faults]
     if not symmetry.conflict and good:
         return good[0]
     if not good and facts.tell_atoms:
-        looser = [
-            _tried(o, symmetry, sites, facts, parameters, lattice, volume, SLOPPY_ANGSTROM) for o in symmetry.readings
-        ]
+        looser = [_tried(operators, symmetry, sites, facts, cell, SLOPPY_ANGSTROM) for operators in symmetry.readings]
         good = [(orbits, (*remarks, MOVED)) for orbits, remarks, faults in looser if orbits is not None and not faults]
     different = [good[n] for n in range(len(good)) if not any(same_atoms(good[n][0], good[m][0]) for m in range(n))]
     if len(different) == 1 and (facts.tell_atoms or len(good) == len(symmetry.readings) > 1):
@@ -115,9 +114,7 @@ def _tried(
     symmetry: Symmetry,
     sites: _Sites,
     facts: Facts,
-    parameters: Sequence[float],
-    lattice: FloatArray,
-    volume: float,
+    cell: _Cell,
     tolerance_angstrom: float,
 ) -> tuple[Orbits | None, tuple[str, ...], list[str]]:
     """The atoms by these operators, remarks on them, and what contradicts them."""
@@ -125,23 +122,23 @@ def _tried(
     if count * len(operators) > MAX_IMAGES:
         too_many = f"{count * len(operators)} images of {count} atom sites; at most {MAX_IMAGES} are placed"
         return None, (), [too_many]
-    if not fits_cell(operators, parameters):
+    if not fits_cell(operators, cell.parameters):
         return None, (), [f"the cell is not that of its {len(operators)} operators"]
     unit = _unit(sites.written) if len(operators) > 1 else 0.0
     try:
-        orbits = orbits_of(sites.coords, sites.numbers, operators, unit, lattice, tolerance_angstrom)
+        orbits = orbits_of(sites.coords, sites.numbers, operators, unit, cell.lattice, tolerance_angstrom)
     except ValueError as error:
         return None, (), [str(error)]
     numbers = np.array(sites.numbers, dtype=np.int64)[orbits.sites]
     images = None if orbits.listed_twice else orbits.images
     order = len(operators) if operators in symmetry.listed else 0
-    faults = list(contradictions(facts, numbers, images, order, volume))
+    faults = list(contradictions(facts, numbers, images, order, cell.volume))
     if orbits.listed_twice and len(orbits.sites) != count and not facts.formula and not facts.density:
         faults.append(f"of {count} atom sites {orbits.listed_twice} are images of others; list each once")
     return orbits, (LISTED_TWICE,) if orbits.listed_twice else (), faults
 
 
-def _cell(items: CifItems) -> list[float]:
+def _parameters(items: CifItems) -> list[float]:
     """(6,) lengths and angles. ValueError where one is missing or impossible."""
     texts = [items.one(tag) for tag in CELL_TAGS]
     if None in texts:

@@ -27,7 +27,7 @@ from models.baselines.cdvae.graph import Layout
 from models.baselines.cdvae.langevin import LangevinSettings, annealed_langevin, steps_of_levels
 from models.cspnet import EvaluationCounter
 from models.dense import DenseBatch
-from models.diffusion import Noise, SeededNoise
+from models.diffusion import Noise, SeededNoise, torch_seed
 from models.sampling import StepCallback
 
 
@@ -259,9 +259,9 @@ class CDVAE(nn.Module):
         self, num_crystals: int, seed: int, steps: int, callback: StepCallback | None = None
     ) -> SampleBatch:
         """Crystals of latents from the prior. What a network makes empty or not finite gets a reason."""
-        noise_seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        noise = SeededNoise.from_seed(torch_seed(seed), self.sigmas.device)
         with EvaluationCounter(self.decoder) as counter:
-            batch = self.sample(num_crystals, SeededNoise.from_seed(noise_seed, self.sigmas.device), steps, callback)
+            batch = self.sample(num_crystals, noise, steps, callback)
         num_atoms, atomic_numbers, frac_coords, lattices = (part.cpu().numpy() for part in batch)
         filtered = filter_crystals(num_atoms, atomic_numbers, frac_coords, lattices)
         evaluations = np.where(num_atoms > 0, counter.per_crystal, 0)

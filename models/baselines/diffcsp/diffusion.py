@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from bench.arrays import FloatArray
 from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.sampler import SamplerSettings, initial_state, sample_predictor_corrector
-from models.bounds import Bounds
 from models.cspnet import CSPNet, CSPNetConfig
 from models.denoiser import Denoiser
 from models.denoising_loss import denoising_losses, loss_table
 from models.dense import DenseBatch
 from models.diffusion import Noise, StepSchedule, coord_schedule, cosine_schedule
 from models.guidance import guide_of
-from models.sampling import StepCallback, sample_crystals
+from models.sampling import StepCallback, sample_crystals, usual_sampling
 from models.type_posterior import LoneAtoms
 
 
@@ -76,11 +75,6 @@ class OneNetwork(nn.Module):
         """`losses`, the same all the time."""
         return self.losses(batch, noise)
 
-    def settings_in_training(self, max_steps: int) -> tuple[int, SamplerSettings]:
-        """Steps, at most so many, and how the sampler takes them while the model is trained."""
-        steps, sampler = min(max_steps, self.config.num_steps), self.config.sampler
-        return steps, sampler.for_few_steps() if steps < self.config.num_steps else sampler
-
 
 class DiffCSP(OneNetwork):
     """The network with its schedules: training losses, and samples of one size N. Jiao et al. 2023.
@@ -124,7 +118,7 @@ class DiffCSP(OneNetwork):
         self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
     ) -> SampleBatch:
         """Crystals of the weights as they are, as `diffcsp@STEPS` samples them."""
-        steps, settings = self.settings_in_training(max_steps)
+        steps, settings = usual_sampling(self.config, max_steps)
         return sample_crystals(self, num_atoms_probabilities, num_crystals, seed, steps, settings)
 
     @torch.no_grad()
@@ -144,9 +138,6 @@ class DiffCSP(OneNetwork):
         settings = settings or self.config.sampler
         schedule = StepSchedule.strided(self.gaussian, self.coords, steps)
         state = initial_state(noise, num_crystals, num_atoms, self.config.network.node_dim)
-        norm, entries = settings.clamp or (None, None)
-        volume = None if settings.min_volume is None else settings.min_volume * num_atoms
-        bounds = Bounds(entries, norm, volume)
-        denoiser = Denoiser(self.network, guide_of(self, settings.guidance), bounds)
+        denoiser = Denoiser(self.network, guide_of(self, settings.guidance), settings.bounds(num_atoms))
         end = sample_predictor_corrector(denoiser, state, schedule, settings, noise, callback)
         return DenseBatch(end.types.argmax(-1) + 1, end.frac_coords, end.lattices)

@@ -74,8 +74,7 @@ class DiffusionPredictor:
         if self._train is None:
             self._train = load_split(self._diffusion.dataset, "train", download=False)
         chosen = np.random.default_rng(seed).choice(len(self._train), size=num_crystals)
-        offsets, numbers = self._train.offsets, self._train.atomic_numbers
-        return self.sample_given([numbers[offsets[k] : offsets[k + 1]] for k in chosen], seed)
+        return self.sample_given([self._train.arrays(int(k))[0] for k in chosen], seed)
 
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
         """A crystal for each composition, (N_i,) atomic numbers, in this order and with its atoms in theirs.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from models.bounds import STRIDED_MIN_VOLUME
+from models.bounds import STRIDED_MIN_VOLUME, Bounds
 from models.denoiser import Denoiser
 from models.diffusion import Noise, Step, StepSchedule, correct_coords, predict_coords
 from models.guidance import Guidance
@@ -55,6 +55,11 @@ class SamplerSettings:
         From 3 steps on that is enough.
         """
         return replace(self, clamp=self.clamp or STRIDED_CLAMP, min_volume=STRIDED_MIN_VOLUME)
+
+    def bounds(self, num_atoms: int) -> Bounds:
+        """On the implied clean crystals of N atoms."""
+        norm, entries = self.clamp or (None, None)
+        return Bounds(entries, norm, None if self.min_volume is None else self.min_volume * num_atoms)
 
 
 def initial_state(noise: Noise, num_crystals: int, num_atoms: int, num_types: int) -> CrystalState:

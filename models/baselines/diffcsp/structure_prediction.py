@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,13 +16,12 @@ from models.baselines.diffcsp.diffusion import DiffCSPConfig, OneNetwork
 from models.baselines.diffcsp.sampler import CrystalState, SamplerSettings, sample_predictor_corrector
 from models.baselines.diffcsp.template_start import START_SHARE
 from models.baselines.structure_controls import Structure
-from models.bounds import Bounds
 from models.cspnet import EvaluationCounter
 from models.denoiser import Denoiser
 from models.denoising_loss import denoising_losses
 from models.dense import DenseBatch, buckets, unpack
-from models.diffusion import Noise, SeededNoise, StepSchedule, add_noise, perturb_coords
-from models.sampling import StepCallback
+from models.diffusion import Noise, SeededNoise, StepSchedule, add_noise, perturb_coords, torch_seed
+from models.sampling import StepCallback, usual_sampling
 
 # Few steps are shorter where there is more noise, where cells and places are chosen; see docs/measurements.
 FEW_STEPS_POWER = 0.8
@@ -54,7 +54,7 @@ class StructurePrediction(OneNetwork):
         """Structures for compositions drawn from the crystals that `stage_input` saw last, the validation split."""
         rows = [numbers for batch in self._seen for numbers in batch.atomic_numbers.cpu().numpy()]
         chosen = np.random.default_rng(seed).choice(len(rows), size=num_crystals)
-        steps, settings = self.settings_in_training(max_steps)
+        steps, settings = usual_sampling(self.config, max_steps)
         return predict_structures(self, [rows[k] for k in chosen], seed, steps, settings)
 
     @torch.no_grad()
@@ -87,9 +87,7 @@ class StructurePrediction(OneNetwork):
             eps = noise.normal("coord", (batch, num_atoms, 3))
             frac_coords = perturb_coords(start.frac_coords, eps, float(self.coords.sigmas[time]))
         state = CrystalState(self._one_hot(atomic_numbers).to(lattices.dtype), frac_coords, lattices)
-        norm = None if settings.clamp is None else settings.clamp[0]
-        volume = None if settings.min_volume is None else settings.min_volume * num_atoms
-        denoiser = Denoiser(self.network, bounds=Bounds(None, norm, volume))
+        denoiser = Denoiser(self.network, bounds=replace(settings.bounds(num_atoms), entries=None))
         end = sample_predictor_corrector(denoiser, state, schedule, settings, noise, callback, types_given=True)
         return DenseBatch(atomic_numbers, end.frac_coords, end.lattices)
 
@@ -121,7 +119,7 @@ def predict_structures(
     numbers = [np.asarray(composition, dtype=np.int64) for composition in compositions]
     check_compositions(numbers, model.config.network.node_dim)
     device = next(model.network.parameters()).device
-    noise = SeededNoise.from_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1), device)
+    noise = SeededNoise.from_seed(torch_seed(seed), device)
     evaluations = np.zeros(len(numbers), dtype=np.int64)
     batches, places = [], []
     at_noise = np.array([starts is None or starts[k] is None for k in range(len(numbers))], dtype=bool)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import models.training.card
 import models.training.run
 from tests.tiny_training import crystals, give_preset, tiny_preset
 
@@ -13,12 +14,12 @@ from tests.tiny_training import crystals, give_preset, tiny_preset
 def tiny_data(monkeypatch):
     """Ten random crystals in the place of a data set."""
     card = SimpleNamespace(num_atoms_probabilities=np.array([0, 0, 0.5, 0.5]))
-    for name, found in (
-        ("load_split", lambda dataset, split: crystals({"train": 0, "val": 1}[split])),
-        ("split_hash", lambda dataset, split: f"hash of {split}"),
-        ("reference_card", lambda dataset: card),
+    for module, name, found in (
+        (models.training.run, "load_split", lambda dataset, split: crystals({"train": 0, "val": 1}[split])),
+        (models.training.run, "reference_card", lambda dataset: card),
+        (models.training.card, "split_hash", lambda dataset, split: f"hash of {split}"),
     ):
-        monkeypatch.setattr(models.training.run, name, found)
+        monkeypatch.setattr(module, name, found)
 
 
 @pytest.fixture(params=["diffcsp", "crysldm", "cdvae", "diffcsp-csp", "composition-first"])

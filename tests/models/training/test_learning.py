@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import models.training.card
 import models.training.learning
 from bench.interfaces import TrainingOrder
 from bench.learning.conformance import Killed, StepClock
@@ -26,7 +27,7 @@ def tiny(request, monkeypatch) -> str:
     monkeypatch.setattr(
         models.training.learning, "load_split", lambda dataset, split: crystals({"train": 0, "val": 1}[split])
     )
-    monkeypatch.setattr(models.training.learning, "split_hash", lambda dataset, split: f"hash of {split}")
+    monkeypatch.setattr(models.training.card, "split_hash", lambda dataset, split: f"hash of {split}")
     monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
     return request.param
 

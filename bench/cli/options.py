@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -30,14 +29,6 @@ class BudgetCovers(StrEnum):
 
     sampling = "sampling"
     end_to_end = "end-to-end"
-
-
-class Only(StrEnum):
-    """Values of --only of `bench export`; sun: stable, unique and novel at once."""
-
-    valid = "valid"
-    stable = "stable"
-    sun = "sun"
 
 
 class Rules(StrEnum):
@@ -113,13 +104,6 @@ Meta = Annotated[
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or an archive of one")]
-
-
-def refuse_beside_resume(given: Mapping[str, object], run: Path) -> None:
-    """ValueError for the first option, of those that a stored run knows itself, that has a value: None is none."""
-    for option, value in given.items():
-        if value is not None:
-            raise ValueError(f"{option}: {run} knows its own; leave it out, or start a new run")
 
 
 def names(text: str | None) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""The commands that score a finished run again, or make a file or a site of some: parsing only, as in `bench.cli`."""
+"""The options of the commands that score a finished run again, or make a file or a site of some."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import (
+from bench.cli.options import (
     Cluster,
     ExecutorKind,
     HullFile,
     HullRunTypes,
-    Only,
     Potential,
     RulesOption,
     RunFolder,
@@ -22,7 +21,8 @@ from bench.commands.options import (
     Workers,
     names,
 )
-from bench.commands.screen import show
+from bench.cli.screen import show
+from bench.commands.given import Only
 
 app = typer.Typer()
 
@@ -49,25 +49,24 @@ def rescore(
     ] = False,
 ) -> None:
     """Compute tasks anew on the stored crystals of a run; without --tasks, all that it has."""
-    from bench import runner
     from bench.commands.archive import copy
     from bench.executor import open_executor
+    from bench.rescoring import Rescoring
+    from bench.rescoring import rescore as score_anew
 
     if out is not None:
         copy(run, out)
         run = out
+    asked = Rescoring(
+        tasks=names(tasks),
+        potentials=names(potential),
+        hull=hull,
+        hull_run_types=names(hull_run_types),
+        rules=rules and rules.value,
+        keep_energies=keep_energies,
+    )
     with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        found = runner.rescore(
-            run,
-            names(tasks),
-            names(potential),
-            hull=hull,
-            executor=chosen,
-            hull_run_types=names(hull_run_types),
-            keep_energies=keep_energies,
-            rules=rules and rules.value,
-        )
-        show(found.text)
+        show(score_anew(run, asked, executor=chosen).text)
 
 
 @app.command()

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Compile, Dataset, Device, DeviceOption, Preset, Seed, Threads, Workers
-from bench.commands.screen import show
+from bench.cli.options import Compile, Dataset, Device, DeviceOption, Preset, Seed, Threads, Workers
+from bench.cli.screen import show
 
 app = typer.Typer()
 

@@ -1,4 +1,4 @@
-"""The command line: parsing only. Everything else is imported when a command needs it, so that --help is quick.
+"""The commands together, and their errors in one line. Imports come when a command runs, so that --help is quick.
 
 Exit codes: 0 done, 1 a gate failed, 2 bad input (one line on stderr), 130 interrupted.
 """
@@ -13,9 +13,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bench.commands.learning import app as learning
-from bench.commands.models_and_data import app as models_and_data
-from bench.commands.options import (
+from bench.cli.csp import app as csp
+from bench.cli.learn import app as learn
+from bench.cli.models_and_data import app as models_and_data
+from bench.cli.options import (
     BudgetCovers,
     Cluster,
     Compile,
@@ -44,10 +45,9 @@ from bench.commands.options import (
     Workers,
     names,
 )
-from bench.commands.rows import app as rows
-from bench.commands.screen import show
-from bench.commands.stored_runs import app as stored_runs
-from bench.commands.structure_prediction import app as structure_prediction
+from bench.cli.rows import app as rows
+from bench.cli.screen import show
+from bench.cli.stored_runs import app as stored_runs
 from bench.device import let_threads_sleep
 from bench.errors import one_line
 from bench.progress import say, show_warning
@@ -107,63 +107,33 @@ def run_command(
     resume: Resume = None,
 ) -> None:
     """Sample models, score their crystals and write Table 1."""
-    from bench import runner
-    from bench.budget import Budget, parse_duration
-    from bench.datasets.files import canonical_name
-    from bench.executor import open_executor
-    from bench.model_specs import parse_models, with_compiled, with_meta
+    from functools import partial
 
-    if resume is not None and meta:
-        raise ValueError(f"--meta {meta[0]}: {resume} knows its own; leave it out, or start a new run")
-    limit = None
-    if num_samples is not None or budget is not None:
-        limit = Budget(num_samples, None if budget is None else parse_duration(budget), budget_covers.value)
-    elif budget_covers is not BudgetCovers.sampling:
-        raise ValueError(f"--budget-covers {budget_covers.value} needs --budget")
-    if resume is not None:
-        given = {
-            "models": models,
-            "dataset": dataset and canonical_name(dataset),
-            "budget": limit and limit.to_json(),
-            "tasks": names(tasks),
-            "preset": preset,
-            "device": None if device in (None, Device.auto) else device,
-            "potentials": names(potential),
-            "hull": None if hull is None else str(hull.resolve()),
-            "hull_run_types": names(hull_run_types),
-            "rules": rules and rules.value,
-            "seed": seed,
-            "repeats": repeats,
-            "threads": threads,
-            "compile": compile or None,
-            "in_turns": in_turns or None,
-            "out": None if out is None else str(out),
-        }
-        with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-            show(runner.resume(resume, given=given, executor=chosen).text)
-        return
-    if models is None or dataset is None:
-        raise ValueError("bench run needs --models and --dataset, or --resume RUN; `bench models` lists what is known")
-    specs = with_meta(parse_models(models), meta or ())
-    plan = runner.Plan(
-        models=with_compiled(specs) if compile else specs,
+    from bench.commands.run import Asked, run
+    from bench.executor import open_executor
+
+    asked = Asked(
+        models=models,
         dataset=dataset,
-        budget=limit,
+        num_samples=num_samples,
+        budget=budget,
+        budget_covers=budget_covers.value,
         tasks=names(tasks),
-        preset=preset or "cpu",
-        device=device or "auto",
-        potentials=names(potential) or (),
+        preset=preset,
+        device=None if device in (None, Device.auto) else device.value,
+        potentials=names(potential),
         hull=hull,
-        hull_run_types=names(hull_run_types) or (),
+        hull_run_types=names(hull_run_types),
         rules=rules and rules.value,
-        seed=seed or 0,
-        repeats=1 if repeats is None else repeats,
-        workers=workers,
+        seed=seed,
+        repeats=repeats,
         threads=threads,
+        compiled=compile,
         in_turns=in_turns,
+        meta=tuple(meta or ()),
+        out=out,
     )
-    with open_executor(executor.value, scheduler, cluster, workers) as chosen:
-        show(runner.run(plan, out, executor=chosen).text)
+    show(run(asked, workers, partial(open_executor, executor.value, scheduler, cluster, workers), resume))
 
 
 @app.command()
@@ -328,8 +298,8 @@ def check(
 
 
 app.add_typer(stored_runs)
-app.add_typer(structure_prediction)
-app.add_typer(learning)
+app.add_typer(csp)
+app.add_typer(learn)
 app.add_typer(models_and_data)
 app.add_typer(rows, name="rows")
 

@@ -1,4 +1,4 @@
-"""The commands about rows: published models beside ours. Parsing only, as in `bench.cli`."""
+"""The options of the commands about rows: published models beside ours."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.options import Potential, Tasks, Workers, names
-from bench.commands.screen import show
+from bench.cli.options import Potential, Tasks, Workers, names
+from bench.cli.screen import show
 from bench.progress import say
 
 app = typer.Typer(help="Published models as rows beside yours.", no_args_is_help=True)

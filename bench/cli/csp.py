@@ -1,4 +1,4 @@
-"""The command `bench csp`: parsing only, as in `bench.cli`."""
+"""The options of `bench csp`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Device, Meta, Resume, RunDevice, RunOut, RunPreset, RunSeed, Threads, Workers
-from bench.commands.screen import show
+from bench.cli.options import Device, Meta, Resume, RunDevice, RunOut, RunPreset, RunSeed, Threads, Workers
+from bench.cli.screen import show
 
 app = typer.Typer()
 
