@@ -48,6 +48,13 @@ class Format(StrEnum):
     latex = "latex"
 
 
+def _a_seed(value: int | None) -> int | None:
+    """It. ValueError where no generator of random numbers takes it."""
+    if value is not None and not 0 <= value < 2**63:
+        raise ValueError(f"--seed {value}: must be a number from 0 to {2**63 - 1}")
+    return value
+
+
 Dataset = Annotated[str, typer.Option(help="perov5 or mp20")]
 _PRESETS = "size of our models: cpu (small, weights in the package), cpu-weak (for autoguidance) or paper"
 Preset = Annotated[str, typer.Option(help=_PRESETS)]
@@ -56,13 +63,13 @@ Threads = Annotated[int | None, typer.Option(help="of sampling; default OMP_NUM_
 # Of commands that go on with a run: None where the run's own manifest says it.
 RunPreset = Annotated[str | None, typer.Option(help="size of our models: cpu (default) or paper")]
 RunDevice = Annotated[Device | None, typer.Option(help="where to sample; default auto")]
-RunSeed = Annotated[int | None, typer.Option(help="of every random number; default 0")]
+RunSeed = Annotated[int | None, typer.Option(help="of every random number; default 0", callback=_a_seed)]
 RunOut = Annotated[Path | None, typer.Option(help="run folder; default runs/<time>-<models>")]
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="go on with this run; its manifest says all else")]
 Compile = Annotated[
     bool, typer.Option("--compile", help="networks of our models by torch.compile; samples differ in rounding")
 ]
-Seed = Annotated[int, typer.Option(help="of every random number")]
+Seed = Annotated[int, typer.Option(help="of every random number", callback=_a_seed)]
 Workers = Annotated[int, typer.Option(help="processes that score, of one thread each; never while sampling is timed")]
 Tasks = Annotated[str | None, typer.Option(help="such as validity,properties; default: all that exist")]
 _POTENTIALS = "for stability, such as chgnet,m3gnet; the first fills the table. a+b: a relaxes, b goes on and judges"

@@ -61,6 +61,17 @@ def test_help_imports_nothing_heavy() -> None:
         ([*RUN, "--workers", "0"], "--workers 0"),
         ([*RUN, "--repeats", "0"], "--repeats 0"),
         ([*RUN, "--seed", "-1"], "--seed -1"),
+        (["train", "--model", "crysldm", "--dataset", "perov5", "--out", "x", "--seed", "-1"], "--seed -1"),
+        (
+            [
+                "sample",
+                "--model",
+                "crysldm",
+                *["--dataset", "perov5", "--num-samples", "1", "--out", "x.zip", "--seed"],
+                str(2**63),
+            ],
+            f"--seed {2**63}",
+        ),
         ([*RUN, "--device", "tpu"], "tpu"),
         ([*RUN, "--bogus"], "--bogus"),
         (["run", "--resume", "nowhere"], "no run there"),
