@@ -18,7 +18,7 @@ from bench.commands.archive import pack
 from bench.commands.report import write_reports
 from bench.statistics import Metric
 from bench.store import Run, read_state, report_folder
-from reports.reproduction.__main__ import timed
+from reports.reproduction.timings import timed
 from reports.run_results import ModelResult, read_results
 from reports.tables.columns import COLUMNS, Column, three_digits
 from reports.tables.footnotes import is_of_no_paper

@@ -14,7 +14,8 @@ HALF_TURN = 3.15  # degrees; a half turn is 3.1416 radians
 RADIANS = f"its three angles are below {HALF_TURN} degrees, so they are radians; save degrees"
 CONTRADICTION = "its lattice is not that of its lengths and angles"
 
-FAR = "coordinates beyond -1 to 2: read as fractional, as the file has them; are they Cartesian?"
+# An operator of symmetry takes coordinates of 0 to 1 no farther, such as -x-y, and programs write what it gives.
+FAR = "coordinates beyond -2 to 3: read as fractional, as the file has them; are they Cartesian?"
 
 
 def lattices_from_parameters(lengths: ArrayLike, angles: ArrayLike) -> FloatArray:
@@ -91,4 +92,4 @@ def rows_of_three(values: ArrayLike, name: str) -> FloatArray:
 
 def is_far(frac_coords: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """(N,) which of (N, 3) fractional coordinates lie so far outside of the cell that they may be Cartesian ones."""
-    return np.asarray((np.abs(frac_coords - 0.5) > 1.5).any(axis=1))
+    return np.asarray((np.abs(frac_coords - 0.5) > 2.5).any(axis=1))

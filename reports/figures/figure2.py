@@ -108,8 +108,8 @@ def in_words(histogram: HullHistogram) -> str:
     for number, text in (
         (histogram.above, f"above {histogram.edges[-1]:g} →"),
         (histogram.below, f"below {histogram.edges[0]:g}"),
-        (histogram.missing, "without an energy"),
+        (histogram.missing, "no energy"),
     ):
         if number:
             words.append(f"{100 * number / histogram.requested:.1f} % {text}")
-    return ",  ".join(words)
+    return ", ".join(words)

@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from bench.atomic import write_text
-from bench.statistics import Metric
 from reports.figures import figure2
 from reports.figures.cost_quality import pairs_table
 from reports.figures.hull_histogram import hull_histograms
 from reports.reproduction import paper_noise, samplers, speedups, statements
+from reports.reproduction.timings import timed
 from reports.run_results import ModelResult, read_results
 from reports.tables.formats import grid, to_markdown
 from reports.tables.paper_rows import PRINTED_ROWS
 from reports.tables.table1 import compose
-
-SECONDS = "seconds_per_crystal"
 
 
 def main() -> None:
@@ -65,21 +62,6 @@ def sections(runs: Sequence[Path], timing: Sequence[Path]) -> dict[str, str]:
 def by_name(runs: Sequence[Path]) -> list[Path]:
     """The runs in the order of their names without the ending: a shell lists perov5-cdvae.zip before perov5.zip."""
     return sorted(runs, key=lambda path: path.stem)
-
-
-def timed(results: Sequence[ModelResult], timings: Sequence[ModelResult]) -> list[ModelResult]:
-    """The results with the seconds per crystal of the runs that timed the same models; without such a run, none."""
-    datasets = {timing.run.dataset for timing in timings}
-    of = {dataset: speedups.once_each([t for t in timings if t.run.dataset == dataset]) for dataset in datasets}
-
-    def own(result: ModelResult) -> Metric:
-        timing = of.get(result.run.dataset, {}).get(result.model)
-        return Metric(None) if timing is None else timing.metrics.get(SECONDS, Metric(None))
-
-    return [
-        result if result.is_control else replace(result, metrics={**result.metrics, SECONDS: own(result)})
-        for result in results
-    ]
 
 
 def fill(documents: Mapping[Path, str], tables: Mapping[str, str]) -> dict[Path, str]:

@@ -112,7 +112,7 @@ def test_units_of_energies_are_not_those_of_lengths(tmp_path: Path) -> None:
 
 def test_arrays_of_impossible_cells_are_reasons_and_doubtful_ones_remarks(tmp_path: Path) -> None:
     content = {
-        "frac_coords": torch.tensor([[0.0, 0, 0], [2.5, 2.5, 2.5], [0, 0, 0], [0, 0, 0]]),
+        "frac_coords": torch.tensor([[0.0, 0, 0], [3.5, 3.5, 3.5], [0, 0, 0], [0, 0, 0]]),
         "num_atoms": torch.tensor([2, 1, 1]),
         "atom_types": torch.tensor([55, 17, 0, 26]),
         "lengths": torch.tensor([[4.0] * 3, [4.0] * 3, [-4.0] * 3]),
@@ -128,6 +128,6 @@ def test_arrays_of_impossible_cells_are_reasons_and_doubtful_ones_remarks(tmp_pa
 
 
 def test_a_cif_in_radians_is_refused_and_coordinates_far_outside_the_cell_are_a_remark(tmp_path: Path) -> None:
-    sites = atoms(["Cs1 Cs 0 0 0", "Cl1 Cl 2.06 2.06 2.06"])
+    sites = atoms(["Cs1 Cs 0 0 0", "Cl1 Cl 3.06 3.06 3.06"])
     assert reason_of("data_x\n" + cell(4, 4, 4, 1.57, 1.57, 1.57) + sites, tmp_path) == RADIANS
     assert read_text("data_x\n" + cell(4) + sites, tmp_path).remarks == {FAR: 1}

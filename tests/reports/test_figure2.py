@@ -124,7 +124,7 @@ def test_the_panel_says_the_median_and_what_lies_beyond_its_edges() -> None:
     histogram = HullHistogram.of("CrysLDM", 100, energies, np.ones(97, dtype=bool), edges, 0.1)
     (panel,) = draw([histogram], "MP-20").axes
     words = panel.get_title(loc="right")
-    assert words == "median 0.30 [0.30, 0.30],  5.0 % above 0.5 →,  2.0 % below -1,  3.0 % without an energy"
+    assert words == "median 0.30 [0.30, 0.30], 5.0 % above 0.5 →, 2.0 % below -1, 3.0 % no energy"
     assert panel.get_title(loc="left") == "CrysLDM"
 
 

@@ -15,6 +15,7 @@ from reports.reproduction.paper_noise import noise_rows
 from reports.reproduction.samplers import HEADERS, sampler_rows
 from reports.reproduction.speedups import printed_speedup, shown, speedup_rows
 from reports.reproduction.statements import statement_table
+from reports.reproduction.timings import timed
 from reports.run_results import read_results
 
 MakeRun = Callable[..., Path]
@@ -31,7 +32,7 @@ PLACES = "".join(f"<!-- {name}: from here -->\nold\n<!-- {name}: to here -->\n" 
 def test_one_pair_of_models_has_four_different_speed_ups(make_run: MakeRun) -> None:
     results = read_results([make_run(MODELS)])
     timings = read_results([make_run({**MODELS, "diffcsp": {**MODELS["diffcsp"], "seconds": 0.3}}, name="timing")])
-    (row,) = speedup_rows(command.timed(results, timings))
+    (row,) = speedup_rows(timed(results, timings))
     assert row[:4] == ["Perov-5", "DiffCSP", "10.0", "10.0"]
     assert row[4].startswith("15.0 [14.")  # of the timing run
     assert row[5].startswith("15.0 [")
@@ -44,12 +45,20 @@ def test_a_model_of_two_runs_is_not_counted_in_silence(make_run: MakeRun) -> Non
     with pytest.raises(ValueError, match=r"crysldm is in .* and in .*again; leave one of them out"):
         speedup_rows(results)
     with pytest.raises(ValueError, match=r"crysldm is in .* and in .*again"):
-        command.timed(results[:2], results)
+        timed(results[:2], results)
 
 
 def test_seconds_come_from_no_other_run_than_the_timed_one(make_run: MakeRun) -> None:
-    (row,) = speedup_rows(command.timed(read_results([make_run(MODELS)]), []))
+    (row,) = speedup_rows(timed(read_results([make_run(MODELS)]), []))
     assert row[4:6] == ["–", "–"]
+
+
+def test_a_time_is_marked_by_the_run_that_timed_it(make_run: MakeRun) -> None:
+    busy, free = ({"crysldm": {**MODELS["crysldm"], "undisturbed": share}} for share in (0.0, 1.0))
+    (result,) = timed(read_results([make_run(busy)]), read_results([make_run(free, name="timing")]))
+    assert not result.was_disturbed
+    (result,) = timed(read_results([make_run(free, name="free")]), read_results([make_run(busy, name="busy")]))
+    assert result.was_disturbed
 
 
 def test_a_model_without_a_stable_crystal_has_a_bound(make_run: MakeRun) -> None:
