@@ -67,7 +67,7 @@ def test_killed_at_thirty_random_moments_a_run_ends_like_one_that_was_left_alone
     assert_equal_to_whole(tmp_path, len(runs))
     for number in range(len(runs)):
         assert_times_go_on(tmp_path / str(number))
-    # The moments were different ones: among batches, among chunks, after a table; on a quick machine before any as well.
+    # The moments were different ones: among batches, among chunks, after a table; at times before any.
     stages = {tuple(run[name] for name in ("crystals", "parts", "tables")) for run in runs}
     assert len(stages) >= 3, stages
 
