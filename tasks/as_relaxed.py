@@ -11,7 +11,7 @@ from bench.arrays import BoolArray
 from bench.crystals import Crystals
 from bench.interfaces import flags
 from bench.statistics import Metric
-from tasks.novelty import Novelty, rate_between
+from tasks.novelty import Novelty, novel_rate, rate_between
 from tasks.space_groups import TOLERANCES_ANGSTROM, space_group_number
 from tasks.validity import Validity
 
@@ -59,9 +59,7 @@ def sun_rate_relaxed(dataset: str, stable: Crystals, n: int, rules: str | None =
         return rate_between(0, 0, n)
     novelty = Novelty(dataset, rules=rules)
     table = novelty.compare(novelty.score(stable), lambda rows: stable[rows])
-    unique = flags(table["unique"])
-    least, most = (int((unique & flags(table["novel"], if_null)).sum()) for if_null in (False, True))
-    return rate_between(least, most, n)
+    return novel_rate(table, flags(table["unique"]), n)
 
 
 def _space_groups(crystals: Crystals) -> list[int | None]:

@@ -109,10 +109,13 @@ def rate_between(least: int, most: int, n: int) -> Metric:
     return Metric(low.value if least == most else None, low.low, high.high, n)
 
 
-def novel_rate(table: pa.Table, good: BoolArray) -> Metric:
-    """The share that is novel and good among all n of a table of `Novelty`, as of `rate_between`. good: (n,)."""
+def novel_rate(table: pa.Table, good: BoolArray, n: int | None = None) -> Metric:
+    """The share that is novel and good, as of `rate_between`.
+
+    table: of `Novelty`. good: bool, one for each of its rows. n: crystals asked for, where it has not a row of each.
+    """
     new, perhaps_new = flags(table["novel"]), flags(table["novel"], if_null=True)
-    return rate_between(int((good & new).sum()), int((good & perhaps_new).sum()), table.num_rows)
+    return rate_between(int((good & new).sum()), int((good & perhaps_new).sum()), table.num_rows if n is None else n)
 
 
 @dataclass(frozen=True)

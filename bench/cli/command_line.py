@@ -43,6 +43,7 @@ from bench.cli.options import (
     Threads,
     Where,
     Workers,
+    named_device,
     names,
 )
 from bench.cli.rows import app as rows
@@ -120,7 +121,7 @@ def run_command(
         budget_covers=budget_covers.value,
         tasks=names(tasks),
         preset=preset,
-        device=None if device in (None, Device.auto) else device.value,
+        device=named_device(device),
         potentials=names(potential),
         hull=hull,
         hull_run_types=names(hull_run_types),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import Device, Meta, Resume, RunDevice, RunOut, RunPreset, RunSeed, Threads, Workers
+from bench.cli.options import Meta, Resume, RunDevice, RunOut, RunPreset, RunSeed, Threads, Workers, named_device
 from bench.cli.screen import show
 
 app = typer.Typer()
@@ -51,7 +51,7 @@ def csp(
         budget=budget,
         by_formula=by_formula,
         preset=preset,
-        device=None if device in (None, Device.auto) else device.value,
+        device=named_device(device),
         seed=seed,
         threads=threads,
         meta=tuple(meta or ()),

@@ -106,6 +106,11 @@ Meta = Annotated[
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or an archive of one")]
 
 
+def named_device(device: Device | None) -> str | None:
+    """The device that an option of a run names; None where the machine is to choose."""
+    return None if device is None or device is Device.auto else device.value
+
+
 def names(text: str | None) -> tuple[str, ...] | None:
     """The names in "a,b"; None where the option was not given. ValueError where it names nothing."""
     if text is None:

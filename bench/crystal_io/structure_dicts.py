@@ -29,6 +29,7 @@ from bench.errors import one_line
 ASE_KEYS = {"numbers", "positions"}
 JARVIS_KEYS = {"lattice_mat", "coords", "elements"}
 KINDS = ("structure", "cif", "atoms")  # keys under which an entry holds its one crystal
+LENGTHS, ANGLES = ("a", "b", "c"), ("alpha", "beta", "gamma")
 SAME_PLACE_ANGSTROM = 0.05  # between fractional and Cartesian coordinates, which may be rounded
 MAX_NESTING = 3  # of entries that hold entries
 
@@ -124,13 +125,16 @@ def _matrix(lattice: Mapping[str, Any]) -> FloatArray:
 
     ValueError where they differ, or are those of no cell.
     """
-    names = ("a", "b", "c", "alpha", "beta", "gamma")
     if "matrix" not in lattice:
-        return _of_parameters([lattice[key] for key in names[:3]], [lattice[key] for key in names[3:]])
+        return _of_parameters(*_lengths_and_angles(lattice))
     matrix = lattice_of(lattice["matrix"])
-    if all(lattice.get(key) is not None for key in names):
-        _refuse_another_cell(matrix, [lattice[key] for key in names[:3]], [lattice[key] for key in names[3:]])
+    if all(lattice.get(key) is not None for key in (*LENGTHS, *ANGLES)):
+        _refuse_another_cell(matrix, *_lengths_and_angles(lattice))
     return matrix
+
+
+def _lengths_and_angles(lattice: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    return [lattice[key] for key in LENGTHS], [lattice[key] for key in ANGLES]
 
 
 def _of_parameters(lengths: Any, angles: Any) -> FloatArray:

@@ -1,6 +1,6 @@
 """Kills `bench run` with SIGKILL at random moments, resumes it, and prints what became of each run as JSON.
 
-python killing.py fake|real FOLDER MOMENT ...        a moment is sampling, scoring, writing or reporting
+python killing.py fake|real FOLDER MOMENT ...        a moment is waking up, sampling, scoring, writing or reporting
 
 FOLDER/whole is a run that was left alone, FOLDER/0, FOLDER/1, ... are those that were killed once. Each process is a
 fork of this one, which has imported what they need: a start takes milliseconds, so that many moments can be tried.
@@ -46,7 +46,7 @@ def die() -> None:
 def kill_in(moment: str, chance: random.Random, kind: str) -> None:
     """Arranges for this process to be killed: a random time after a random call of what the moment is about."""
     number, calls = chance.randint(1, CALLS.get(kind, {}).get(moment, 1)), 0
-    seconds = 0.0 if moment == "writing" else chance.uniform(0, MOST_SECONDS[kind])
+    seconds = 0.0 if moment in ("waking up", "writing") else chance.uniform(0, MOST_SECONDS[kind])
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*arguments: Any, **options: Any) -> Any:
@@ -61,7 +61,7 @@ def kill_in(moment: str, chance: random.Random, kind: str) -> None:
 
         return wrapper
 
-    if moment == "sampling":
+    if moment in ("waking up", "sampling"):  # the first call is the batch that nobody keeps
         sources.GeneratorSource._sample = counted(sources.GeneratorSource._sample)  # type: ignore[method-assign]
     elif moment == "scoring":
         scoring.score_chunk = counted(scoring.score_chunk)
