@@ -26,6 +26,8 @@ from models.composition_first.transformer import TransformerConfig
 from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
 from models.crysldm.sampler import SamplerSettings as CrysLDMSampler
+from models.crystal_draft.crystal_draft import CrystalDraft, CrystalDraftConfig
+from models.crystal_draft.transformer import CrystalTransformerConfig
 from models.cspnet import CSPNetConfig
 from models.trainable import TrainableNetwork
 from models.training.optimiser import OptimiserName
@@ -92,6 +94,7 @@ _URN_ATOMS = 3.0
 _CPU_EPOCHS = {"perov5": 600, "mp20": 60}
 # From weights of ab initio DiffCSP.
 _PREDICTION_EPOCHS = {"perov5": 20, "mp20": 30}
+_DRAFT_EPOCHS = {"perov5": 40, "mp20": 40}
 _WEAK_EPOCHS = {"perov5": 27, "mp20": 5}
 _CDVAE_CPU_EPOCHS = {"perov5": 45, "mp20": 28}
 # Of DiffCSP and CDVAE.
@@ -192,6 +195,16 @@ def _compositions(dataset: str, name: str) -> Preset:
     return Preset(CompositionModel, CompositionConfig(network=network), (stage,))
 
 
+def _crystal_draft(dataset: str, name: str) -> Preset:
+    """The drafts of `diffcsp-csp-draft`; the network that corrects them is diffcsp-csp's, which is trained apart."""
+    if name != "cpu":
+        raise ValueError(f"no preset {name} for crystal-draft, which no paper has; its only one is cpu")
+    network = CrystalTransformerConfig(max_atoms=5 if dataset == "perov5" else 20)
+    stage = StageConfig("draft", epochs=_DRAFT_EPOCHS[dataset], max_pairs=128 * 20**2, optimiser="muon")
+    stage = replace(stage, schedule="hold", warmup_steps=100, ema_decay=0.995, precision="32-true", validate_every=1)
+    return Preset(CrystalDraft, CrystalDraftConfig(network=network), (stage,))
+
+
 def _cdvae(dataset: str, name: str) -> Preset:
     if name == "cpu-weak":
         raise ValueError("no preset cpu-weak for cdvae: its sampler takes no guidance")
@@ -209,6 +222,7 @@ PRESETS: Mapping[str, Callable[[str, str], Preset]] = {
     "cdvae": _cdvae,
     "diffcsp-csp": _diffcsp_csp,
     "composition-first": _compositions,
+    "crystal-draft": _crystal_draft,
 }
 
 

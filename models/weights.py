@@ -38,8 +38,14 @@ def find_weights(model: str, dataset: str, preset: str) -> Path:
 
 # What may differ between the configuration of a training and that of the weights it starts from, and between those of a
 # weak network and the one that it guides.
-MAY_DIFFER_AT_THE_START = ("sampler", "loss_weights")
+MAY_DIFFER_AT_THE_START = ("sampler", "loss_weights", "temperature")
 MAY_DIFFER_IN_A_WEAK_NETWORK = (*MAY_DIFFER_AT_THE_START, "network")
+
+
+def beside_or_shipped(weights: Path, part: str, model: str, dataset: str, preset: str = "cpu") -> Path:
+    """Weights of a model that another one needs: beside that one's, -PART after their name, or the shipped ones."""
+    beside = weights.with_name(f"{weights.stem}-{part}{weights.suffix}")
+    return beside if beside.exists() else find_weights(model, dataset, preset)
 
 
 def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any], may_differ: Collection[str]) -> list[str]:

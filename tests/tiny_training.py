@@ -15,6 +15,8 @@ from models.composition_first.composition_model import CompositionConfig, Compos
 from models.composition_first.transformer import TransformerConfig
 from models.crysldm.autoencoder import AutoencoderConfig
 from models.crysldm.latent_diffusion import CrysLDM, CrysLDMConfig
+from models.crystal_draft.crystal_draft import CrystalDraft, CrystalDraftConfig
+from models.crystal_draft.transformer import CrystalTransformerConfig
 from models.cspnet import CSPNetConfig
 from models.presets import PRESETS, Preset, StageConfig
 from models.training.run import train
@@ -54,6 +56,9 @@ def tiny_preset(name):
     if name == "composition-first":
         network = TransformerConfig(hidden_dim=8, num_layers=1, num_heads=2, max_atoms=4)
         return Preset(CompositionModel, CompositionConfig(network=network), (STAGE,))
+    if name == "crystal-draft":
+        sizes = CrystalTransformerConfig(hidden_dim=8, num_layers=1, num_heads=2, max_atoms=4)
+        return Preset(CrystalDraft, CrystalDraftConfig(network=sizes), (STAGE,))
     if name == "cdvae":
         return Preset(CDVAE, CDVAE_CONFIG, (STAGE,))
     config = CrysLDMConfig(

@@ -18,7 +18,8 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help="crysldm, diffcsp, cdvae, crysldm-posterior, diffcsp-posterior, diffcsp-csp or composition-first"
+            help="crysldm, diffcsp, cdvae, crysldm-posterior, diffcsp-posterior, diffcsp-csp, composition-first "
+            "or crystal-draft"
         ),
     ],
     dataset: Dataset,

@@ -13,14 +13,15 @@ from bench.arrays import IntArray
 from bench.datasets import canonical_name, hashes_of, reference_card, training_formulas
 from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.generator import structures_fast, structures_from_templates
+from models.baselines.diffcsp.starts import StartsFactory, with_start
 from models.baselines.diffcsp.structure_prediction import predict_structures
-from models.baselines.diffcsp.template_start import TemplateStarts, with_start
+from models.baselines.diffcsp.template_start import templates_of_others
 from models.composition_first.charges import is_alloy_or_neutral, is_neutral_and_no_alloy
 from models.composition_first.composition_model import MOST_DRAWS, CompositionConfig, CompositionModel, Condition
 from models.composition_first.transformer import TransformerConfig
 from models.composition_first.volumes import with_added_volumes
 from models.generation import GeneratorFactory
-from models.weights import find_weights, load_into, read_card, read_weights, require_trained_for
+from models.weights import beside_or_shipped, find_weights, load_into, read_card, read_weights, require_trained_for
 
 NAME = "composition-first"
 STRUCTURES = "diffcsp-csp"
@@ -31,24 +32,19 @@ def config_from_card(values: dict[str, Any]) -> CompositionConfig:
     return CompositionConfig(network=TransformerConfig(**values["network"]), temperature=float(values["temperature"]))
 
 
-def structure_weights(compositions: Path, dataset: str, preset: str) -> Path:
-    """Weights of the structure network: beside those of the compositions, -structures after their name, or shipped."""
-    beside = compositions.with_name(f"{compositions.stem}-structures{compositions.suffix}")
-    return beside if beside.exists() else find_weights(STRUCTURES, dataset, preset)
-
-
 @dataclass(frozen=True)
 class CompositionFirstFactory:
     """Builds the generators of any data set, number of steps and weights, with one sampler of the structures.
 
-    from_templates: structures begin at the nearest training crystal of another composition (`TemplateStarts`), and
-    compositions whose formula the training split has are drawn again: what has a known formula is seldom new.
-    neutral: compositions are drawn until they are charge-neutral (`CompositionModel.sample`).
+    starts: where structures begin, noise without. new_formulas: compositions whose formula the training split has are
+    drawn again: what has a known formula is seldom new. neutral: compositions are drawn until they are charge-neutral
+    (`CompositionModel.sample`).
     """
 
     suffix: str
     structures: GeneratorFactory
-    from_templates: bool = False
+    starts: StartsFactory | None = None
+    new_formulas: bool = False
     neutral: bool = False
 
     def __call__(
@@ -62,7 +58,8 @@ class CompositionFirst:
     """Both trained models as a `bench.interfaces.Generator`.
 
     steps: of the structures' sampler. weights: of the composition model, or None for the shipped ones; the structures'
-    are those of `structure_weights`. ValueError where either is missing, of another data set or without so many steps.
+    lie beside them, -structures after their name, or are the shipped ones. ValueError where either is missing, of
+    another data set or without so many steps.
     """
 
     def __init__(
@@ -84,11 +81,11 @@ class CompositionFirst:
             raise ValueError(
                 f"{self.weights.with_suffix('.json')}: no configuration of {NAME} ({error!r}); get the file again"
             ) from None
-        path = structure_weights(self.weights, self.dataset, preset)
+        path = beside_or_shipped(self.weights, "structures", STRUCTURES, self.dataset, preset)
         self._structures = factory.structures(self.dataset, preset, steps, path)
-        self._starts = TemplateStarts(self.dataset, others_only=True) if factory.from_templates else None
+        self._starts = None if factory.starts is None else factory.starts(self.dataset, path)
         self._neutral = factory.neutral
-        self._known = training_formulas(self.dataset) if factory.from_templates else None
+        self._known = training_formulas(self.dataset) if factory.new_formulas else None
         self._compositions: CompositionModel | None = None
 
     def batch_size(self, device: str) -> int:
@@ -111,13 +108,13 @@ class CompositionFirst:
     def load(self, device: str = "cpu") -> None:
         """Reads both weights, checks them against their cards and moves them to the device.
 
-        DataUnavailable where structures begin at templates and the training crystals are not at hand.
+        Errors of `Starts.load` where structures do not begin at noise.
         """
         model = CompositionModel(self._config)
         load_into(model, read_weights(self.weights)[0], self.weights)
         self._structures.load(device)
         if self._starts is not None:
-            self._starts.load()
+            self._starts.load(device)
         self._probabilities = reference_card(self.dataset).num_atoms_probabilities
         self._compositions = model.requires_grad_(False).eval().to(device)
 
@@ -151,7 +148,7 @@ class CompositionFirst:
     def sample_given(self, compositions: Sequence[IntArray], seed: int) -> SampleBatch:
         """A crystal for each composition, (N_i,) atomic numbers, by the structure network.
 
-        Its cell is as large as the volumes of its elements say, unless it began at a template, whose volume says more.
+        Its cell is as large as the volumes of its elements say, unless it began at a structure, whose volume says more.
         Order, atoms and errors as of `DiffusionPredictor.sample_given`.
         """
         if self._compositions is None:
@@ -174,5 +171,7 @@ composition_first_fast = CompositionFirstFactory("-fast", structures_fast.with_s
 composition_first_neutral = CompositionFirstFactory("-neutral", structures_fast, neutral=True)
 """Composition first whose compositions are alloys or charge-neutral by the usual oxidation states."""
 
-composition_first_template = CompositionFirstFactory("-template", structures_from_templates, from_templates=True)
+composition_first_template = CompositionFirstFactory(
+    "-template", structures_from_templates, templates_of_others, new_formulas=True
+)
 """Composition first for new formulas, in 8 steps from the nearest training crystal with its elements exchanged."""

@@ -25,22 +25,24 @@ class TransformerConfig:
 
 
 class Layer(nn.Module):
-    """Causal attention and a two-layer perceptron, each normalised before and added after."""
+    """Attention and a two-layer perceptron, each normalised before and added after."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, hidden: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        hidden = config.hidden_dim
-        self.num_heads, self.dropout = config.num_heads, config.dropout
+        self.num_heads, self.dropout = num_heads, dropout
         self.attention_norm, self.mlp_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.attention_in, self.attention_out = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
         self.mlp_in, self.mlp_out = nn.Linear(hidden, 4 * hidden), nn.Linear(4 * hidden, hidden)
 
-    def forward(self, features: Tensor, noise: Noise | None) -> Tensor:
-        """features: (B, K, H), and the same shape back. noise: of the dropout in training, None without."""
+    def forward(self, features: Tensor, noise: Noise | None, seen_by: Tensor | None = None) -> Tensor:
+        """features: (B, K, H), and the same shape back. noise: of the dropout in training, None without.
+
+        seen_by: (B, 1, K, K), whether a place sees another; each sees itself and those before it where not given.
+        """
         batch, length, hidden = features.shape
         heads = self.attention_in(self.attention_norm(features)).view(batch, length, 3, self.num_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # (B, heads, K, H / heads) each
-        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        seen = F.scaled_dot_product_attention(query, key, value, seen_by, is_causal=seen_by is None)
         seen = self.attention_out(seen.transpose(1, 2).reshape(batch, length, hidden))
         features = features + self._dropped(seen, noise)
         return features + self._dropped(self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(features)))), noise)
@@ -66,7 +68,7 @@ class CompositionTransformer(nn.Module):
         self.count_embedding = nn.Embedding(sizes, hidden)
         self.left_embedding = nn.Embedding(sizes, hidden)
         self.num_atoms_embedding = nn.Embedding(sizes, hidden)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(Layer(hidden, config.num_heads, config.dropout) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(hidden)
         self.element_out = nn.Linear(hidden, config.types)
         self.chosen_embedding = nn.Embedding(config.types, hidden)

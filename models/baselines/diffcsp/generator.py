@@ -9,6 +9,7 @@ from models.baselines.diffcsp.diffusion import DiffCSP, DiffCSPConfig
 from models.baselines.diffcsp.predictor import PredictorFactory
 from models.baselines.diffcsp.sampler import SamplerSettings
 from models.baselines.diffcsp.structure_prediction import StructurePrediction
+from models.baselines.diffcsp.template_start import known_templates
 from models.cspnet import CSPNetConfig
 from models.generation import GeneratorFactory, sampler_from_card
 from models.guidance import Guidance
@@ -62,5 +63,5 @@ diffcsp_csp = PredictorFactory(structures)
 diffcsp_csp_fast = PredictorFactory(structures_fast)
 """DiffCSP's crystal structure prediction made quicker: 48 steps of one network evaluation each."""
 
-diffcsp_csp_template = PredictorFactory(structures_from_templates, from_templates=True)
+diffcsp_csp_template = PredictorFactory(structures_from_templates, known_templates)
 """DiffCSP's network on the nearest training crystal with its elements exchanged: some noise, then 8 steps."""

@@ -13,8 +13,8 @@ from bench.arrays import IntArray
 from bench.crystals import Crystals
 from bench.datasets import load_split
 from bench.interfaces import SampleBatch
+from models.baselines.diffcsp.starts import Starts, StartsFactory, with_start
 from models.baselines.diffcsp.structure_prediction import predict_structures
-from models.baselines.diffcsp.template_start import TemplateStarts, with_start
 from models.generation import DiffusionGenerator, GeneratorFactory
 
 
@@ -22,17 +22,19 @@ from models.generation import DiffusionGenerator, GeneratorFactory
 class PredictorFactory:
     """Builds `DiffusionPredictor`s of any data set, number of steps and weights, by one of the named samplers.
 
-    from_templates: predictions begin at the nearest training template (`TemplateStarts`), not at noise.
+    starts: where predictions begin, noise without.
     """
 
     diffusion: GeneratorFactory
-    from_templates: bool = False
+    starts: StartsFactory | None = None
 
     def __call__(
         self, dataset: str, preset: str = "cpu", steps: int | None = None, weights: Path | None = None
     ) -> DiffusionPredictor:
         """The generator, not loaded. Arguments and errors as of `DiffusionGenerator`."""
-        return DiffusionPredictor(self.diffusion(dataset, preset, steps, weights), self.from_templates)
+        diffusion = self.diffusion(dataset, preset, steps, weights)
+        starts = None if self.starts is None else self.starts(diffusion.dataset, diffusion.weights)
+        return DiffusionPredictor(diffusion, starts)
 
 
 class DiffusionPredictor:
@@ -42,10 +44,10 @@ class DiffusionPredictor:
     the structures are worth when nothing is wrong with the compositions.
     """
 
-    def __init__(self, diffusion: DiffusionGenerator, from_templates: bool = False) -> None:
+    def __init__(self, diffusion: DiffusionGenerator, starts: Starts | None = None) -> None:
         self.name = diffusion.name
         self._diffusion = diffusion
-        self._starts = TemplateStarts(diffusion.dataset, others_only=False) if from_templates else None
+        self._starts = starts
         self._train: Crystals | None = None
 
     def batch_size(self, device: str) -> int:
@@ -58,13 +60,13 @@ class DiffusionPredictor:
         return with_start(self._diffusion.card, self._starts)
 
     def load(self, device: str = "cpu") -> None:
-        """Reads the weights, and the templates where predictions begin at them (DataUnavailable without).
+        """Reads the weights, and what `Starts.load` needs where predictions do not begin at noise.
 
         Compositions are read when `sample` first needs them.
         """
         self._diffusion.load(device)
         if self._starts is not None:
-            self._starts.load()
+            self._starts.load(device)
 
     def sample(self, num_crystals: int, seed: int) -> SampleBatch:
         """Structures for compositions of the training split, a function of both arguments, weights and steps.

@@ -14,7 +14,7 @@ from bench.arrays import FloatArray, IntArray
 from bench.interfaces import SampleBatch
 from models.baselines.diffcsp.diffusion import DiffCSPConfig, OneNetwork
 from models.baselines.diffcsp.sampler import CrystalState, SamplerSettings, sample_predictor_corrector
-from models.baselines.diffcsp.template_start import START_SHARE
+from models.baselines.diffcsp.starts import START_SHARE
 from models.baselines.structure_controls import Structure
 from models.cspnet import EvaluationCounter
 from models.denoiser import Denoiser

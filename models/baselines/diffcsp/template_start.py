@@ -1,8 +1,9 @@
-"""Predictions that begin at a known structure: the nearest training template, some noise, then the usual steps."""
+"""Predictions that begin at the nearest training crystal, its elements exchanged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,6 @@ import numpy as np
 from bench.arrays import IntArray
 from bench.datasets import load_split
 from models.baselines.structure_controls import Structure, Templates
-
-# Share of the T times up to which a template is noised before the steps begin; see docs/measurements.
-START_SHARE = 0.3
 
 
 class TemplateStarts:
@@ -26,7 +24,12 @@ class TemplateStarts:
         self.others_only = others_only
         self._templates: Templates | None = None
 
-    def load(self) -> None:
+    @property
+    def card(self) -> dict[str, Any]:
+        """Which crystals are templates."""
+        return {"templates": "training crystals of other compositions" if self.others_only else "training crystals"}
+
+    def load(self, device: str = "cpu") -> None:
         """Reads the training crystals. DataUnavailable where they are not at hand; nothing is downloaded."""
         self._templates = Templates(load_split(self.dataset, "train", download=False))
 
@@ -40,9 +43,11 @@ class TemplateStarts:
         return [None if isinstance(start, str) else start for start in found]
 
 
-def with_start(card: Mapping[str, Any], starts: TemplateStarts | None) -> dict[str, Any]:
-    """A weights' card whose "sampling" says that it begins at templates, and which; unchanged where it does not."""
-    if starts is None:
-        return dict(card)
-    templates = "training crystals of other compositions" if starts.others_only else "training crystals"
-    return {**card, "sampling": {**card["sampling"], "start": {"templates": templates, "noise_of_time": START_SHARE}}}
+def known_templates(dataset: str, weights: Path) -> TemplateStarts:
+    """Starts at any training crystals, those of the same composition first of all."""
+    return TemplateStarts(dataset, others_only=False)
+
+
+def templates_of_others(dataset: str, weights: Path) -> TemplateStarts:
+    """Starts at training crystals of other compositions."""
+    return TemplateStarts(dataset, others_only=True)

@@ -22,7 +22,7 @@ def tiny_data(monkeypatch):
         monkeypatch.setattr(module, name, found)
 
 
-@pytest.fixture(params=["diffcsp", "crysldm", "cdvae", "diffcsp-csp", "composition-first"])
+@pytest.fixture(params=["diffcsp", "crysldm", "cdvae", "diffcsp-csp", "composition-first", "crystal-draft"])
 def tiny(request, monkeypatch, tiny_data):
     """The name of a model whose preset is tiny."""
     give_preset(monkeypatch, request.param, tiny_preset(request.param))

@@ -54,6 +54,6 @@ def test_it_can_start_from_weights(toy, tmp_path):
 def test_whoever_asks_for_an_unknown_one_hears_of_it(toy, tmp_path):
     with pytest.raises(
         ValueError,
-        match="known: crysldm, diffcsp, crysldm-posterior, .*composition-first, toy",
+        match="known: crysldm, diffcsp, crysldm-posterior, .*composition-first, crystal-draft, toy",
     ):
         run("gan", tmp_path / "run")
