@@ -64,7 +64,6 @@ PLUGINS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
             "diffcsp-csp-draft": "models.crystal_draft.generator:diffcsp_csp_draft",
             "composition-first": "models.composition_first.generator:composition_first",
             "composition-first-fast": "models.composition_first.generator:composition_first_fast",
-            "composition-first-draft": "models.crystal_draft.generator:composition_first_draft",
             "composition-first-neutral": "models.composition_first.generator:composition_first_neutral",
             "composition-first-template": "models.composition_first.generator:composition_first_template",
             "cdvae": "models.baselines.cdvae.generator:cdvae",

@@ -1,8 +1,9 @@
 """The training curves of weights in the package, from the logs that `bench train` wrote.
 
-`python docs/training_curves.py` draws docs/figures/training-DATASET.png, and training-DATASET-posterior.png for the
-models with a posterior head. Each folder examples/training/MODEL-DATASET/PART is that of a training: its log and its
-card. Parts follow one another: each began with the weights of the one before it.
+`python docs/training_curves.py` draws docs/figures/training-DATASET.png, training-DATASET-posterior.png for the models
+with a posterior head, and training-DATASET-structures.png for structure prediction. Each folder
+examples/training/MODEL-DATASET/PART is that of a training: its log and its card. Parts follow one another: each began
+with the weights of the one before it.
 """
 
 from __future__ import annotations
@@ -35,8 +36,12 @@ LOSSES = {
     "coord": "coordinates",
     "lattice": "cell",
     "cross_entropy": "cross entropy of types",
+    "cell": "draft of a cell, nats",
+    "place": "draft of an atom's place, nats",
 }
 POSTERIOR = {f"{model}-posterior": f"{METHODS[model]}, posterior head" for model in ("crysldm", "diffcsp")}
+
+STRUCTURES = {"diffcsp-csp": "Structure prediction", "crystal-draft": "Drafts"}
 
 
 def draw(dataset: str, figures: Path = FIGURES, models: Mapping[str, str] = METHODS, suffix: str = "") -> Path | None:
@@ -93,3 +98,4 @@ if __name__ == "__main__":
     for name in sorted({folder.name.rsplit("-", 1)[1] for folder in LOGS.iterdir() if folder.is_dir()}):
         draw(name)
         draw(name, models=POSTERIOR, suffix="-posterior")
+        draw(name, models=STRUCTURES, suffix="-structures")

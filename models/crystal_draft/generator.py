@@ -1,4 +1,4 @@
-"""Drafts as starts of DiffCSP's network, and what the harness samples so; `bench models` prints the sentences."""
+"""Drafts as starts of DiffCSP's network; `bench models` prints the sentence at the end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from bench.arrays import IntArray
 from models.baselines.diffcsp.generator import structures
 from models.baselines.diffcsp.predictor import PredictorFactory
+from models.baselines.diffcsp.structure_prediction import check_compositions
 from models.baselines.structure_controls import Structure
-from models.composition_first.generator import CompositionFirstFactory
 from models.crystal_draft.crystal_draft import CrystalDraft, config_from_card
 from models.weights import beside_or_shipped, load_into, read_card, read_weights, require_trained_for
 
@@ -51,10 +51,14 @@ class DraftStarts:
         self._model = model.requires_grad_(False).eval().to(device)
 
     def __call__(self, compositions: Sequence[IntArray], seed: int) -> list[Structure | None]:
-        """A draft for each composition, (N_i,) atomic numbers; None, which is noise, where it has too many atoms."""
+        """A draft for each composition, (N_i,) atomic numbers; None, which is noise, where it has too many atoms.
+
+        Errors as of `check_compositions`.
+        """
         if self._model is None:
             self.load()
         assert self._model is not None
+        check_compositions(compositions, self._model.config.network.types)
         starts: list[Structure | None] = [None] * len(compositions)
         most = self._model.config.network.max_atoms
         drafted = [k for k, row in enumerate(compositions) if len(row) <= most]
@@ -66,10 +70,7 @@ class DraftStarts:
         return starts
 
 
-from_drafts = structures.with_sampler("-draft", steps=8, corrector=False)
+structures_from_drafts = structures.with_sampler("-draft", steps=8, corrector=False)
 
-diffcsp_csp_draft = PredictorFactory(from_drafts, partial(DraftStarts, tries=4))
+diffcsp_csp_draft = PredictorFactory(structures_from_drafts, partial(DraftStarts, tries=4))
 """DiffCSP's network on the likeliest of four drafts of a small transformer: some noise, then 8 steps."""
-
-composition_first_draft = CompositionFirstFactory("-draft", from_drafts, DraftStarts)
-"""Composition first, its structures drafted by a small transformer and corrected in 8 steps of DiffCSP's network."""

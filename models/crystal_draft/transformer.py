@@ -103,31 +103,42 @@ class CrystalTransformer(nn.Module):
             nn.init.normal_(embedding.weight, std=0.1)
 
     def forward(self, draft: Draft, order: Tensor, noise: Noise | None = None) -> Tensor:
-        """Features (B, 6 + N, H): each knows the composition, what comes before it and, of an atom, its element.
+        """Features (B, T, H), one for each number of the cell and each atom that is written, and for the next one.
 
-        order: (types,) atomic numbers by rank. noise: of the dropout. The draft's numbers may be fewer: of the cell
-        without atoms, or of the first atoms; features are those of the numbers there are and of the next one.
+        Each knows the composition, what comes before it and, of an atom, its element. T: 6 + N at most. order: (types,)
+        atomic numbers by rank. noise: of the dropout.
         """
-        pairs, cells, places = draft.pairs, draft.cells, draft.places
-        shares = pairs.counts / pairs.num_atoms[:, None]
-        of_pairs = self._element(order[pairs.ranks]) + self.count_embedding(pairs.counts)
-        of_pairs = of_pairs + self.share_embedding(shares[..., None].to(of_pairs))
-        known = torch.arange(cells.shape[1], device=cells.device)
-        before = F.pad(self.cell_embedding(cells + NUM_STEPS * known), (0, 0, 1, 0))  # (B, cells + 1, H)
-        if cells.shape[1] == NUM_TOKENS:
-            elements = self._element(draft.elements[:, : places.shape[1] + 1])
-            placed = F.pad(self.coordinates(places) + elements[:, : places.shape[1]], (0, 0, 1, 0))
-            placed = placed[:, : elements.shape[1]]
-            atoms = self.atom_in(torch.cat([placed, elements], dim=-1))
-            atoms = torch.cat([atoms[:, :1] + before[:, -1:], atoms[:, 1:]], dim=1)
-            before = torch.cat([before[:, :-1], atoms], dim=1)
-        of_crystal = before + self.position_embedding.weight[: before.shape[1]]
-        features = torch.cat([of_pairs, of_crystal], dim=1) + self.num_atoms_embedding(pairs.num_atoms)[:, None]
-        seen_by = self._seen_by(pairs.counts > 0, of_crystal.shape[1])
+        pairs = draft.pairs
+        composition, crystal = self._composition(pairs, order), self._written(draft)
+        crystal = crystal + self.position_embedding.weight[: crystal.shape[1]]
+        features = torch.cat([composition, crystal], dim=1) + self.num_atoms_embedding(pairs.num_atoms)[:, None]
+        seen_by = self._seen_by(pairs.counts > 0, crystal.shape[1])
         for layer in self.layers:
             features = layer(features, noise, seen_by)
-        result: Tensor = self.norm(features[:, of_pairs.shape[1] :])
+        result: Tensor = self.norm(features[:, composition.shape[1] :])
         return result
+
+    def _composition(self, pairs: Pairs, order: Tensor) -> Tensor:
+        """(B, K, H) of the pairs."""
+        shares = pairs.counts / pairs.num_atoms[:, None]
+        embedded = self._element(order[pairs.ranks]) + self.count_embedding(pairs.counts)
+        result: Tensor = embedded + self.share_embedding(shares[..., None].to(embedded))
+        return result
+
+    def _written(self, draft: Draft) -> Tensor:
+        """(B, T, H): what was written just before each number of the cell and each atom, with the atom's element."""
+        cells, places = draft.cells, draft.places
+        numbers = torch.arange(cells.shape[1], device=cells.device)
+        of_cell = F.pad(self.cell_embedding(cells + NUM_STEPS * numbers), (0, 0, 1, 0))
+        if cells.shape[1] < NUM_TOKENS:
+            return of_cell
+        elements = self._element(draft.elements[:, : places.shape[1] + 1])
+        atoms_before = self.coordinates(places) + elements[:, : places.shape[1]]
+        atoms_before = F.pad(atoms_before, (0, 0, 1, 0))[:, : elements.shape[1]]
+        atoms = self.atom_in(torch.cat([atoms_before, elements], dim=-1))
+        # Before the first atom comes the last number of the cell.
+        first = atoms[:, :1] + of_cell[:, -1:]
+        return torch.cat([of_cell[:, :-1], first, atoms[:, 1:]], dim=1)
 
     def _element(self, atomic_numbers: Tensor) -> Tensor:
         embedded: Tensor = self.element_embedding(atomic_numbers - 1)
@@ -161,7 +172,7 @@ class CrystalTransformer(nn.Module):
 
     def log_likelihoods(self, draft: Draft, order: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
         """Log p of each number of the cells, (B, 6), and of the atoms' coordinates, (B, N, 3), in nats."""
-        features = self(draft, order, noise)[:, : NUM_TOKENS + draft.elements.shape[1]]
+        features = self(draft, order, noise)
         of_cells = torch.stack([out(features[:, k]) for k, out in enumerate(self.cell_out)], dim=1)
         cells = of_cells.log_softmax(-1).gather(-1, draft.cells[..., None])[..., 0]
         atoms = features[:, NUM_TOKENS:]
@@ -192,7 +203,19 @@ class CrystalTransformer(nn.Module):
             features = self(draft, order)[:, -1]
             place = elements.new_zeros(batch, 0)
             for _ in range(3):
-                chosen = drawn(self.place_logits(features, place), noise, temperature)
-                place = torch.cat([place, chosen[:, None]], dim=1)
+                logits = self.place_logits(features, place)
+                if place.shape[1] == 2:
+                    logits = logits.masked_fill(_taken(draft.places, place), -torch.inf)
+                place = torch.cat([place, drawn(logits, noise, temperature)[:, None]], dim=1)
             draft = draft._replace(places=torch.cat([draft.places, place[:, None]], dim=1))
         return draft
+
+
+def _taken(places: Tensor, start: Tensor) -> Tensor:
+    """(B, NUM_PLACES) the last coordinates that would put an atom where another one is.
+
+    places: (B, A, 3) of the atoms there are. start: (B, 2) of the new one.
+    """
+    in_line = (places[..., :2] == start[:, None]).all(-1)
+    found = places.new_zeros(len(places), NUM_PLACES).scatter_add_(1, places[..., 2], in_line.long())
+    return found > 0

@@ -173,6 +173,14 @@ def test_of_several_drafts_the_likeliest_is_taken(model):
     assert torch.equal(found.lattices, drafts.lattices[best + torch.tensor([0, 5])])
 
 
+def test_no_atom_is_drafted_where_another_one_is():
+    model = trained_on(pack(random_crystals([3] * 40, 0, skew=0.2), torch.float64), temperature=1e-6)
+    for layer in model.network.place_out:
+        torch.nn.init.zeros_(layer.weight)  # every atom would go to the same place
+    found = model.sample(torch.full((3, 6), 26), noise())
+    assert all(len(row.unique(dim=0)) == 6 for row in (found.frac_coords * NUM_PLACES).round())
+
+
 def test_places_follow_the_order_in_which_the_atoms_are_given(model):
     one, other = (model.sample(torch.tensor([row]), noise(5)) for row in ([8, 26, 8], [26, 8, 8]))
     assert torch.equal(one.lattices, other.lattices)
@@ -247,6 +255,14 @@ def test_a_composition_too_large_for_a_draft_begins_at_noise(weights):
     assert [start is None for start in found] == [False, True, False]
     frac_coords, lattice = found[0]
     assert (frac_coords.shape, lattice.shape) == ((2, 3), (3, 3))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"), [([101], "atomic number 101 is not in 1 to 100"), ([], "must be a list")]
+)
+def test_what_is_no_composition_is_named(weights, numbers, message):
+    with pytest.raises(ValueError, match=f"composition 1: .*{message}"):
+        DraftStarts("mp20", weights)([np.array([8]), np.array(numbers, dtype=np.int64)], 0)
 
 
 @pytest.mark.parametrize("values", [{}, {"network": {"depth": 3}, "temperature": 1}])
