@@ -199,7 +199,12 @@ def test_losses_are_nats_of_what_the_training_crystals_have(model):
 def test_in_training_half_of_the_crystals_are_inverted(model):
     batch = pack(random_crystals([3] * 200, 0, skew=0.2), torch.float64)[0]
     seen = []
-    model.encode = lambda given: seen.append(given) or CrystalDraft.encode(model, given)
+
+    def watched(given):
+        seen.append(given)
+        return CrystalDraft.encode(model, given)
+
+    model.encode = watched
     for training in (True, False):
         model.train(training).stage_losses("draft", batch, noise(), 0.0)
     kept = (seen[0].frac_coords == batch.frac_coords).all((1, 2))
