@@ -24,8 +24,8 @@ from models.weights import (
     find_weights,
     load_into,
     read_card,
+    read_config,
     read_weights,
-    require_trained_for,
 )
 
 Settings = TypeVar("Settings")
@@ -190,17 +190,14 @@ class DiffusionGenerator:
 
     def _config(self, weights: Path) -> Any:
         """The configuration in a weights file's card. ValueError for another data set's, or where there is none."""
-        card = read_card(weights)
-        require_trained_for(self._factory.name, self.dataset, card, weights)
-        try:
-            config = self._factory.config_from_card(card["config"])
+
+        def from_card(values: dict[str, Any]) -> Any:
+            config = self._factory.config_from_card(values)
             if not isinstance(config.num_steps, int):
                 raise TypeError(f"num_steps is {config.num_steps!r}")
             return config
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{weights.with_suffix('.json')}: no configuration of {self.name} ({error!r}); get the file again"
-            ) from None
+
+        return read_config(weights, self._factory.name, self.dataset, from_card, self.name)
 
     def _check_weak(self, weak: Path) -> None:
         """ValueError where the weak network is not there or not of the same latents and schedules as the other."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,21 @@ def require_trained_for(model: str, dataset: str, card: Mapping[str, Any], weigh
     trained_on = card.get("dataset", dataset)
     if trained_on != dataset:
         raise ValueError(f"{weights}: trained on {trained_on}, which --dataset {dataset} is not; choose others")
+
+
+def read_config(weights: Path, model: str, dataset: str, from_card: Callable[[dict[str, Any]], Any], name: str) -> Any:
+    """The configuration that a weights file's card has, by `from_card`.
+
+    name: what an error calls the model. ValueError where the card is of another model or data set, or has none.
+    """
+    card = read_card(weights)
+    require_trained_for(model, dataset, card, weights)
+    try:
+        return from_card(card["config"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{weights.with_suffix('.json')}: no configuration of {name} ({error!r}); get the file again"
+        ) from None
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -21,7 +21,7 @@ from models.composition_first.composition_model import MOST_DRAWS, CompositionCo
 from models.composition_first.transformer import TransformerConfig
 from models.composition_first.volumes import with_added_volumes
 from models.generation import GeneratorFactory
-from models.weights import beside_or_shipped, find_weights, load_into, read_card, read_weights, require_trained_for
+from models.weights import beside_or_shipped, find_weights, load_into, read_card, read_config, read_weights
 
 NAME = "composition-first"
 STRUCTURES = "diffcsp-csp"
@@ -73,14 +73,7 @@ class CompositionFirst:
         self.name = NAME + factory.suffix
         self.dataset = canonical_name(dataset)
         self.weights = weights or find_weights(NAME, self.dataset, preset)
-        card = read_card(self.weights)
-        require_trained_for(NAME, self.dataset, card, self.weights)
-        try:
-            self._config = config_from_card(card["config"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self.weights.with_suffix('.json')}: no configuration of {NAME} ({error!r}); get the file again"
-            ) from None
+        self._config: CompositionConfig = read_config(self.weights, NAME, self.dataset, config_from_card, NAME)
         path = beside_or_shipped(self.weights, "structures", STRUCTURES, self.dataset, preset)
         self._structures = factory.structures(self.dataset, preset, steps, path)
         self._starts = None if factory.starts is None else factory.starts(self.dataset, path)

@@ -12,8 +12,8 @@ from models.baselines.diffcsp.generator import structures
 from models.baselines.diffcsp.predictor import PredictorFactory
 from models.baselines.diffcsp.structure_prediction import check_compositions
 from models.baselines.structure_controls import Structure
-from models.crystal_draft.crystal_draft import CrystalDraft, config_from_card
-from models.weights import beside_or_shipped, load_into, read_card, read_weights, require_trained_for
+from models.crystal_draft.crystal_draft import CrystalDraft, CrystalDraftConfig, config_from_card
+from models.weights import beside_or_shipped, load_into, read_card, read_config, read_weights
 
 NAME = "crystal-draft"
 
@@ -29,14 +29,7 @@ class DraftStarts:
     def __init__(self, dataset: str, structure_weights: Path, tries: int = 1) -> None:
         self.tries = tries
         self.weights = beside_or_shipped(structure_weights, "draft", NAME, dataset)
-        card = read_card(self.weights)
-        require_trained_for(NAME, dataset, card, self.weights)
-        try:
-            self._config = config_from_card(card["config"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self.weights.with_suffix('.json')}: no configuration of {NAME} ({error!r}); get the file again"
-            ) from None
+        self._config: CrystalDraftConfig = read_config(self.weights, NAME, dataset, config_from_card, NAME)
         self._model: CrystalDraft | None = None
 
     @property
