@@ -27,6 +27,7 @@ from bench import cli, registry
 from bench.crystal_io import write_crystals
 from bench.crystals import Crystals
 from bench.datasets.files import DATASETS
+from models.presets import PRESETS
 from tasks.stability.potentials.files import BUILT_IN
 
 APP = typer.main.get_command(cli.app)
@@ -62,7 +63,7 @@ def parse(words: list[str]) -> None:
         command.make_context(command.name, list(words))
     known = {
         "--models": {*registry.PLUGINS["generator"], *names_of_examples("generators")},
-        "--model": {*registry.PLUGINS["generator"]},
+        "--model": {*PRESETS},
         "--tasks": {*registry.PLUGINS["task"], *names_of_examples("tasks")},
         "--dataset": {*DATASETS, "perov_5", "mp_20", *names_of_examples("datasets")},
         "--potential": {*BUILT_IN, *names_of_examples("potentials")},
