@@ -52,6 +52,19 @@ def buckets(num_atoms: IntArray) -> Iterator[tuple[int, IntArray]]:
         yield int(n), np.flatnonzero(num_atoms == n)
 
 
+def require_at_most(max_atoms: int, crystals: Sequence[DenseBatch]) -> None:
+    """ValueError where one of the crystals has more atoms than a model can make."""
+    largest = max(batch.num_atoms for batch in crystals)
+    if largest > max_atoms:
+        raise ValueError(f"a crystal of {largest} atoms, but the model makes at most {max_atoms} (max_atoms)")
+
+
+def drawn_compositions(crystals: Sequence[DenseBatch], number: int, seed: int) -> list[IntArray]:
+    """Compositions of so many of the crystals, drawn with replacement, (N_i,) atomic numbers each."""
+    rows = [numbers for batch in crystals for numbers in batch.atomic_numbers.cpu().numpy()]
+    return [rows[k] for k in np.random.default_rng(seed).choice(len(rows), size=number)]
+
+
 def pack(crystals: Crystals, dtype: torch.dtype = torch.float32) -> list[DenseBatch]:
     """The crystals as one dense batch per size N, in the order of `buckets`."""
     batches = []

@@ -94,7 +94,7 @@ _URN_ATOMS = 3.0
 _CPU_EPOCHS = {"perov5": 600, "mp20": 60}
 # From weights of ab initio DiffCSP.
 _PREDICTION_EPOCHS = {"perov5": 20, "mp20": 30}
-_DRAFT_EPOCHS = {"perov5": 40, "mp20": 40}
+_DRAFT_EPOCHS = 40
 _WEAK_EPOCHS = {"perov5": 27, "mp20": 5}
 _CDVAE_CPU_EPOCHS = {"perov5": 45, "mp20": 28}
 # Of DiffCSP and CDVAE.
@@ -200,7 +200,7 @@ def _crystal_draft(dataset: str, name: str) -> Preset:
     if name != "cpu":
         raise ValueError(f"no preset {name} for crystal-draft, which no paper has; its only one is cpu")
     network = CrystalTransformerConfig(max_atoms=5 if dataset == "perov5" else 20)
-    stage = StageConfig("draft", epochs=_DRAFT_EPOCHS[dataset], max_pairs=128 * 20**2, optimiser="muon")
+    stage = StageConfig("draft", epochs=_DRAFT_EPOCHS, max_pairs=128 * 20**2, optimiser="muon")
     stage = replace(stage, schedule="hold", warmup_steps=100, ema_decay=0.995, precision="32-true", validate_every=1)
     return Preset(CrystalDraft, CrystalDraftConfig(network=network), (stage,))
 

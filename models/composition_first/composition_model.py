@@ -14,7 +14,7 @@ from bench.interfaces import SampleBatch
 from models.composition_first.pairs import atoms_of, electronegativity_order, pairs_of
 from models.composition_first.transformer import CompositionTransformer, TransformerConfig
 from models.composition_first.volumes import fit_element_volumes
-from models.dense import DenseBatch, buckets, unpack
+from models.dense import DenseBatch, buckets, require_at_most, unpack
 from models.diffusion import Noise, SeededNoise
 from models.sampling import drawn_sizes
 
@@ -62,9 +62,7 @@ class CompositionModel(nn.Module):
 
     def stage_input(self, stage: str, crystals: list[DenseBatch]) -> list[DenseBatch]:
         """The crystals as they are. ValueError where one has more atoms than the model can make."""
-        largest, allowed = max(batch.num_atoms for batch in crystals), self.config.network.max_atoms
-        if largest > allowed:
-            raise ValueError(f"a crystal of {largest} atoms, but the model makes at most {allowed} (max_atoms)")
+        require_at_most(self.config.network.max_atoms, crystals)
         return crystals
 
     def fit_statistics(self, stage: str, train: list[DenseBatch], seed: int) -> None:

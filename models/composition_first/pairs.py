@@ -41,12 +41,17 @@ def electronegativity_order(types: int = 100) -> IntArray:
     return np.argsort(keys, kind="stable").astype(np.int64) + 1
 
 
+def ranks_of(atomic_numbers: Tensor, order: Tensor) -> Tensor:
+    """The ranks of elements, of the shape of atomic_numbers. order: (types,), atomic number by rank."""
+    rank_of = torch.empty_like(order)
+    rank_of[order - 1] = torch.arange(len(order), device=order.device)
+    return rank_of[atomic_numbers - 1]
+
+
 def pairs_of(atomic_numbers: Tensor, order: Tensor) -> Pairs:
     """The compositions of crystals of one size. atomic_numbers: (B, N). order: (types,), atomic number by rank."""
     batch, num_atoms = atomic_numbers.shape
-    rank_of = torch.empty_like(order)
-    rank_of[order - 1] = torch.arange(len(order), device=order.device)
-    ranks = rank_of[atomic_numbers - 1].sort(1).values  # (B, N)
+    ranks = ranks_of(atomic_numbers, order).sort(1).values  # (B, N)
     is_new = torch.cat([torch.ones_like(ranks[:, :1]), (ranks[:, 1:] != ranks[:, :-1]).long()], dim=1)
     place = is_new.cumsum(1) - 1  # (B, N) which pair an atom belongs to
     elements = int(place.max()) + 1

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.baselines.cdvae.cells import parameters_of_lattices
 from models.dense import DenseBatch
 
 NUM_STEPS = 128
@@ -28,13 +29,10 @@ FLATTEST = 0.02
 def quantities(batch: DenseBatch) -> Tensor:
     """(B, 6) float64, in the units of `MIDDLES`."""
     lattices = batch.lattices.double()
-    lengths = lattices.norm(dim=2)
-    a, b, c = lengths.unbind(1)
-    cosines = (lattices @ lattices.transpose(1, 2)) / (lengths[:, :, None] * lengths[:, None, :])
-    angles = torch.rad2deg(cosines.clamp(-1, 1).arccos())
+    lengths, angles = parameters_of_lattices(lattices)
+    ratios = (lengths[:, 1:] / lengths[:, :-1]).log()
     volumes = torch.linalg.det(lattices).abs() / batch.num_atoms
-    of_shape = (b / a).log(), (c / b).log(), angles[:, 1, 2], angles[:, 0, 2], angles[:, 0, 1]
-    return torch.stack([*of_shape, volumes.log()], dim=1)
+    return torch.cat([ratios, angles, volumes.log()[:, None]], dim=1)
 
 
 def tokens_of(values: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from bench.arrays import FloatArray, IntArray
 from bench.interfaces import SampleBatch
-from models.composition_first.pairs import electronegativity_order, pairs_of
+from models.composition_first.pairs import electronegativity_order, pairs_of, ranks_of
 from models.crystal_draft.cell_tokens import NUM_STEPS, NUM_TOKENS, fit_meanings, lattices_of, quantities, tokens_of
 from models.crystal_draft.transformer import NUM_PLACES, CrystalTransformer, CrystalTransformerConfig, Draft
-from models.dense import DenseBatch, buckets, unpack
+from models.dense import DenseBatch, buckets, drawn_compositions, require_at_most, unpack
 from models.diffusion import Noise, SeededNoise, torch_seed
 
 
@@ -55,9 +55,7 @@ class CrystalDraft(nn.Module):
 
     def stage_input(self, stage: str, crystals: list[DenseBatch]) -> list[DenseBatch]:
         """The crystals as they are. ValueError where one has more atoms than the model can make."""
-        largest, allowed = max(batch.num_atoms for batch in crystals), self.config.network.max_atoms
-        if largest > allowed:
-            raise ValueError(f"a crystal of {largest} atoms, but the model makes at most {allowed} (max_atoms)")
+        require_at_most(self.config.network.max_atoms, crystals)
         self._seen = crystals
         return crystals
 
@@ -90,9 +88,7 @@ class CrystalDraft(nn.Module):
         )
 
     def _by_electronegativity(self, atomic_numbers: Tensor) -> Tensor:
-        ranks = torch.empty_like(self.order)
-        ranks[self.order - 1] = torch.arange(len(self.order), device=self.order.device)
-        return ranks[atomic_numbers - 1].argsort(dim=1, stable=True)
+        return ranks_of(atomic_numbers, self.order).argsort(dim=1, stable=True)
 
     @torch.no_grad()
     def sample(self, atomic_numbers: Tensor, noise: Noise, tries: int = 1) -> DenseBatch:
@@ -133,9 +129,7 @@ class CrystalDraft(nn.Module):
         self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
     ) -> SampleBatch:
         """Drafts for compositions drawn from the crystals that `stage_input` saw last, the validation split."""
-        rows = [numbers for batch in self._seen for numbers in batch.atomic_numbers.cpu().numpy()]
-        chosen = np.random.default_rng(seed).choice(len(rows), size=num_crystals)
-        found = unpack(*self.crystals([rows[k] for k in chosen], seed))
+        found = unpack(*self.crystals(drawn_compositions(self._seen, num_crystals, seed), seed))
         return SampleBatch(found.crystals, None, np.zeros(num_crystals, dtype=np.int64), dict(found.reasons))
 
 

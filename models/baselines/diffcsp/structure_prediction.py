@@ -19,7 +19,7 @@ from models.baselines.structure_controls import Structure
 from models.cspnet import EvaluationCounter
 from models.denoiser import Denoiser
 from models.denoising_loss import denoising_losses
-from models.dense import DenseBatch, buckets, unpack
+from models.dense import DenseBatch, buckets, drawn_compositions, unpack
 from models.diffusion import Noise, SeededNoise, StepSchedule, add_noise, perturb_coords, torch_seed
 from models.sampling import StepCallback, usual_sampling
 
@@ -52,10 +52,9 @@ class StructurePrediction(OneNetwork):
         self, num_crystals: int, seed: int, max_steps: int, num_atoms_probabilities: FloatArray
     ) -> SampleBatch:
         """Structures for compositions drawn from the crystals that `stage_input` saw last, the validation split."""
-        rows = [numbers for batch in self._seen for numbers in batch.atomic_numbers.cpu().numpy()]
-        chosen = np.random.default_rng(seed).choice(len(rows), size=num_crystals)
+        compositions = drawn_compositions(self._seen, num_crystals, seed)
         steps, settings = usual_sampling(self.config, max_steps)
-        return predict_structures(self, [rows[k] for k in chosen], seed, steps, settings)
+        return predict_structures(self, compositions, seed, steps, settings)
 
     @torch.no_grad()
     def sample(
